@@ -1,0 +1,11 @@
+//! `closewatch demo` (to come).
+
+use std::process::ExitCode;
+
+/// The arguments of `closewatch demo`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Arguments {}
+
+pub(super) fn main(_arguments: &Arguments) -> ExitCode {
+    ExitCode::FAILURE
+}

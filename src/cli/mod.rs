@@ -1,0 +1,49 @@
+//! The commands: one file each.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod demo;
+mod explain;
+mod probe;
+mod run;
+
+/// Watches how WebSocket connections end: a transparent reverse proxy for one service, with Prometheus metrics.
+#[derive(Debug, Parser)]
+#[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: run::Arguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the proxy (the default command).
+    Run(run::Arguments),
+    /// Validates a configuration and prints it with its defaults filled in.
+    Check(check::Arguments),
+    /// Runs the proxy before a built-in server, with built-in clients that come and go.
+    Demo(demo::Arguments),
+    /// Opens a WebSocket as a client and prints what a browser's events would report.
+    Probe(probe::Arguments),
+    /// Tells the meaning, the usual causes and what to look at next for a Close code.
+    Explain(explain::Arguments),
+}
+
+/// Runs the command that the process's arguments name.
+///
+/// Bad usage is told on standard error and ends with 2, as clap does it.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command.unwrap_or(Command::Run(arguments.run)) {
+        Command::Run(arguments) => run::main(&arguments),
+        Command::Check(arguments) => check::main(&arguments),
+        Command::Demo(arguments) => demo::main(&arguments),
+        Command::Probe(arguments) => probe::main(&arguments),
+        Command::Explain(arguments) => explain::main(&arguments),
+    }
+}

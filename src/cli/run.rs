@@ -1,0 +1,11 @@
+//! `closewatch run` (to come).
+
+use std::process::ExitCode;
+
+/// The arguments of `closewatch run`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Arguments {}
+
+pub(super) fn main(_arguments: &Arguments) -> ExitCode {
+    ExitCode::FAILURE
+}
