@@ -23,3 +23,28 @@ impl CloseCode {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 1016..=4999)
     }
 }
+
+/// What a Close frame, or its absence, says about why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseStatus {
+    /// A number that stood in a Close frame, legal there or not.
+    Sent(CloseCode),
+    /// A Close frame with a payload of one byte: no number can be read.
+    Malformed,
+    /// 1005: a Close frame without a payload.
+    NoStatus,
+    /// 1006: no Close frame.
+    Abnormal,
+}
+
+impl CloseStatus {
+    /// The number as records show it: synthesized where no number stood on the wire, `None` for a one-byte payload.
+    pub const fn number(self) -> Option<u16> {
+        match self {
+            Self::Sent(code) => Some(code.0),
+            Self::Malformed => None,
+            Self::NoStatus => Some(CloseCode::NO_STATUS.0),
+            Self::Abnormal => Some(CloseCode::ABNORMAL.0),
+        }
+    }
+}
