@@ -17,15 +17,13 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let explanation = match &arguments.code {
+    let explanation = match arguments.code.as_deref().map(parse_code) {
         None => table(),
-        Some(text) => match parse_code(text) {
-            Some(code) => explanation(code),
-            None => {
-                eprintln!("error: {text:?} is no Close code: give a number from 0 to 4999");
-                return ExitCode::from(2);
-            }
-        },
+        Some(Ok(code)) => explanation(code),
+        Some(Err(message)) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
     };
     match io::stdout().lock().write_all(explanation.as_bytes()) {
         // A reader such as `head` that has seen enough is no failure.
@@ -37,8 +35,9 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn parse_code(text: &str) -> Option<u16> {
-    text.parse().ok().filter(|code| *code < 5000)
+fn parse_code(text: &str) -> Result<u16, String> {
+    let code = text.parse().ok().filter(|code| *code < 5000);
+    code.ok_or_else(|| format!("{text:?} is no Close code: give a number from 0 to 4999"))
 }
 
 fn explanation(code: u16) -> String {

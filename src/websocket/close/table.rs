@@ -26,6 +26,7 @@ pub struct CodeEntry {
 
 impl CodeEntry {
     /// The entry that a code belongs to.
+    #[expect(clippy::missing_panics_doc, reason = "the table covers every u16")]
     pub fn of(code: u16) -> &'static Self {
         TABLE
             .iter()
