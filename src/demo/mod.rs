@@ -3,6 +3,7 @@
 pub mod clients;
 mod command;
 mod conversation;
+mod script;
 mod server;
 
 pub use server::Server;
