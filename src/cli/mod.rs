@@ -13,6 +13,8 @@ mod run;
 /// Watches how WebSocket connections end: a transparent reverse proxy for one service, with Prometheus metrics.
 #[derive(Debug, Parser)]
 #[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true)]
+// The group that clap would derive has the name of that of the flattened arguments.
+#[group(skip)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

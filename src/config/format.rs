@@ -191,8 +191,11 @@ impl Format for Time {
 
     fn allowed(&self) -> String {
         let (least, most) = (self.write(self.range.start()), self.write(self.range.end()));
-        let example = if self.step < Duration::from_secs(1) { "250ms, 30s" } else { "whole seconds: 30s" };
-        format!("a duration from {least} to {most}, such as {example}, 5m or 1h")
+        let (what, example) = match self.step.subsec_millis() {
+            0 => ("a duration of whole seconds", "30s"),
+            _ => ("a duration", "250ms, 30s"),
+        };
+        format!("{what} from {least} to {most}, such as {example}, 5m or 1h")
     }
 }
 

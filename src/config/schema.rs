@@ -215,9 +215,7 @@ fn privacy(section: &mut Section<'_>) -> Privacy {
 
 fn metrics(section: &mut Section<'_>, addresses: &mut Addresses) -> Metrics {
     let codes = section.list("codes", Vec::new(), &CUSTOM_CODE);
-    if section.is_sound() {
-        refuse_repeated_codes(section, &codes);
-    }
+    refuse_repeated_codes(section, &codes);
     let max_custom_codes = section.value("max_custom_codes", 16, &Whole(0..=MOST_CUSTOM_CODES));
     let listen = section.value("listen", None, &off_or(ADDRESS));
     if let Some(address) = listen {
@@ -252,23 +250,20 @@ fn bounds(section: &mut Section<'_>, key: &'static str) -> Option<Vec<f64>> {
         parse: |text| if text == "auto" { Ok(()) } else { Err(None) },
         write: |()| "auto".to_owned(),
     };
-    if !matches!(section.content(key), Some(Content::List(_))) {
+    let Some(Content::List(items)) = section.content(key) else {
         section.value(key, (), &AUTO);
         return None;
+    };
+    if !(1..=MOST_BUCKETS).contains(&items.len()) {
+        let found = items.len();
+        section.fault(key, format!("found {found} bounds, allowed: 1 to {MOST_BUCKETS}; or auto, closewatch's own"));
     }
     let bounds = section.list(key, Vec::new(), &BUCKET);
-    if section.is_sound() {
-        refuse_unsound_bounds(section, key, &bounds);
-    }
+    refuse_descent(section, key, &bounds);
     Some(bounds)
 }
 
-fn refuse_unsound_bounds(section: &Section<'_>, key: &str, bounds: &[f64]) {
-    if !(1..=MOST_BUCKETS).contains(&bounds.len()) {
-        let found = bounds.len();
-        section
-            .fault(key, format!("found {found} bounds, allowed: 1 to {MOST_BUCKETS}; auto leaves them to closewatch"));
-    }
+fn refuse_descent(section: &Section<'_>, key: &str, bounds: &[f64]) {
     for (index, pair) in bounds.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
         let message = format!("{} does not ascend from {}; sort the bounds, each once", pair[1], pair[0]);
         section.fault_in_list(key, index + 1, message);
