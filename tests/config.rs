@@ -308,10 +308,10 @@ fn a_flag_can_contradict_the_file() {
     assert!(told.starts_with("test.yaml:2:3: routes: there is an upstream too"), "{told}");
 }
 
-/// Texts made to cost time or memory: each is refused, and soon enough for a test.
+/// Texts made to cost time or memory: each is refused, and told of in a few lines.
 #[test]
 fn a_hostile_file_is_refused() {
-    let many = 200_000;
+    let many = 20_000;
     let hostile = [
         "[".repeat(many),
         "{a: ".repeat(many),
@@ -331,6 +331,33 @@ fn a_hostile_file_is_refused() {
         let told = faults(&text, &Overrides::default());
         assert!(told.lines().count() <= 101, "{start}: {} lines", told.lines().count());
         assert!(told.len() < 100_000, "{start}: {} bytes", told.len());
+    }
+}
+
+proptest::proptest! {
+    /// Whatever a file holds, it is a configuration or a list of faults.
+    #[test]
+    fn no_text_disturbs_the_parser(
+        cut in 0..EVERYTHING.len(),
+        rest in 0..EVERYTHING.len(),
+        text in r#"[ \n\t\-:,?{}\[\]&*!|>'"%@`#a-z0\PC]{0,20}"#,
+    ) {
+        let told = |text: &str| match config::parse("test.yaml", text, &Overrides::default()) {
+            Ok(_) => true,
+            Err(errors) => errors.to_string().starts_with("test.yaml:"),
+        };
+        proptest::prop_assert!(told(&text));
+        let spliced: String = [&EVERYTHING[..cut], &text, &EVERYTHING[rest..]].concat();
+        proptest::prop_assert!(told(&spliced));
+    }
+
+    #[test]
+    fn any_reason_is_written_so_that_it_is_read_again(reason in r"[\PC\n\t\\]{0,30}") {
+        let escape = |character: char| format!("\\U{:08X}", u32::from(character));
+        let escaped: String = reason.chars().map(escape).collect();
+        let text = format!("{MINIMAL}shutdown: {{reason: \"{escaped}\"}}");
+        let filled = config::to_yaml("test.yaml", &text, &Overrides::default()).unwrap();
+        proptest::prop_assert_eq!(&parse(&filled).shutdown.reason, &reason, "{}", filled);
     }
 }
 
