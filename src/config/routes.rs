@@ -6,10 +6,8 @@ use super::{
     addresses::Addresses,
     document::Content,
     error::Spot,
-    format::{
-        CLOSE_CODE, CLOSE_REASON, Format, HOST_NAME, LARGEST_SIZE, PATH_PREFIX, Parsed, ROUTE_NAME, Size, Time, Words,
-        off_or,
-    },
+    format::{Format, LARGEST_SIZE, Size, Time, Words, off_or},
+    grammars::{CLOSE_CODE, CLOSE_REASON, HOST_NAME, PATH_PREFIX, Parsed, ROUTE_NAME},
     section::Section,
     types::{CloseText, Match, Route, SessionLimits, Timeouts, Upstream},
     upstream::URL,

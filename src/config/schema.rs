@@ -1,5 +1,5 @@
 //! Every key of the configuration: its name, how its value is written, its default, and what it must agree with. The
-//! keys of a route stand in [`super::routes`].
+//! keys of a route stand in `routes`.
 
 use std::{collections::HashSet, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -10,9 +10,9 @@ use super::{
     document::{Content, Node},
     error::Fault,
     filled::Mapping,
-    format::{
-        ADDRESS, BOOLEAN, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, LARGEST_SIZE, NETWORK,
-        PROBE_SOURCE, Parsed, Size, Time, USER_AGENT, Whole, Words, auto_or, off_or,
+    format::{BOOLEAN, LARGEST_SIZE, Size, Time, Whole, Words, auto_or, off_or},
+    grammars::{
+        ADDRESS, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, NETWORK, PROBE_SOURCE, Parsed, USER_AGENT,
     },
     routes::{self, Common},
     section::{Faults, Section},
@@ -42,7 +42,7 @@ pub(super) fn read(root: &Node) -> Result<Reading, Vec<Fault>> {
 }
 
 const MOST_LISTENERS: usize = 64;
-const MOST_WORKERS: usize = 1024;
+const MOST_WORKERS: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
 /// More than any kernel has descriptors for.
 const MOST_CONNECTIONS: usize = 100_000_000;
 /// There are no more codes from 3000 to 4999.
@@ -66,14 +66,10 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
     Config {
         listen,
         routes: routes::routes(root, &common, addresses),
-        workers: root.value("workers", None, &auto_or(Whole(1..=MOST_WORKERS))).map_or_else(cpus, at_least_one),
+        workers: root.value("workers", None, &auto_or(Whole(NonZeroUsize::MIN..=MOST_WORKERS))).unwrap_or_else(cpus),
         admin: root.section("admin", |section| admin(section, addresses)),
         forwarded: root.section("forwarded", forwarded),
-        host: root.value(
-            "host",
-            HostHeader::Preserve,
-            &Words(&[("preserve", HostHeader::Preserve), ("upstream", HostHeader::Upstream)]),
-        ),
+        host: root.value("host", HostHeader::Preserve, &HOST_HEADERS),
         request_head_timeout,
         keepalive: root.section("keepalive", keepalive),
         connections: limits.connections,
@@ -88,13 +84,12 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
     }
 }
 
+const HOST_HEADERS: Words<HostHeader> =
+    Words(&[("preserve", HostHeader::Preserve), ("upstream", HostHeader::Upstream)]);
+
 /// The CPUs that the process may use: cgroup quota and affinity are honoured.
 fn cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-fn at_least_one(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn listener(section: &mut Section<'_>, addresses: &mut Addresses) -> Listen {
