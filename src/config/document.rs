@@ -141,7 +141,11 @@ impl<'text> Reader<'text> {
                 (_, span) => return Err(fault(span.start, "a key must be a plain word")),
             };
             let (event, span) = self.event()?;
-            let value = self.node(event, span, depth + 1)?;
+            let mut value = self.node(event, span, depth + 1)?;
+            // What is not written has no place of its own.
+            if span.is_empty() && matches!(value.content, Content::Nothing) {
+                value.place = key_place;
+            }
             entries.push(Entry { key, place: key_place, value });
         }
     }

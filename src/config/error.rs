@@ -72,7 +72,7 @@ pub(super) struct Spot {
     pub(super) path: String,
 }
 
-/// Where a value was written. Ordered as errors are told: what overrides the file is to blame before the file.
+/// Where a value was written. Ordered as errors are told: the file first, then what overrides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     /// The file as a whole.

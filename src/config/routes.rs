@@ -6,10 +6,8 @@ use super::{
     addresses::Addresses,
     document::Content,
     error::Spot,
-    format::{
-        CLOSE_CODE, CLOSE_REASON, Format, HOST_NAME, LARGEST_SIZE, PATH_PREFIX, Parsed, ROUTE_NAME, Size, Time, Words,
-        off_or,
-    },
+    format::{Format, LARGEST_SIZE, Size, Time, Words, off_or},
+    grammars::{CLOSE_CODE, CLOSE_REASON, HOST_NAME, PATH_PREFIX, Parsed, ROUTE_NAME},
     section::Section,
     types::{CloseText, Match, Route, SessionLimits, Timeouts, Upstream},
     upstream::URL,
@@ -90,7 +88,8 @@ fn route(section: &mut Section<'_>, common: &Common, addresses: &mut Addresses) 
     let on_server_loss = loss(section, "on_server_loss", common.on_server_loss.as_ref());
     let on_client_loss = loss(section, "on_client_loss", common.on_client_loss.as_ref());
     let route = Route { name: name?, matcher, upstream: upstream?, timeouts, limits, on_server_loss, on_client_loss };
-    Some((section.spot("name"), route))
+    // What stands in for a bad value is not to be held against other routes.
+    section.is_sound().then(|| (section.spot("name"), route))
 }
 
 fn refuse_repeated_names(root: &Section<'_>, routes: &[Named]) {

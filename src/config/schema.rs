@@ -1,5 +1,5 @@
 //! Every key of the configuration: its name, how its value is written, its default, and what it must agree with. The
-//! keys of a route stand in [`super::routes`].
+//! keys of a route stand in `routes`.
 
 use std::{collections::HashSet, net::SocketAddr, num::NonZeroUsize, time::Duration};
 
@@ -10,9 +10,9 @@ use super::{
     document::{Content, Node},
     error::Fault,
     filled::Mapping,
-    format::{
-        ADDRESS, BOOLEAN, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, LARGEST_SIZE, NETWORK,
-        PROBE_SOURCE, Parsed, Size, Time, USER_AGENT, Whole, Words, auto_or, off_or,
+    format::{BOOLEAN, LARGEST_SIZE, Size, Time, Whole, Words, auto_or, off_or},
+    grammars::{
+        ADDRESS, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, NETWORK, PROBE_SOURCE, Parsed, USER_AGENT,
     },
     routes::{self, Common},
     section::{Faults, Section},
@@ -42,7 +42,7 @@ pub(super) fn read(root: &Node) -> Result<Reading, Vec<Fault>> {
 }
 
 const MOST_LISTENERS: usize = 64;
-const MOST_WORKERS: usize = 1024;
+const MOST_WORKERS: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
 /// More than any kernel has descriptors for.
 const MOST_CONNECTIONS: usize = 100_000_000;
 /// There are no more codes from 3000 to 4999.
@@ -66,14 +66,10 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
     Config {
         listen,
         routes: routes::routes(root, &common, addresses),
-        workers: root.value("workers", None, &auto_or(Whole(1..=MOST_WORKERS))).map_or_else(cpus, at_least_one),
+        workers: root.value("workers", None, &auto_or(Whole(NonZeroUsize::MIN..=MOST_WORKERS))).unwrap_or_else(cpus),
         admin: root.section("admin", |section| admin(section, addresses)),
         forwarded: root.section("forwarded", forwarded),
-        host: root.value(
-            "host",
-            HostHeader::Preserve,
-            &Words(&[("preserve", HostHeader::Preserve), ("upstream", HostHeader::Upstream)]),
-        ),
+        host: root.value("host", HostHeader::Preserve, &HOST_HEADERS),
         request_head_timeout,
         keepalive: root.section("keepalive", keepalive),
         connections: limits.connections,
@@ -88,13 +84,12 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
     }
 }
 
+const HOST_HEADERS: Words<HostHeader> =
+    Words(&[("preserve", HostHeader::Preserve), ("upstream", HostHeader::Upstream)]);
+
 /// The CPUs that the process may use: cgroup quota and affinity are honoured.
 fn cpus() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
-}
-
-fn at_least_one(count: usize) -> NonZeroUsize {
-    NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN)
 }
 
 fn listener(section: &mut Section<'_>, addresses: &mut Addresses) -> Listen {
@@ -215,9 +210,7 @@ fn privacy(section: &mut Section<'_>) -> Privacy {
 
 fn metrics(section: &mut Section<'_>, addresses: &mut Addresses) -> Metrics {
     let codes = section.list("codes", Vec::new(), &CUSTOM_CODE);
-    if section.is_sound() {
-        refuse_repeated_codes(section, &codes);
-    }
+    refuse_repeated_codes(section, &codes);
     let max_custom_codes = section.value("max_custom_codes", 16, &Whole(0..=MOST_CUSTOM_CODES));
     let listen = section.value("listen", None, &off_or(ADDRESS));
     if let Some(address) = listen {
@@ -252,23 +245,20 @@ fn bounds(section: &mut Section<'_>, key: &'static str) -> Option<Vec<f64>> {
         parse: |text| if text == "auto" { Ok(()) } else { Err(None) },
         write: |()| "auto".to_owned(),
     };
-    if !matches!(section.content(key), Some(Content::List(_))) {
+    let Some(Content::List(items)) = section.content(key) else {
         section.value(key, (), &AUTO);
         return None;
+    };
+    if !(1..=MOST_BUCKETS).contains(&items.len()) {
+        let found = items.len();
+        section.fault(key, format!("found {found} bounds, allowed: 1 to {MOST_BUCKETS}; or auto, closewatch's own"));
     }
     let bounds = section.list(key, Vec::new(), &BUCKET);
-    if section.is_sound() {
-        refuse_unsound_bounds(section, key, &bounds);
-    }
+    refuse_descent(section, key, &bounds);
     Some(bounds)
 }
 
-fn refuse_unsound_bounds(section: &Section<'_>, key: &str, bounds: &[f64]) {
-    if !(1..=MOST_BUCKETS).contains(&bounds.len()) {
-        let found = bounds.len();
-        section
-            .fault(key, format!("found {found} bounds, allowed: 1 to {MOST_BUCKETS}; auto leaves them to closewatch"));
-    }
+fn refuse_descent(section: &Section<'_>, key: &str, bounds: &[f64]) {
     for (index, pair) in bounds.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
         let message = format!("{} does not ascend from {}; sort the bounds, each once", pair[1], pair[0]);
         section.fault_in_list(key, index + 1, message);

@@ -113,7 +113,7 @@ impl<'a> Section<'a> {
         self.optional(key, format)
     }
 
-    /// The values of `key`, which is a list, or the default ones.
+    /// The values of `key`, which is a list, or the default ones. Those stand in for a list with a bad value, too.
     pub(super) fn list<F: Format>(&mut self, key: &'static str, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
         let Some(node) = self.ask(key) else {
             self.fill(key, Filled::Scalars(default.iter().map(|value| format.write(value)).collect()));
@@ -125,7 +125,8 @@ impl<'a> Section<'a> {
         };
         self.fill(key, Filled::Scalars(items.iter().map(text).collect()));
         let read = |(index, item)| self.scalar_at(self.item_spot(key, index, item), item, format);
-        items.iter().enumerate().filter_map(read).collect()
+        let values: Vec<_> = items.iter().enumerate().filter_map(read).collect();
+        if values.len() == items.len() { values } else { default }
     }
 
     /// Tells of item `index` of the list `key` that it is wrong.
@@ -194,16 +195,19 @@ impl<'a> Section<'a> {
 
     /// Where the value of `key` stands; where it is missing, where it belongs.
     pub(super) fn spot(&self, key: &str) -> Spot {
-        let path = match (self.source, self.spot.path.as_str()) {
+        Spot { place: self.node(key).map_or(self.spot.place, |node| node.place), path: self.path(key) }
+    }
+
+    fn path(&self, key: &str) -> String {
+        match (self.source, self.spot.path.as_str()) {
             (Source::Short(short, _), path) if short == key => path.to_owned(),
             (_, "") => key.to_owned(),
             (_, path) => format!("{path}.{key}"),
-        };
-        Spot { place: self.node(key).map_or(self.spot.place, |node| node.place), path }
+        }
     }
 
     fn item_spot(&self, key: &str, index: usize, item: &Node) -> Spot {
-        Spot { place: item.place, path: format!("{}[{index}]", self.spot(key).path) }
+        Spot { place: item.place, path: format!("{}[{index}]", self.path(key)) }
     }
 
     fn node(&self, key: &str) -> Option<&'a Node> {
@@ -220,7 +224,7 @@ impl<'a> Section<'a> {
             self.asked.push(key);
         }
         let node = self.node(key)?;
-        let path = without_indices(&self.spot(key).path);
+        let path = without_indices(&self.path(key));
         match NOT_YET.iter().find(|(end, _)| is_path_end(end, &path)) {
             Some((_, what)) if !matches!(&node.content, Content::Scalar(text) if text == "off") => {
                 self.fault(key, format!("{what} is not supported yet; take this key out"));
@@ -278,7 +282,7 @@ impl<'a> Section<'a> {
     fn key_spot(&self, entry: &Entry) -> Spot {
         let simple = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
         let key = if entry.key.chars().all(simple) { entry.key.clone() } else { quoted(&entry.key) };
-        Spot { place: entry.place, path: self.spot(&key).path }
+        Spot { place: entry.place, path: self.path(&key) }
     }
 }
 

@@ -7,7 +7,9 @@ pub(super) fn nearest(key: &str, known: &[&'static str]) -> Option<&'static str>
         return None;
     }
     let by_distance = known.iter().map(|known| (distance(key, known), *known));
-    by_distance.min().filter(|(distance, known)| *distance <= known.len().div_ceil(3)).map(|(_, known)| known)
+    let (distance, known) = by_distance.min()?;
+    // Where half of the letters differ it is another word.
+    (distance <= key.len().max(known.len()) / 2).then_some(known)
 }
 
 /// How many letters must be put in, taken out or changed to make `left` of `right` (Levenshtein's distance). `-` for
@@ -41,6 +43,8 @@ mod tests {
             ("upstraem", Some("upstream")),
             ("request-head", Some("request_head")),
             ("logs", Some("log")),
+            ("logging", None),
+            ("loging", Some("log")),
             ("tls", None),
             ("server", None),
             ("", None),

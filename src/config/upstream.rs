@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::{
-    format::{Parsed, Reading, is_host},
+    format::Reading,
+    grammars::{Parsed, is_host},
     types::UpstreamAddress,
 };
 
