@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod proxy;
 pub mod relay;
