@@ -6,6 +6,7 @@ pub mod config;
 pub mod demo;
 mod endpoint;
 pub mod journal;
+pub mod log;
 pub mod metrics;
 pub mod probe;
 pub mod proxy;

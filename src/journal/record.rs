@@ -1,0 +1,316 @@
+//! The record of one session's end, and its JSON.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Serialize, Serializer};
+
+use crate::websocket::{
+    PerEndpoint,
+    closing::{Action, Ending, Seen},
+    conformance::Violation,
+};
+
+/// One session's end. Serialized it is the object of log and API; displayed it is one sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// When the session was over.
+    pub time: SystemTime,
+    /// The session's unique id.
+    pub session: String,
+    /// The route's name.
+    pub route: Arc<str>,
+    /// The client's address and port, as much of it as `privacy.client` leaves.
+    pub client: Option<Box<str>>,
+    /// The server's address.
+    pub server: Arc<str>,
+    /// The request's path without its query; `None` where `privacy.path` hides it.
+    pub path: Option<Box<str>>,
+    /// The agreed subprotocol.
+    pub subprotocol: Option<Box<str>>,
+    /// The agreed extensions.
+    pub extensions: Option<Box<str>>,
+    /// The trace id of the request's `traceparent` header.
+    pub trace_id: Option<Box<str>>,
+    /// How and why it ended.
+    pub ending: Ending,
+    /// The name of the ending's code.
+    pub name: &'static str,
+    /// `privacy.reason` is off: no reason of the ending is told.
+    pub hide_reasons: bool,
+    /// From the 101 to the end.
+    pub duration: Duration,
+    /// From the last byte relayed (Close frames aside), or the 101, to the first Close frame or the death of a leg.
+    pub idle: Duration,
+    /// What each endpoint sent.
+    pub from: PerEndpoint<Counts>,
+    /// The last round trip of a Ping relayed to each endpoint.
+    pub ping_rtt: PerEndpoint<Option<Duration>>,
+    /// What the kernel knew of each leg at its end.
+    pub tcp: PerEndpoint<Option<TcpSummary>>,
+    /// Whether `close_notify` was received on each leg; `None` where the leg is no TLS.
+    pub close_notify: PerEndpoint<Option<bool>>,
+}
+
+/// What one endpoint sent in a session.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames whose header was complete.
+    pub frames: u64,
+    /// Messages whose last frame's header was complete.
+    pub messages: u64,
+    /// Bytes after the handshake, headers included.
+    pub bytes: u64,
+    /// Ping frames.
+    pub pings: u64,
+    /// The kinds of breach seen.
+    pub violations: Vec<Violation>,
+}
+
+/// What the kernel knew of a TCP connection at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpSummary {
+    /// The smoothed round-trip time.
+    pub rtt: Duration,
+    /// Segments sent again, over the connection's life.
+    pub retransmits: u32,
+}
+
+impl Serialize for Record {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RecordObject::from(self).serialize(serializer)
+    }
+}
+
+/// The record's object: these names and their order are a public interface.
+#[derive(Serialize)]
+struct RecordObject<'a> {
+    time: String,
+    event: &'static str,
+    session: &'a str,
+    route: &'a str,
+    client: Option<&'a str>,
+    server: &'a str,
+    path: Option<&'a str>,
+    subprotocol: Option<&'a str>,
+    extensions: Option<&'a str>,
+    trace_id: Option<&'a str>,
+    code: Option<u16>,
+    name: &'static str,
+    reason: Option<&'a str>,
+    initiator: &'static str,
+    clean: bool,
+    cause: Option<&'static str>,
+    cause_endpoint: Option<&'static str>,
+    action: Option<&'static str>,
+    client_saw: SeenObject<'a>,
+    server_saw: SeenObject<'a>,
+    duration_seconds: f64,
+    idle_seconds: f64,
+    from_client: CountsObject,
+    from_server: CountsObject,
+    ping_rtt_seconds: BothObject<Option<f64>>,
+    tcp: BothObject<Option<TcpObject>>,
+    close_notify: BothObject<Option<bool>>,
+}
+
+impl<'a> From<&'a Record> for RecordObject<'a> {
+    fn from(record: &'a Record) -> Self {
+        let ending = &record.ending;
+        Self {
+            time: humantime::format_rfc3339_millis(record.time).to_string(),
+            event: "session_closed",
+            session: &record.session,
+            route: &record.route,
+            client: record.client.as_deref(),
+            server: &record.server,
+            path: record.path.as_deref(),
+            subprotocol: record.subprotocol.as_deref(),
+            extensions: record.extensions.as_deref(),
+            trace_id: record.trace_id.as_deref(),
+            code: ending.status.number(),
+            name: record.name,
+            reason: (!record.hide_reasons).then_some(&ending.reason),
+            initiator: ending.initiator.as_str(),
+            clean: ending.clean,
+            cause: ending.cause.map(|(_, cause)| cause.as_str()),
+            cause_endpoint: ending.cause.map(|(party, _)| party.as_str()),
+            action: ending.action.map(Action::as_str),
+            client_saw: SeenObject::new(&ending.seen.client, record.hide_reasons),
+            server_saw: SeenObject::new(&ending.seen.server, record.hide_reasons),
+            duration_seconds: record.duration.as_secs_f64(),
+            idle_seconds: record.idle.as_secs_f64(),
+            from_client: CountsObject::from(&record.from.client),
+            from_server: CountsObject::from(&record.from.server),
+            ping_rtt_seconds: BothObject::new(record.ping_rtt, |rtt| rtt.map(|rtt| rtt.as_secs_f64())),
+            tcp: BothObject::new(record.tcp, |tcp| tcp.map(TcpObject::from)),
+            close_notify: BothObject::new(record.close_notify, |received| received),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct SeenObject<'a> {
+    code: Option<u16>,
+    reason: Option<&'a str>,
+    clean: bool,
+}
+
+impl<'a> SeenObject<'a> {
+    fn new(seen: &'a Seen, hide_reason: bool) -> Self {
+        Self { code: seen.status.number(), reason: (!hide_reason).then_some(&seen.reason), clean: seen.clean }
+    }
+}
+
+#[derive(Serialize)]
+struct CountsObject {
+    frames: u64,
+    messages: u64,
+    bytes: u64,
+    pings: u64,
+    violations: Vec<&'static str>,
+}
+
+impl From<&Counts> for CountsObject {
+    fn from(counts: &Counts) -> Self {
+        Self {
+            frames: counts.frames,
+            messages: counts.messages,
+            bytes: counts.bytes,
+            pings: counts.pings,
+            violations: counts.violations.iter().map(|violation| violation.as_str()).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct TcpObject {
+    rtt_seconds: f64,
+    retransmits: u32,
+}
+
+impl From<TcpSummary> for TcpObject {
+    fn from(tcp: TcpSummary) -> Self {
+        Self { rtt_seconds: tcp.rtt.as_secs_f64(), retransmits: tcp.retransmits }
+    }
+}
+
+#[derive(Serialize)]
+struct BothObject<T> {
+    client: T,
+    server: T,
+}
+
+impl<T> BothObject<T> {
+    fn new<V>(values: PerEndpoint<V>, show: impl Fn(V) -> T) -> Self {
+        Self { client: show(values.client), server: show(values.server) }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::websocket::{
+        close::{CloseCode, CloseStatus},
+        closing::{Cause, Party},
+    };
+
+    /// A session that the server closed with 1011, and the client answered.
+    pub(crate) fn record() -> Record {
+        let status = CloseStatus::Sent(CloseCode(1011));
+        let seen = Seen { status, reason: "boom".to_owned(), clean: true };
+        Record {
+            time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_600_000_250),
+            session: "4f".to_owned(),
+            route: "default".into(),
+            client: Some("10.0.0.7:41234".into()),
+            server: "127.0.0.1:9000".into(),
+            path: Some("/chat".into()),
+            subprotocol: None,
+            extensions: None,
+            trace_id: None,
+            ending: Ending {
+                status,
+                reason: "boom".to_owned(),
+                initiator: Party::Server,
+                clean: true,
+                cause: None,
+                action: None,
+                seen: PerEndpoint { client: seen.clone(), server: Seen { reason: String::new(), ..seen } },
+                received: PerEndpoint { client: Some(status), server: Some(status) },
+            },
+            name: "Internal Error",
+            hide_reasons: false,
+            duration: Duration::from_millis(12_345),
+            idle: Duration::from_millis(200),
+            from: PerEndpoint::default(),
+            ping_rtt: PerEndpoint::default(),
+            tcp: PerEndpoint::default(),
+            close_notify: PerEndpoint::default(),
+        }
+    }
+
+    #[test]
+    fn a_clean_record_has_exactly_the_interface_keys() {
+        let expected = json!({
+            "time": "2025-11-20T00:53:20.250Z", "event": "session_closed", "session": "4f", "route": "default",
+            "client": "10.0.0.7:41234", "server": "127.0.0.1:9000", "path": "/chat",
+            "subprotocol": null, "extensions": null, "trace_id": null,
+            "code": 1011, "name": "Internal Error", "reason": "boom", "initiator": "server", "clean": true,
+            "cause": null, "cause_endpoint": null, "action": null,
+            "client_saw": {"code": 1011, "reason": "boom", "clean": true},
+            "server_saw": {"code": 1011, "reason": "", "clean": true},
+            "duration_seconds": 12.345, "idle_seconds": 0.2,
+            "from_client": {"frames": 0, "messages": 0, "bytes": 0, "pings": 0, "violations": []},
+            "from_server": {"frames": 0, "messages": 0, "bytes": 0, "pings": 0, "violations": []},
+            "ping_rtt_seconds": {"client": null, "server": null},
+            "tcp": {"client": null, "server": null},
+            "close_notify": {"client": null, "server": null},
+        });
+        assert_eq!(serde_json::to_value(record()).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_value_that_may_be_there_is_told() {
+        let mut record = record();
+        record.subprotocol = Some("graphql-ws".into());
+        record.extensions = Some("permessage-deflate".into());
+        record.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
+        record.ending.status = CloseStatus::Malformed;
+        record.ending.clean = false;
+        record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::Drain)));
+        record.ending.action = Some(Action::Drain);
+        record.from.client =
+            Counts { frames: 5, messages: 3, bytes: 99, pings: 1, violations: vec![Violation::CloseCode] };
+        record.ping_rtt.server = Some(Duration::from_millis(1));
+        record.tcp.client = Some(TcpSummary { rtt: Duration::from_millis(30), retransmits: 2 });
+        record.close_notify.client = Some(false);
+
+        let told = serde_json::to_value(record).unwrap();
+        let expected = json!({
+            "subprotocol": "graphql-ws", "extensions": "permessage-deflate",
+            "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+            "code": null, "cause": "drain", "cause_endpoint": "proxy", "action": "drain",
+            "from_client": {"frames": 5, "messages": 3, "bytes": 99, "pings": 1, "violations": ["close_code"]},
+            "ping_rtt_seconds": {"client": null, "server": 0.001},
+            "tcp": {"client": {"rtt_seconds": 0.03, "retransmits": 2}, "server": null},
+            "close_notify": {"client": false, "server": null},
+        });
+        for (key, value) in expected.as_object().unwrap() {
+            assert_eq!(&told[key], value, "{key}");
+        }
+    }
+
+    #[test]
+    fn privacy_leaves_null_behind() {
+        let private = Record { client: None, path: None, hide_reasons: true, ..record() };
+        let told = serde_json::to_value(private).unwrap();
+        for pointer in ["/client", "/path", "/reason", "/client_saw/reason", "/server_saw/reason"] {
+            assert_eq!(told.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! A record as one sentence, always on one line.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+
+use super::Record;
+use crate::websocket::{
+    Endpoint,
+    close::CloseStatus,
+    closing::{Cause, Party},
+};
+
+impl Display for Record {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        self.write_who(formatter)?;
+        self.write_beginning(formatter)?;
+        self.write_answers(formatter)?;
+        self.write_fault(formatter)?;
+        self.write_breaches(formatter)?;
+        write!(formatter, "; {:.3} s, idle {:.3} s", self.duration.as_secs_f64(), self.idle.as_secs_f64())
+    }
+}
+
+impl Record {
+    fn write_who(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        write!(formatter, "session {} on {}", OneLine(&self.session), OneLine(&self.route))?;
+        if let Some(client) = &self.client {
+            write!(formatter, " from {}", OneLine(client))?;
+        }
+        write!(formatter, " to {}", OneLine(&self.server))?;
+        if let Some(path) = &self.path {
+            write!(formatter, " path {path:?}")?;
+        }
+        formatter.write_str(": ")
+    }
+
+    /// The first Close frame, or how a leg ended without one.
+    fn write_beginning(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let ending = &self.ending;
+        let initiator = Name(ending.initiator);
+        match (ending.status, ending.cause) {
+            (CloseStatus::Abnormal, Some((party, cause))) if party == ending.initiator => {
+                write!(formatter, "no Close frame: {initiator} {}", fault(cause))?;
+            }
+            (CloseStatus::Abnormal, _) => write!(formatter, "no Close frame: the connection of {initiator} ended")?,
+            (status @ CloseStatus::Sent(_), _) => {
+                write!(formatter, "{initiator} sent {} ({})", Code(status), self.name)?;
+            }
+            (status, _) => write!(formatter, "{initiator} sent {}", Code(status))?,
+        }
+        if !self.hide_reasons && !ending.reason.is_empty() {
+            write!(formatter, " {:?}", ending.reason)?;
+        }
+        Ok(())
+    }
+
+    /// The Close frames that came after what came first.
+    fn write_answers(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let ending = &self.ending;
+        let nothing_to_answer = ending.status == CloseStatus::Abnormal;
+        for endpoint in Endpoint::BOTH {
+            let is_first = !nothing_to_answer && Party::from(endpoint) == ending.initiator;
+            if let Some(status) = ending.received[endpoint].filter(|_| !is_first) {
+                let verb = if nothing_to_answer { "sent" } else { "answered with" };
+                write!(formatter, "; then {} {verb} {}", endpoint.as_str(), Code(status))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Who is at fault, where [`Record::write_beginning`] has not said it, and what the endpoints make of it.
+    fn write_fault(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        let ending = &self.ending;
+        match ending.cause {
+            Some((party, _)) if ending.status == CloseStatus::Abnormal && party == ending.initiator => {}
+            Some((_, Cause::Proxy(_))) => formatter.write_str("; closewatch ended it without every answer")?,
+            Some((party, cause)) => write!(formatter, "; {} {}", Name(party), fault(cause))?,
+            None => {}
+        }
+        if let Some(action) = ending.action {
+            write!(formatter, "; action {}", action.as_str())?;
+        }
+        if !ending.clean {
+            let seen = &ending.seen;
+            write!(formatter, "; client saw {}, server saw {}", Code(seen.client.status), Code(seen.server.status))?;
+        }
+        Ok(())
+    }
+
+    fn write_breaches(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        for endpoint in Endpoint::BOTH {
+            for (index, violation) in self.from[endpoint].violations.iter().enumerate() {
+                match index {
+                    0 => write!(formatter, "; {} broke the protocol: ", endpoint.as_str())?,
+                    _ => formatter.write_str(", ")?,
+                }
+                formatter.write_str(violation.as_str())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a party did, as the verb of a sentence.
+const fn fault(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Eof => "closed the connection (FIN)",
+        Cause::Truncated => "closed the connection inside a frame (FIN)",
+        Cause::Reset => "reset the connection (RST)",
+        Cause::Timeout => "no longer acknowledged anything: its link is dead",
+        Cause::Unreachable => "became unreachable: there is no route to it",
+        Cause::Tls => "broke TLS off (an alert or a bad record)",
+        Cause::NoCloseReply => "did not answer the Close frame in time",
+        Cause::Proxy(_) => "cut the session",
+    }
+}
+
+/// A party as a sentence names it.
+struct Name(Party);
+
+impl Display for Name {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self.0 {
+            Party::Proxy => "closewatch",
+            endpoint => endpoint.as_str(),
+        })
+    }
+}
+
+/// A status as a sentence names it.
+struct Code(CloseStatus);
+
+impl Display for Code {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            CloseStatus::Sent(code) => write!(formatter, "{}", code.0),
+            CloseStatus::Malformed => formatter.write_str("a Close frame with half a code"),
+            CloseStatus::NoStatus => formatter.write_str("an empty Close frame (1005)"),
+            CloseStatus::Abnormal => formatter.write_str("1006"),
+        }
+    }
+}
+
+/// Text in which nothing ends the line, moves a terminal's cursor or turns the writing direction.
+pub(crate) struct OneLine<'a>(pub(crate) &'a str);
+
+impl OneLine<'_> {
+    /// Whether a character does more to a line than stand in it.
+    pub(crate) fn is_disruptive(character: char) -> bool {
+        character.is_control()
+            || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    }
+}
+
+impl Display for OneLine<'_> {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if Self::is_disruptive(character) {
+                write!(formatter, "{}", character.escape_default())?;
+            } else {
+                formatter.write_char(character)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        journal::{Counts, record::tests::record},
+        websocket::{PerEndpoint, close::CloseCode, closing::Action, closing::Seen, conformance::Violation},
+    };
+
+    const WHO: &str = "session 4f on default from 10.0.0.7:41234 to 127.0.0.1:9000 path \"/chat\": ";
+    const HOW_LONG: &str = "; 12.345 s, idle 0.200 s";
+
+    fn sent(code: u16) -> CloseStatus {
+        CloseStatus::Sent(CloseCode(code))
+    }
+
+    fn seen(client: CloseStatus, server: CloseStatus) -> PerEndpoint<Seen> {
+        let seen = |status| Seen { status, reason: String::new(), clean: false };
+        PerEndpoint { client: seen(client), server: seen(server) }
+    }
+
+    fn assert_course(record: &Record, course: &str) {
+        assert_eq!(record.to_string(), format!("{WHO}{course}{HOW_LONG}"));
+    }
+
+    #[test]
+    fn an_answered_close_frame() {
+        assert_course(&record(), "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011");
+    }
+
+    #[test]
+    fn an_empty_close_frame_and_a_malformed_answer() {
+        let mut record = record();
+        record.ending.status = CloseStatus::NoStatus;
+        record.ending.reason = String::new();
+        record.ending.received.client = Some(CloseStatus::Malformed);
+        assert_course(
+            &record,
+            "server sent an empty Close frame (1005); then client answered with a Close frame with half a code",
+        );
+    }
+
+    #[test]
+    fn a_close_frame_that_nobody_answered() {
+        let mut record = record();
+        record.ending.clean = false;
+        record.ending.cause = Some((Party::Client, Cause::NoCloseReply));
+        record.ending.received.client = None;
+        record.ending.seen = seen(sent(1011), CloseStatus::Abnormal);
+        assert_course(
+            &record,
+            "server sent 1011 (Internal Error) \"boom\"; client did not answer the Close frame in time; \
+             client saw 1011, server saw 1006",
+        );
+    }
+
+    #[test]
+    fn a_reset_and_a_close_frame_after_it() {
+        let mut record = record();
+        record.ending.status = CloseStatus::Abnormal;
+        record.ending.reason = String::new();
+        record.ending.clean = false;
+        record.ending.cause = Some((Party::Server, Cause::Reset));
+        record.ending.received = PerEndpoint { client: Some(sent(1000)), server: None };
+        record.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
+        assert_course(
+            &record,
+            "no Close frame: server reset the connection (RST); then client sent 1000; \
+             client saw 1006, server saw 1006",
+        );
+    }
+
+    #[test]
+    fn a_loss_that_closewatch_told_in_vain() {
+        let mut record = record();
+        record.ending.status = CloseStatus::Abnormal;
+        record.ending.reason = String::new();
+        record.ending.clean = false;
+        record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::ServerLoss)));
+        record.ending.action = Some(Action::ServerLoss);
+        record.ending.received = PerEndpoint::default();
+        record.ending.seen = seen(sent(1014), CloseStatus::Abnormal);
+        assert_course(
+            &record,
+            "no Close frame: the connection of server ended; closewatch ended it without every answer; \
+             action server_loss; client saw 1014, server saw 1006",
+        );
+    }
+
+    #[test]
+    fn a_session_that_closewatch_cut() {
+        let mut record = record();
+        record.ending.status = CloseStatus::Abnormal;
+        record.ending.reason = String::new();
+        record.ending.initiator = Party::Proxy;
+        record.ending.clean = false;
+        record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::Drain)));
+        record.ending.action = Some(Action::Drain);
+        record.ending.received = PerEndpoint::default();
+        record.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
+        assert_course(
+            &record,
+            "no Close frame: closewatch cut the session; action drain; client saw 1006, server saw 1006",
+        );
+    }
+
+    #[test]
+    fn a_drain_that_both_answered() {
+        let mut record = record();
+        record.ending.status = sent(1001);
+        record.name = "Going Away";
+        record.ending.reason = String::new();
+        record.ending.initiator = Party::Proxy;
+        record.ending.action = Some(Action::Drain);
+        record.ending.received = PerEndpoint { client: Some(sent(1001)), server: Some(CloseStatus::NoStatus) };
+        assert_course(
+            &record,
+            "closewatch sent 1001 (Going Away); then client answered with 1001; \
+             then server answered with an empty Close frame (1005); action drain",
+        );
+    }
+
+    #[test]
+    fn breaches_of_the_protocol() {
+        let mut record = record();
+        let violations = vec![Violation::Unmasked, Violation::CloseCode];
+        record.from.client = Counts { violations, ..Counts::default() };
+        assert_course(
+            &record,
+            "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011; \
+             client broke the protocol: unmasked, close_code",
+        );
+    }
+
+    #[test]
+    fn privacy_is_kept() {
+        let private = Record { client: None, path: None, hide_reasons: true, ..record() };
+        assert_eq!(
+            private.to_string(),
+            "session 4f on default to 127.0.0.1:9000: server sent 1011 (Internal Error); \
+             then client answered with 1011; 12.345 s, idle 0.200 s"
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_peer_says_leaves_the_line() {
+        let hostile = "\u{1b}[2J\r\nfake \u{85}\u{9b}\u{2028}\u{202e}\0\"";
+        let mut record = Record { path: Some(hostile.into()), route: hostile.into(), ..record() };
+        record.ending.reason = hostile.to_owned();
+        let sentence = record.to_string();
+        assert!(!sentence.contains(OneLine::is_disruptive), "{sentence:?}");
+        let quoted = r#" "\u{1b}[2J\r\nfake \u{85}\u{9b}\u{2028}\u{202e}\0\"""#;
+        assert_eq!(sentence.matches(quoted).count(), 2, "{sentence}");
+        assert!(sentence.starts_with(r"session 4f on \u{1b}[2J\r\nfake "), "{sentence}");
+    }
+}

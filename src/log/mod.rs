@@ -1,0 +1,419 @@
+//! The log: the endings of sessions and what the program itself has to say, one line each.
+//!
+//! One thread writes. What it cannot write in time is dropped and counted: nothing ever waits for the log, least of
+//! all the relay.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    io::{self, Write},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use tracing::Level;
+
+use crate::journal::Record;
+
+mod line;
+mod operational;
+
+use line::Line;
+pub use operational::{install, subscriber};
+
+/// Lines that may wait for the writer.
+const QUEUE_CAPACITY: usize = 4096;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// How a line looks.
+    pub format: Format,
+    /// The least severe level of the program's own lines. It does not touch the sessions.
+    pub level: Level,
+    /// Which sessions' ends are logged.
+    pub sessions: Sessions,
+    /// Lines in a second; what is beyond is dropped.
+    pub max_per_second: u32,
+}
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A sentence.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// Which sessions' ends are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sessions {
+    /// Every one.
+    All,
+    /// Those that were not clean.
+    Abnormal,
+    /// None.
+    Off,
+}
+
+impl Sessions {
+    const fn include(self, record: &Record) -> bool {
+        match self {
+            Self::All => true,
+            Self::Abnormal => !record.ending.clean,
+            Self::Off => false,
+        }
+    }
+}
+
+/// Starts the writer's thread, which lives as long as the process. `on_drop` is called once for each line lost.
+pub fn start(
+    settings: Settings,
+    on_drop: impl Fn() + Send + Sync + 'static,
+    writer: Box<dyn Write + Send>,
+) -> io::Result<LogHandle> {
+    let log = Arc::new(Log {
+        settings: ArcSwap::from_pointee(settings),
+        queue: Mutex::new(Queue::new()),
+        queued: Condvar::new(),
+        written: Condvar::new(),
+        on_drop: Box::new(on_drop),
+    });
+    let handle = LogHandle(Arc::clone(&log));
+    thread::Builder::new().name("log".to_owned()).spawn(move || log.write_forever(LineWriter::new(writer)))?;
+    Ok(handle)
+}
+
+/// The way to the log, for any thread; its clones are the same log.
+#[derive(Clone)]
+pub struct LogHandle(Arc<Log>);
+
+impl LogHandle {
+    /// Logs a session's end, where the settings want it.
+    pub fn record(&self, record: &Arc<Record>) {
+        if self.0.settings.load().sessions.include(record) {
+            self.0.push(Line::Session(Arc::clone(record)));
+        }
+    }
+
+    /// Changes what is logged, and how, from the next line written.
+    pub fn reconfigure(&self, settings: Settings) {
+        self.0.settings.store(Arc::new(settings));
+        // The level of each place that logs was asked once and remembered.
+        tracing::callsite::rebuild_interest_cache();
+    }
+
+    /// Waits until all lines so far are written, `timeout` at most; tells whether they are.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        self.0.wait_until_written(timeout)
+    }
+}
+
+impl fmt::Debug for LogHandle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("LogHandle").field(&self.0.settings.load()).finish()
+    }
+}
+
+const NO_PANIC: &str = "nothing panics while the queue is locked";
+
+struct Log {
+    settings: ArcSwap<Settings>,
+    queue: Mutex<Queue>,
+    /// The writer waits here for lines.
+    queued: Condvar,
+    /// [`LogHandle::flush`] waits here for the writer.
+    written: Condvar,
+    on_drop: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Log {
+    fn push(&self, line: Line) {
+        let max_per_second = self.settings.load().max_per_second;
+        let accepted = self.queue().push(line, Instant::now(), max_per_second);
+        if accepted {
+            self.queued.notify_one();
+        } else {
+            (self.on_drop)();
+        }
+    }
+
+    fn write_forever(&self, mut writer: LineWriter) {
+        loop {
+            let lines = self.take_lines();
+            let format = self.settings.load().format;
+            for line in lines {
+                if writer.write(&line.render(format)).is_err() {
+                    (self.on_drop)();
+                }
+            }
+            self.queue().writing = false;
+            self.written.notify_all();
+        }
+    }
+
+    fn take_lines(&self) -> VecDeque<Line> {
+        let queue = self.queued.wait_while(self.queue(), |queue| queue.lines.is_empty());
+        let mut queue = queue.expect(NO_PANIC);
+        queue.writing = true;
+        std::mem::take(&mut queue.lines)
+    }
+
+    fn wait_until_written(&self, timeout: Duration) -> bool {
+        let waited = self.written.wait_timeout_while(self.queue(), timeout, |queue| !queue.is_idle());
+        !waited.expect(NO_PANIC).1.timed_out()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect(NO_PANIC)
+    }
+}
+
+struct Queue {
+    lines: VecDeque<Line>,
+    /// The writer has taken lines and is not done with them.
+    writing: bool,
+    /// When the current second began.
+    second: Instant,
+    accepted_in_second: u32,
+}
+
+impl Queue {
+    fn new() -> Self {
+        Self { lines: VecDeque::new(), writing: false, second: Instant::now(), accepted_in_second: 0 }
+    }
+
+    /// Takes a line in, unless the queue is full or this second had its share.
+    fn push(&mut self, line: Line, now: Instant, max_per_second: u32) -> bool {
+        if now.duration_since(self.second) >= Duration::from_secs(1) {
+            self.second = now;
+            self.accepted_in_second = 0;
+        }
+        let accepted = self.lines.len() < QUEUE_CAPACITY && self.accepted_in_second < max_per_second;
+        if accepted {
+            self.accepted_in_second += 1;
+            self.lines.push_back(line);
+        }
+        accepted
+    }
+
+    fn is_idle(&self) -> bool {
+        self.lines.is_empty() && !self.writing
+    }
+}
+
+/// Writes whole lines; one that failed half-way does not spoil the next.
+struct LineWriter {
+    inner: Box<dyn Write + Send>,
+    /// The last line was begun, but not ended.
+    torn: bool,
+}
+
+impl LineWriter {
+    fn new(inner: Box<dyn Write + Send>) -> Self {
+        Self { inner, torn: false }
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        if self.torn {
+            self.write_bytes(b"\n")?;
+        }
+        self.write_bytes(line.as_bytes())?;
+        self.inner.flush()
+    }
+
+    fn write_bytes(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.inner.write(bytes) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.torn = bytes[count - 1] != b'\n';
+                    bytes = &bytes[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, Sender, channel},
+    };
+
+    use super::*;
+    use crate::journal::record;
+
+    /// Far longer than anything here takes.
+    pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+    pub(crate) const SETTINGS: Settings =
+        Settings { format: Format::Json, level: Level::INFO, sessions: Sessions::All, max_per_second: 1_000_000 };
+
+    /// What was written, for a test to look at.
+    #[derive(Clone, Default)]
+    pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        pub(crate) fn lines(&self) -> Vec<String> {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
+        }
+    }
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A log that writes to memory and never drops.
+    pub(crate) fn log(settings: Settings) -> (LogHandle, Written) {
+        let written = Written::default();
+        let handle = start(settings, || panic!("a line was dropped"), Box::new(written.clone())).unwrap();
+        (handle, written)
+    }
+
+    fn counting(settings: Settings, writer: impl Write + Send + 'static) -> (LogHandle, Arc<AtomicUsize>) {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let on_drop = {
+            let drops = Arc::clone(&drops);
+            move || {
+                drops.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        (start(settings, on_drop, Box::new(writer)).unwrap(), drops)
+    }
+
+    fn clean() -> Arc<Record> {
+        Arc::new(record())
+    }
+
+    fn abnormal() -> Arc<Record> {
+        let mut record = record();
+        record.ending.clean = false;
+        Arc::new(record)
+    }
+
+    #[test]
+    fn the_sessions_that_are_wanted_are_logged() {
+        for (sessions, expected) in [(Sessions::All, 2), (Sessions::Abnormal, 1), (Sessions::Off, 0)] {
+            let (log, written) = log(Settings { sessions, ..SETTINGS });
+            log.record(&clean());
+            log.record(&abnormal());
+            assert!(log.flush(PATIENCE));
+            assert_eq!(written.lines().len(), expected, "{sessions:?}");
+        }
+    }
+
+    #[test]
+    fn settings_change_while_it_runs() {
+        let (log, written) = log(Settings { sessions: Sessions::Off, ..SETTINGS });
+        log.record(&clean());
+        log.reconfigure(Settings { format: Format::Text, ..SETTINGS });
+        log.record(&clean());
+        assert!(log.flush(PATIENCE));
+        assert_eq!(written.lines(), [format!("2025-11-20T00:53:20.250Z {}", record())]);
+    }
+
+    #[test]
+    fn what_is_beyond_the_rate_is_dropped_and_counted() {
+        let mut queue = Queue::new();
+        let start = queue.second;
+        let mut push = |after| queue.push(Line::Session(clean()), start + Duration::from_millis(after), 2);
+        assert_eq!([push(0), push(0), push(999)], [true, true, false]);
+        assert_eq!([push(1000), push(1500), push(1999)], [true, true, false]);
+
+        let (log, drops) = counting(Settings { max_per_second: 0, ..SETTINGS }, Written::default());
+        log.record(&clean());
+        assert_eq!(drops.load(Ordering::SeqCst), 1);
+    }
+
+    /// Says that it was called, then waits to be released.
+    struct Blocking {
+        called: Sender<()>,
+        release: Receiver<()>,
+        written: Written,
+    }
+
+    impl Write for Blocking {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.called.send(());
+            let _ = self.release.recv();
+            self.written.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_blocked_writer_holds_nobody_up() {
+        let ((called, was_called), (release, released)) = (channel(), channel());
+        let written = Written::default();
+        let (log, drops) = counting(SETTINGS, Blocking { called, release: released, written: written.clone() });
+        log.record(&clean());
+        was_called.recv().unwrap();
+
+        for _ in 0..QUEUE_CAPACITY + 7 {
+            log.record(&clean());
+        }
+        assert_eq!(drops.load(Ordering::SeqCst), 7);
+        assert!(!log.flush(Duration::ZERO));
+
+        drop(release);
+        assert!(log.flush(PATIENCE));
+        assert_eq!(written.lines().len(), QUEUE_CAPACITY + 1);
+    }
+
+    /// Fails each write that its list says; a number is how much of the line goes through before.
+    struct Failing {
+        failures: VecDeque<Option<usize>>,
+        fail_next: bool,
+        written: Written,
+    }
+
+    impl Write for Failing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if std::mem::take(&mut self.fail_next) {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            match self.failures.pop_front().flatten() {
+                None => self.written.write(bytes),
+                Some(0) => Err(io::ErrorKind::BrokenPipe.into()),
+                Some(count) => {
+                    self.fail_next = true;
+                    self.written.write(&bytes[..count])
+                }
+            }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_failed_is_counted_and_does_not_spoil_the_next() {
+        let written = Written::default();
+        let failures = VecDeque::from([Some(0), Some(5), None]);
+        let (log, drops) = counting(SETTINGS, Failing { failures, fail_next: false, written: written.clone() });
+        for _ in 0..3 {
+            log.record(&clean());
+        }
+        assert!(log.flush(PATIENCE));
+        assert_eq!(drops.load(Ordering::SeqCst), 2);
+        assert_eq!(written.lines(), ["{\"tim".to_owned(), serde_json::to_string(&record()).unwrap()]);
+    }
+}
