@@ -41,10 +41,10 @@ pub(super) fn about(
 }
 
 /// An id that no other session has: which process, and which of its sessions.
-fn unique_id() -> Box<str> {
+fn unique_id() -> String {
     static PROCESS: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed)).into()
+    format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn shown_client(privacy: &ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {

@@ -56,6 +56,13 @@ pub(super) fn encode(client: SocketAddr, local: SocketAddr) -> Vec<u8> {
         .unwrap_or_default()
 }
 
+/// The version 2 header of a connection that closewatch makes for itself.
+pub(super) fn encode_local() -> Vec<u8> {
+    v2::Builder::new(v2::Version::Two | v2::Command::Local, v2::AddressFamily::Unspecified | v2::Protocol::Unspecified)
+        .build()
+        .unwrap_or_default()
+}
+
 fn may_be_header(bytes: &[u8]) -> bool {
     let begins = |signature: &[u8]| bytes.starts_with(&signature[..signature.len().min(bytes.len())]);
     begins(v1::PROTOCOL_PREFIX.as_bytes()) || begins(v2::PROTOCOL_PREFIX)

@@ -55,11 +55,6 @@ impl Heads {
         bytes.windows(b"websocket".len()).any(|window| window.eq_ignore_ascii_case(b"websocket"))
     }
 
-    /// Whether nothing is kept.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
-    }
-
     fn push(&self, read: &[u8]) {
         let mut bytes = self.lock();
         bytes.extend_from_slice(read);

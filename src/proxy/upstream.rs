@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use socket2::{SockRef, Socket, TcpKeepalive};
@@ -64,16 +64,24 @@ impl Connector {
         }
     }
 
-    /// A new connection, within the configured time.
+    /// A new connection for one client, within the configured time.
     pub(super) async fn connect(&self, client: SocketAddr, local: SocketAddr) -> Result<ServerStream, ConnectError> {
+        self.connect_with(|| proxy_protocol::encode(client, local)).await
+    }
+
+    /// A new connection for whichever clients' requests come to use it.
+    pub(super) async fn connect_shared(&self) -> Result<ServerStream, ConnectError> {
+        self.connect_with(proxy_protocol::encode_local).await
+    }
+
+    async fn connect_with(&self, proxy_header: impl FnOnce() -> Vec<u8>) -> Result<ServerStream, ConnectError> {
         let connecting = async {
             let mut stream = match &*self.address {
                 UpstreamAddress::Tcp { host, port } => Either::Left(self.tcp(host, *port).await?),
                 UpstreamAddress::Unix(path) => Either::Right(unix(path).await?),
             };
             if self.sends_proxy_protocol {
-                let header = proxy_protocol::encode(client, local);
-                stream.write_all(&header).await.map_err(|error| self.failed(&error))?;
+                stream.write_all(&proxy_header()).await.map_err(|error| failed(&error))?;
             }
             Ok(stream)
         };
@@ -86,36 +94,30 @@ impl Connector {
     }
 
     async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| self.failed(&error))?;
+        let stream = TcpStream::connect((host, port)).await.map_err(|error| failed(&error))?;
         let prepared = stream.set_nodelay(true).and_then(|()| {
             let socket = SockRef::from(&stream);
             socket.set_tcp_keepalive(&self.keepalive)?;
             let is_local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
             if is_local { socket.set_send_buffer_size(LOCAL_SEND_BUFFER) } else { Ok(()) }
         });
-        prepared.map_err(|error| self.failed(&error))?;
+        prepared.map_err(|error| failed(&error))?;
         Ok(stream)
-    }
-
-    fn failed(&self, error: &io::Error) -> ConnectError {
-        let cause = match error.kind() {
-            io::ErrorKind::ConnectionRefused => HandshakeFailure::UpstreamRefused,
-            io::ErrorKind::TimedOut => HandshakeFailure::UpstreamTimeout,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => HandshakeFailure::UpstreamReset,
-            _ => HandshakeFailure::UpstreamUnreachable,
-        };
-        ConnectError { cause, message: format!("no connection to the upstream: {error}") }
     }
 }
 
 async fn unix(path: &Path) -> Result<UnixStream, ConnectError> {
-    UnixStream::connect(path).await.map_err(|error| {
-        let cause = match error.kind() {
-            io::ErrorKind::ConnectionRefused => HandshakeFailure::UpstreamRefused,
-            _ => HandshakeFailure::UpstreamUnreachable,
-        };
-        ConnectError { cause, message: format!("no connection to the upstream's socket: {error}") }
-    })
+    UnixStream::connect(path).await.map_err(|error| failed(&error))
+}
+
+fn failed(error: &io::Error) -> ConnectError {
+    let cause = match error.kind() {
+        io::ErrorKind::ConnectionRefused => HandshakeFailure::UpstreamRefused,
+        io::ErrorKind::TimedOut => HandshakeFailure::UpstreamTimeout,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => HandshakeFailure::UpstreamReset,
+        _ => HandshakeFailure::UpstreamUnreachable,
+    };
+    ConnectError { cause, message: format!("no connection to the upstream: {error}") }
 }
 
 /// The bare socket, for the data plane.
@@ -145,23 +147,4 @@ pub(super) fn tcp_keepalive(keepalive: &Keepalive) -> TcpKeepalive {
         .with_time(keepalive.idle)
         .with_interval(keepalive.interval)
         .with_retries(keepalive.probes)
-}
-
-/// A connection to the server that was made, and how long it took.
-pub(super) struct Connected {
-    pub(super) stream: ServerStream,
-    pub(super) took: Duration,
-}
-
-impl Connector {
-    /// As [`Connector::connect`], with the time it took.
-    pub(super) async fn connect_timed(
-        &self,
-        client: SocketAddr,
-        local: SocketAddr,
-    ) -> Result<Connected, ConnectError> {
-        let start = Instant::now();
-        let stream = self.connect(client, local).await?;
-        Ok(Connected { stream, took: start.elapsed() })
-    }
 }

@@ -13,6 +13,7 @@ mod ticket;
 mod worker;
 
 use std::{
+    any::Any,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -57,6 +58,8 @@ pub struct NewSession {
     pub opened: Instant,
     /// Its place in the counts.
     pub ticket: Ticket,
+    /// Dropped with the session: whatever else counts the connection.
+    pub lease: Box<dyn Any + Send>,
 }
 
 /// Closes all sessions with the same Close frame.

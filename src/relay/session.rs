@@ -24,7 +24,7 @@ use crate::{
     websocket::{
         Endpoint, PerEndpoint,
         close::CloseCode,
-        closing::{Action, Cause, ClosingHandshake, Ending},
+        closing::{Action, Cause, CloseFrame, ClosingHandshake, Ending},
         conformance::Extensions,
         frame::{FrameHeader, Item, Opcode},
     },
@@ -393,9 +393,9 @@ impl Session {
         for violation in verdict.new.iter() {
             traffic.violation(from, violation);
         }
-        let Some(frame) = verdict.frame else { return };
+        let Some(taken) = verdict.taken else { return };
         lane.close_end = lane.close_end.or(reading.end_in_queue());
-        self.closing.close_received(from, frame);
+        self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
         let idle =
             if reading.has_bytes_before_close() { Duration::ZERO } else { now.saturating_duration_since(self.last_byte) };
         self.begin(now, idle);

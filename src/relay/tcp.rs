@@ -1,31 +1,30 @@
 //! What the kernel knows of a TCP connection (`TCP_INFO`), which no kept crate wraps.
 
 use std::{
-    mem,
     os::fd::{AsRawFd, BorrowedFd},
     time::Duration,
 };
 
 /// A TCP connection as the kernel sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpInfo {
+pub(super) struct TcpInfo {
     /// The smoothed round-trip time.
-    pub rtt: Duration,
+    pub(super) rtt: Duration,
     /// Segments sent again, in the life of the connection.
-    pub retransmits: u32,
+    pub(super) retransmits: u32,
     /// Segments sent and not yet acknowledged.
-    pub unacknowledged: u32,
+    pub(super) unacknowledged: u32,
     /// Bytes accepted from us and not yet sent.
-    pub unsent_bytes: u32,
+    pub(super) unsent_bytes: u32,
     /// Probes of a closed window that were sent since the last answer.
-    pub unanswered_probes: u8,
+    pub(super) unanswered_probes: u8,
     /// Since the last acknowledgement arrived.
-    pub since_last_ack: Duration,
+    pub(super) since_last_ack: Duration,
 }
 
 impl TcpInfo {
     /// Asks the kernel; `None` where the socket is no TCP socket.
-    pub fn of(socket: BorrowedFd<'_>) -> Option<Self> {
+    pub(super) fn of(socket: BorrowedFd<'_>) -> Option<Self> {
         let raw = raw_tcp_info(socket)?;
         Some(Self {
             rtt: Duration::from_micros(raw.rtt.into()),
@@ -38,7 +37,7 @@ impl TcpInfo {
     }
 
     /// Whether the peer has acknowledged every byte that the kernel took from us.
-    pub fn all_acknowledged(&self) -> bool {
+    pub(super) fn all_acknowledged(&self) -> bool {
         self.unacknowledged == 0 && self.unsent_bytes == 0
     }
 }
@@ -92,7 +91,7 @@ struct RawTcpInfo {
 #[expect(unsafe_code, reason = "the one system call that std, socket2 and mio do not wrap")]
 fn raw_tcp_info(socket: BorrowedFd<'_>) -> Option<RawTcpInfo> {
     let mut info = RawTcpInfo::default();
-    let mut length = mem::size_of::<RawTcpInfo>() as libc::socklen_t;
+    let mut length = size_of::<RawTcpInfo>() as libc::socklen_t;
     // SAFETY: the descriptor is open for as long as it is borrowed. `info` is plain old data of which any bytes are a
     // value, and the kernel writes at most `length` bytes to it.
     let result = unsafe {

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone, Default)]
 pub struct About {
     /// An id that no other session has.
-    pub id: Box<str>,
+    pub id: String,
     /// The client's address and port, or its network.
     pub client: Option<Box<str>>,
     /// The server's address.
@@ -85,12 +85,12 @@ impl Ticket {
             idle: summary.idle,
             close_handshake: summary.close_handshake,
         });
-        self.journal.record(self.record(summary, tcp));
+        let record = self.record(summary, tcp);
+        self.journal.record(record);
     }
 
     fn record(&mut self, summary: Summary, tcp: PerEndpoint<Option<TcpInfo>>) -> Record {
         let about = std::mem::take(&mut *self.about);
-        let ending = summary.ending;
         Record {
             time: SystemTime::now(),
             session: about.id,
@@ -101,14 +101,8 @@ impl Ticket {
             subprotocol: about.subprotocol,
             extensions: about.extensions,
             trace_id: about.trace_id,
-            name: ending.status.name(),
-            status: ending.status,
-            reason: ending.reason,
-            initiator: ending.initiator,
-            clean: ending.clean,
-            cause: ending.cause,
-            action: ending.action,
-            seen: ending.seen,
+            name: summary.ending.status.name(),
+            ending: summary.ending,
             hide_reasons: about.hide_reasons,
             duration: summary.duration,
             idle: summary.idle,

@@ -1,0 +1,98 @@
+//! How many connections are taken, in all and of each address.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use crate::config::Config;
+
+/// Descriptors that are not connections: listeners, epoll instances, the log, scrapes, resolver sockets.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// Counts connections against the limits.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limit: AtomicUsize,
+    limit_per_ip: AtomicUsize,
+    taken: Arc<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: AtomicUsize,
+    by_ip: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// A connection's place. Dropping it makes room for another.
+#[derive(Debug)]
+pub(super) struct Place {
+    taken: Arc<Taken>,
+    /// Where addresses are counted.
+    ip: Option<IpAddr>,
+}
+
+impl Admission {
+    pub(super) fn new(config: &Config) -> Self {
+        let admission =
+            Self { limit: AtomicUsize::new(0), limit_per_ip: AtomicUsize::new(usize::MAX), taken: Arc::default() };
+        admission.reconfigure(config);
+        admission
+    }
+
+    pub(super) fn reconfigure(&self, config: &Config) {
+        let limit = config.connections.unwrap_or_else(what_open_files_allow);
+        self.limit.store(limit, Ordering::Relaxed);
+        self.limit_per_ip.store(config.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);
+    }
+
+    /// A place for one more connection, if there is one.
+    pub(super) fn admit(&self, ip: IpAddr) -> Option<Place> {
+        let limit_per_ip = self.limit_per_ip.load(Ordering::Relaxed);
+        let ip = (limit_per_ip != usize::MAX).then(|| ip.to_canonical());
+        // Taken first and then judged: a place that is refused gives itself back.
+        let all = self.taken.all.fetch_add(1, Ordering::Relaxed);
+        let of_ip = ip.map_or(0, |ip| self.taken.add(ip));
+        let place = Place { taken: Arc::clone(&self.taken), ip };
+        (all < self.limit.load(Ordering::Relaxed) && of_ip < limit_per_ip).then_some(place)
+    }
+}
+
+impl Taken {
+    /// Counts one more connection of an address, and says how many there were.
+    fn add(&self, ip: IpAddr) -> usize {
+        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = by_ip.entry(ip).or_insert(0);
+        *count += 1;
+        *count - 1
+    }
+
+    fn remove(&self, ip: IpAddr) {
+        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_ip.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                by_ip.remove(&ip);
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.taken.all.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ip) = self.ip {
+            self.taken.remove(ip);
+        }
+    }
+}
+
+/// Two descriptors a session, of what the process may open; the soft limit is raised to the hard one first.
+fn what_open_files_allow() -> usize {
+    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    usize::try_from(files.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(1)
+}
