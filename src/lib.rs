@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod probe;
 pub mod proxy;
 pub mod relay;
+pub mod service;
 pub mod websocket;

@@ -1,11 +1,67 @@
-//! `closewatch demo` (to come).
+//! `closewatch demo`: the proxy before a built-in server, with built-in clients that come and go.
 
-use std::process::ExitCode;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroUsize,
+    process::ExitCode,
+};
+
+use super::{
+    run::{failed, serve, with_runtime},
+    say,
+};
+use crate::{
+    config::{self, Overrides},
+    demo,
+    service::Source,
+};
 
 /// The arguments of `closewatch demo`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// The address to take clients on.
+    #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// The address of metrics, health and API.
+    #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_ADMIN", default_value = "127.0.0.1:9917")]
+    admin: String,
+    /// Only the proxy and the server: no built-in clients.
+    #[arg(long)]
+    no_traffic: bool,
+}
 
-pub(super) fn main(_arguments: &Arguments) -> ExitCode {
-    ExitCode::FAILURE
+/// What the demo does otherwise than `run`: every ending is logged, so that there is something to read.
+const CONFIGURATION: &str = "log: {sessions: all}\n";
+
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    with_runtime(threads, run(arguments.clone()))
+}
+
+async fn run(arguments: Arguments) -> ExitCode {
+    let server = match demo::Server::bind((Ipv4Addr::LOCALHOST, 0).into()).await {
+        Ok(server) => server,
+        Err(error) => return failed(&format!("the demo's server cannot start: {error}")),
+    };
+    let overrides = Overrides {
+        listen: Some(arguments.listen),
+        upstream: Some(format!("ws://{}", server.local_addr())),
+        admin: Some(arguments.admin),
+    };
+    let config = match config::parse("the demo's configuration", CONFIGURATION, &overrides) {
+        Ok(config) => config,
+        Err(errors) => {
+            say(&errors.to_string());
+            return ExitCode::from(2);
+        }
+    };
+    tokio::spawn(server.run(std::future::pending()));
+    let has_traffic = !arguments.no_traffic;
+    serve(Source { path: None, overrides }, config, move |proxy| clients(proxy, has_traffic)).await
+}
+
+async fn clients(proxy: SocketAddr, has_traffic: bool) {
+    if has_traffic {
+        demo::clients::run(proxy, std::future::pending()).await;
+    }
 }

@@ -1,6 +1,9 @@
 //! The commands: one file each.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -46,4 +49,9 @@ pub fn main() -> ExitCode {
         Command::Probe(arguments) => probe::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
     }
+}
+
+/// Says a line on standard error. Where that is gone, the exit code still tells.
+fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,11 +1,81 @@
-//! `closewatch run` (to come).
+//! `closewatch run`: the proxy.
 
-use std::process::ExitCode;
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
+
+use super::say;
+use crate::{
+    config::{Config, Overrides},
+    service::{End, Service, Source},
+};
 
 /// The arguments of `closewatch run`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// The configuration; without it `config.yaml` in the working directory where it exists.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The address to take clients on, instead of those in the configuration.
+    #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN")]
+    listen: Option<String>,
+    /// The service behind closewatch, instead of the one in the configuration.
+    #[arg(long, value_name = "URL", env = "CLOSEWATCH_UPSTREAM")]
+    upstream: Option<String>,
+    /// The address of metrics, health and API, instead of the one in the configuration.
+    #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_ADMIN")]
+    admin: Option<String>,
+}
 
-pub(super) fn main(_arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let source = Source {
+        path: arguments.config.clone(),
+        overrides: Overrides {
+            listen: arguments.listen.clone(),
+            upstream: arguments.upstream.clone(),
+            admin: arguments.admin.clone(),
+        },
+    };
+    match source.load() {
+        Ok(config) => with_runtime(config.workers, serve(source, config, |_| std::future::ready(()))),
+        Err(errors) => {
+            say(&errors.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs a command on the threads of the opening handshakes: as many as the data plane has of its own.
+pub(super) fn with_runtime(threads: NonZeroUsize, command: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().worker_threads(threads.get()).enable_all().build() {
+        Ok(runtime) => runtime.block_on(command),
+        Err(error) => failed(&format!("closewatch cannot start its threads: {error}")),
+    }
+}
+
+/// Runs a closewatch, and beside it what `companion` makes of its public address, until a signal ends it.
+pub(super) async fn serve<F>(source: Source, config: Config, companion: impl FnOnce(SocketAddr) -> F) -> ExitCode
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let service = match Service::start(source, config).await {
+        Ok(service) => service,
+        Err(error) => return failed(&format!("closewatch cannot start: {error}")),
+    };
+    let addresses = service.addresses();
+    for address in &addresses {
+        say(&format!("listening on ws://{address}"));
+    }
+    say(&format!("admin on http://{}", service.admin_address()));
+    let companion = tokio::spawn(companion(addresses[0]));
+    let end = service.run().await;
+    companion.abort();
+    match end {
+        End::Drained => ExitCode::SUCCESS,
+        End::Forced => ExitCode::FAILURE,
+    }
+}
+
+/// Tells why a command cannot go on.
+pub(super) fn failed(line: &str) -> ExitCode {
+    say(line);
     ExitCode::FAILURE
 }

@@ -83,11 +83,8 @@ fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut R
         request.headers_mut().insert(header::HOST, authority);
     }
     // The pool needs a full URI to know its connections by; on the wire stands the path.
-    let target = Uri::builder()
-        .scheme("http")
-        .authority("upstream")
-        .path_and_query(origin_form(request).to_string())
-        .build();
+    let target =
+        Uri::builder().scheme("http").authority("upstream").path_and_query(origin_form(request).to_string()).build();
     *request.uri_mut() = target.unwrap_or_default();
     *request.version_mut() = hyper::Version::HTTP_11;
     hyper::upgrade::on(request);
@@ -143,11 +140,7 @@ impl Connection for PooledStream {
 }
 
 impl Read for PooledStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }

@@ -1,12 +1,6 @@
 //! Connections to the server.
 
-use std::{
-    io,
-    net::SocketAddr,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
@@ -143,8 +137,5 @@ pub(super) fn peer_name(stream: &ServerStream, configured: &UpstreamAddress) -> 
 
 /// TCP keepalive as configured, for either leg.
 pub(super) fn tcp_keepalive(keepalive: &Keepalive) -> TcpKeepalive {
-    TcpKeepalive::new()
-        .with_time(keepalive.idle)
-        .with_interval(keepalive.interval)
-        .with_retries(keepalive.probes)
+    TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval).with_retries(keepalive.probes)
 }

@@ -85,7 +85,8 @@ impl Pair {
 
     /// Does what is to be done now: reads at most once from each leg. Says whether the session is over.
     pub(super) fn turn(&mut self, context: &mut Context) -> bool {
-        if self.timer.is_some_and(|timer| timer <= context.now) || self.next_timer().is_some_and(|at| at <= context.now) {
+        if self.timer.is_some_and(|timer| timer <= context.now) || self.next_timer().is_some_and(|at| at <= context.now)
+        {
             self.act_on_time(context);
         }
         for from in Endpoint::BOTH {

@@ -267,9 +267,8 @@ impl Session {
         if self.over.is_some() {
             return Some(Command::Over);
         }
-        let command = Endpoint::BOTH
-            .into_iter()
-            .find_map(|to| self.put_close(to).or_else(|| self.end_writing(to, now)));
+        let command =
+            Endpoint::BOTH.into_iter().find_map(|to| self.put_close(to).or_else(|| self.end_writing(to, now)));
         if command.is_none() && self.is_over() {
             self.over = Some(now);
             return Some(Command::Over);
@@ -396,8 +395,11 @@ impl Session {
         let Some(taken) = verdict.taken else { return };
         lane.close_end = lane.close_end.or(reading.end_in_queue());
         self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
-        let idle =
-            if reading.has_bytes_before_close() { Duration::ZERO } else { now.saturating_duration_since(self.last_byte) };
+        let idle = if reading.has_bytes_before_close() {
+            Duration::ZERO
+        } else {
+            now.saturating_duration_since(self.last_byte)
+        };
         self.begin(now, idle);
         self.await_end(now);
         self.settle(now);
@@ -562,8 +564,7 @@ impl Session {
         let ended = |endpoint: Endpoint| self.lanes[endpoint].ended.is_some();
         let both = |holds: &dyn Fn(Endpoint) -> bool| Endpoint::BOTH.into_iter().all(holds);
         let any = |holds: &dyn Fn(Endpoint) -> bool| Endpoint::BOTH.into_iter().any(holds);
-        let reset_for_loss =
-            |lost: Endpoint| self.lanes[lost].is_lost() && self.lanes[lost].outlet == Outlet::Gone;
+        let reset_for_loss = |lost: Endpoint| self.lanes[lost].is_lost() && self.lanes[lost].outlet == Outlet::Gone;
         both(&silent) && (both(&ended) || (self.closing.is_complete() && any(&ended))) || any(&reset_for_loss)
     }
 }

@@ -1,9 +1,6 @@
 //! What is known of a session from its opening handshake, and the one place where its end is told.
 
-use std::{
-    sync::Arc,
-    time::SystemTime,
-};
+use std::{sync::Arc, time::SystemTime};
 
 use super::{lane::Sent, session::Summary, tcp::TcpInfo};
 use crate::{

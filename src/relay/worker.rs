@@ -89,7 +89,15 @@ impl Worker {
             timers: BTreeSet::new(),
             blocked_tick: now,
             drain: None,
-            context: Context { index, now, buffer: read_buffer(), budget, patience, blocked: 0, random: fastrand::Rng::new() },
+            context: Context {
+                index,
+                now,
+                buffer: read_buffer(),
+                budget,
+                patience,
+                blocked: 0,
+                random: fastrand::Rng::new(),
+            },
             is_stopping: false,
         })
     }
@@ -257,7 +265,8 @@ impl Worker {
     }
 
     fn close_some(&mut self, order: &CloseSome) -> usize {
-        let wanted = |pair: &Pair| !pair.is_closing() && order.route.as_deref().is_none_or(|route| route == pair.route());
+        let wanted =
+            |pair: &Pair| !pair.is_closing() && order.route.as_deref().is_none_or(|route| route == pair.route());
         let mut closed = 0;
         for (key, pair) in self.sessions.iter_mut().filter(|(_, pair)| wanted(pair)).take(order.count) {
             pair.close(order.text.clone(), self.context.now);

@@ -1,0 +1,119 @@
+//! From the configuration to what each part is started with.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::control::State;
+use crate::{
+    admin::{self, Admin, CodeDescription},
+    config::{Config, Log, LogFormat, LogSessions},
+    journal::Journal,
+    log,
+    metrics::{self, BucketOptions, Metrics},
+    relay,
+    websocket::close::CodeEntry,
+};
+
+pub(super) fn metrics(config: &Config) -> metrics::Options {
+    let buckets = &config.metrics.buckets;
+    metrics::Options {
+        codes: config.metrics.codes.clone(),
+        max_custom_codes: config.metrics.max_custom_codes,
+        buckets: BucketOptions {
+            session_duration: buckets.session_duration.clone(),
+            idle_before_close: buckets.idle_before_close.clone(),
+            close_handshake_duration: buckets.close_handshake_duration.clone(),
+            handshake_duration: buckets.handshake_duration.clone(),
+            upstream_connect_duration: buckets.upstream_connect_duration.clone(),
+            message_size: buckets.message_size.clone(),
+            ping_rtt: buckets.ping_rtt.clone(),
+        },
+        workers: config.workers.get(),
+        registered_codes: registered_codes(),
+    }
+}
+
+pub(super) fn relay(config: &Config) -> relay::Options {
+    let keepalive = &config.keepalive;
+    relay::Options {
+        workers: config.workers.get(),
+        buffer_total_bytes: config.buffer_total_bytes,
+        patience: Some(keepalive.idle + keepalive.interval * keepalive.probes),
+    }
+}
+
+pub(super) fn log(config: &Log) -> log::Settings {
+    log::Settings {
+        format: match config.format {
+            LogFormat::Text => log::Format::Text,
+            LogFormat::Json => log::Format::Json,
+        },
+        level: config.level,
+        sessions: match config.sessions {
+            LogSessions::All => log::Sessions::All,
+            LogSessions::Abnormal => log::Sessions::Abnormal,
+            LogSessions::Off => log::Sessions::Off,
+        },
+        max_per_second: config.max_per_second,
+    }
+}
+
+pub(super) fn admin(config: &Config, metrics: &Arc<Metrics>, journal: Arc<Journal>, state: &Arc<State>) -> Admin {
+    let metrics = Arc::clone(metrics);
+    Admin {
+        metrics: Box::new(move || metrics.render()),
+        metrics_content_type: Metrics::CONTENT_TYPE,
+        journal,
+        codes: CodeEntry::all().map(describe).collect(),
+        control: Arc::clone(state) as Arc<dyn admin::Control>,
+        options: ArcSwap::from_pointee(admin_options(config)),
+    }
+}
+
+pub(super) fn admin_options(config: &Config) -> admin::Options {
+    admin::Options { control: config.admin.control, hosts: config.admin.hosts.clone() }
+}
+
+/// The keys in which two configurations differ that hold for the life of the process.
+pub(super) fn fixed_differences(running: &Config, wanted: &Config) -> Vec<&'static str> {
+    let (old, new) = (&running.metrics, &wanted.metrics);
+    [
+        ("workers", running.workers != wanted.workers),
+        ("keepalive", running.keepalive != wanted.keepalive),
+        ("limits.buffer_total_bytes", running.buffer_total_bytes != wanted.buffer_total_bytes),
+        ("admin.listen", running.admin.listen != wanted.admin.listen),
+        ("metrics.listen", old.listen != new.listen),
+        ("metrics.codes", old.codes != new.codes),
+        ("metrics.max_custom_codes", old.max_custom_codes != new.max_custom_codes),
+        ("metrics.buckets", old.buckets != new.buckets),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}
+
+/// Every code that IANA has registered alone, with its name.
+fn registered_codes() -> Vec<(u16, &'static str)> {
+    CodeEntry::all().filter_map(|entry| Some((single_code(entry)?, entry.name))).collect()
+}
+
+fn single_code(entry: &CodeEntry) -> Option<u16> {
+    match entry.codes {
+        [range] if range.start() == range.end() => Some(*range.start()),
+        _ => None,
+    }
+}
+
+fn describe(entry: &'static CodeEntry) -> CodeDescription {
+    CodeDescription {
+        code: single_code(entry),
+        codes: entry.codes_label(),
+        name: entry.name,
+        meaning: entry.meaning,
+        sender: entry.sender.as_str(),
+        allowed_on_wire: entry.allowed_on_wire(),
+        causes: entry.causes,
+        next_steps: entry.next_steps,
+    }
+}
