@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import urllib.request
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ class Closewatch:
         self._process = process
         self._admin = admin
         self._last_session: str | None = None
-        self._draining = asyncio.create_task(_read_to_end(process.stderr))
+        self._lines: deque[str] = deque(maxlen=20)
+        self._reading = asyncio.create_task(self._read_lines())
 
     @classmethod
     async def start(cls, program: Path, upstream: str, directory: Path) -> "Closewatch":
@@ -60,7 +62,6 @@ class Closewatch:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
             )
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
@@ -100,6 +101,14 @@ class Closewatch:
             self._process.kill()
             await self._process.wait()
 
+    @property
+    def last_lines(self) -> str:
+        return "".join(self._lines)
+
+    async def _read_lines(self) -> None:
+        while line := await self._process.stderr.readline():
+            self._lines.append(line.decode(errors="replace"))
+
     async def _get(self, path: str) -> str:
         def read() -> str:
             with _direct.open(self._admin + path, timeout=DEADLINE_SECONDS) as response:
@@ -133,12 +142,6 @@ def total(counts: Counts, family: str, **having: object) -> float:
     return sum(value for (name, key), value in counts.items() if name == family and labels(**having) <= key)
 
 
-def growth(before: Counts, after: Counts, families: frozenset[str]) -> Counts:
-    """What grew in these families, and by how much."""
-    grown = {key: value - before.get(key, 0.0) for key, value in after.items() if key[0] in families}
-    return {key: value for key, value in grown.items() if value}
-
-
 async def _addresses(process: asyncio.subprocess.Process) -> tuple[str, str]:
     printed, url, admin = [], None, None
     while not (url and admin):
@@ -151,8 +154,3 @@ async def _addresses(process: asyncio.subprocess.Process) -> tuple[str, str]:
         if match := re.search(r"admin on (http://\S+)", line):
             admin = match[1].rstrip("/")
     return url, admin
-
-
-async def _read_to_end(stream: asyncio.StreamReader) -> None:
-    while await stream.read(65536):
-        pass

@@ -65,7 +65,7 @@ AIOHTTP = Library(
     "aiohttp",
     (sys.executable, str(PEERS / "python_aiohttp.py")),
     breaks_on=((1005, "required argument is not an integer"),),
-    refuses_fragments="always set FIN",
+    refuses_fragments="got an unexpected keyword argument 'fin'",
     odd_answers=(Oddity("aiohttp answers every Close frame with a bare 1000", Close(1000, "")),),
     odd_reports=(
         Oddity("an aiohttp client tells an empty Close frame as 1006", Close(1006, ""), meets=1005, role=CLIENT),

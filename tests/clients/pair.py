@@ -2,49 +2,22 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from closewatch import Closewatch, ClosewatchFailure, Counts, eventually, growth, labels, total
+from closewatch import Closewatch, Counts, eventually, total
+from counting import check_growth, check_record, summary
 from expectations import Ending, Saw, closed, lost
 from libraries import CLIENT, SERVER, Close, Library
 from messages import KINDS, Kind
-from peer import Peer, PeerFailure
+from peer import Peer
+from table import Row
 
 CODES = (1000, 1001, 1005, 1008, 1011, 1012, 1013, 1014, 3000, 4001, 4999)
 REASON = "so it is: ✓"
 
-# What one session's end makes grow; everything else in these families must stand still.
-FAMILIES = frozenset(
-    {
-        "websocket_handshakes_total",
-        "websocket_handshake_failures_total",
-        "websocket_closes_total",
-        "websocket_close_events_total",
-        "websocket_close_views_total",
-        "websocket_close_frames_total",
-        "websocket_abnormal_closes_total",
-        "websocket_proxy_actions_total",
-        "websocket_protocol_violations_total",
-    }
-)
-# A pair that is this broken is not worth waiting for.
-MOST_FAILURES = 3
-
-
-@dataclass
-class Row:
-    """A line of the table: what was done, what each side said of it, what closewatch counted."""
-
-    what: str
-    said: dict[str, str] = field(default_factory=dict)
-    counted: str = ""
-    notes: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-
-    def check(self, what: str, got: object, wanted: object) -> None:
-        if got != wanted:
-            self.failures.append(f"{what}: {got!r} instead of {wanted!r}")
+# Each can cost a whole deadline: a pair that is this broken is not worth waiting for.
+MOST_BREAKDOWNS = 3
 
 
 @dataclass(frozen=True)
@@ -70,6 +43,7 @@ class Pair:
         self._directory = directory
         self._peers: dict[str, Peer] = {}
         self._closewatch: Closewatch | None = None
+        self._breakdowns = 0
         self._sessions = 0
         self._counts: Counts = {}
 
@@ -91,22 +65,25 @@ class Pair:
             cases += [(f"{role} closes {code}", lambda row, a=(role, code): self._close(row, *a)) for code in CODES]
         cases += [(f"{role} killed", lambda row, role=role: self._kill(row, role)) for role in (CLIENT, SERVER)]
         if self._program:
-            cases.append(("at rest", self._rest))
+            cases += [("exposition", self._exposition), ("at rest", self._rest)]
         return cases
 
     async def _run_case(self, row: Row, case: Callable[[Row], Awaitable]) -> None:
         self.rows.append(row)
-        if sum(bool(earlier.failures) for earlier in self.rows) >= MOST_FAILURES:
-            row.failures.append("not run: too much of this pair has failed")
+        if self._breakdowns == MOST_BREAKDOWNS:
+            row.failures.append("not run: this pair breaks down too often")
             return
         try:
             await self._start()
             await case(row)
-        except (PeerFailure, ClosewatchFailure, OSError) as failure:
-            row.failures.append(str(failure))
-        if row.failures:
-            # Nothing of a failed case may leak into the next.
+        except Exception as failure:
+            self._breakdowns += 1
+            row.failures.append(f"{type(failure).__name__}: {failure}")
+            if self._closewatch:
+                row.failures.append(f"closewatch's last lines:\n{self._closewatch.last_lines}")
+            # Nothing of it may leak into the next case.
             await self._end()
+        row.close()
 
     async def _start(self) -> None:
         """Starts what is not there: at the beginning everything, later what a case has killed."""
@@ -169,7 +146,8 @@ class Pair:
                 row.check(f"messages from the {role}", told["messages"], int(was_sent))
                 enough = told["frames"] >= kind.fragments * was_sent + 1
                 row.check(f"{told['frames']} frames from the {role} are enough", enough, True)
-            row.counted = " ".join(f"{record[f'from_{role}']['frames'] - 1}" for role in sent) + " frames, " + row.counted
+            frames = " + ".join(str(record[f"from_{role}"]["frames"] - 1) for role in sent)
+            row.counted = f"{frames} data frames; {row.counted}"
 
     async def _send(self, row: Row, way: str, session: Session, role: str, kind: Kind) -> bool:
         sender, receiver = session.peer(role), session.peer(SERVER if role == CLIENT else CLIENT)
@@ -177,7 +155,7 @@ class Pair:
         if kind.fragments > 1 and sender.library.refuses_fragments:
             error = (await sender.expect("refused"))["error"]
             row.check(f"{way}error of the {role}", sender.library.refuses_fragments in error, True)
-            row.notes.append(f"{sender.library.name}: {error}") if not way else None
+            row.note(f"{sender.library.name}: {error}")
             return False
         received = await receiver.expect("message")
         if {**kind.payload, "event": "message"} != received:
@@ -204,24 +182,22 @@ class Pair:
         await _ask_to_close(peer, Close(code, REASON))
         error = (await peer.expect("refused"))["error"]
         row.check(f"{way}its error", refusal in error, True)
-        if error not in row.notes:
-            row.notes.append(error)
+        row.note(error)
 
     async def _break(self, row: Row, way: str, session: Session, role: str, code: int, failure: str) -> Ending:
         await _ask_to_close(session.peer(role), Close(code, ""))
         ending = lost(self.libraries, role, can_speak=True)
         said = await self._hear(row, way, session, ending)
         row.check(f"{way}its error", failure in (said[role]["said"] or ""), True)
-        note = f"{self.libraries[role].name} cannot send an empty Close frame, and hangs up: {said[role]['said']}"
-        if note not in row.notes:
-            row.notes.append(note)
+        row.note(f"{self.libraries[role].name} cannot send an empty Close frame, and hangs up: {said[role]['said']}")
         return ending
 
     async def _close_session(self, row: Row, way: str, session: Session, role: str, close: Close) -> Ending:
         await _ask_to_close(session.peer(role), close)
         ending = closed(self.libraries, role, close)
         await self._hear(row, way, session, ending)
-        row.notes += [note for note in ending.notes if note not in row.notes]
+        for note in ending.notes:
+            row.note(note)
         return ending
 
     async def _kill(self, row: Row, role: str) -> None:
@@ -248,19 +224,13 @@ class Pair:
             row.counted = "(no closewatch)"
             return None
         record = await self._closewatch.next_record()
-        for key in ("code", "initiator", "clean", "cause", "cause_endpoint"):
-            row.check(key, record[key], getattr(ending, key))
-        row.check("reason", record["reason"] or "", ending.reason)
-        row.check("action", record["action"], None)
-        for role, saw in ending.saw.items():
-            told = record[f"{role}_saw"]
-            row.check(f"{role}_saw", str(Saw(told["code"], told["reason"] or "", told["clean"])), str(saw))
+        check_record(row, record, ending)
         await self._count_metrics(row, ending)
-        row.counted = _summary(record)
+        row.counted = summary(record)
         return record
 
     async def _count_metrics(self, row: Row, ending: Ending) -> None:
-        before, wanted = self._counts, _growth_by(ending)
+        before = self._counts
 
         async def after_the_close() -> Counts | None:
             counts = await self._closewatch.counts()
@@ -268,9 +238,22 @@ class Pair:
             return counts if more and not total(counts, "websocket_sessions_active") else None
 
         self._counts = await eventually(after_the_close, "a close in /metrics, and no active session")
-        grown = growth(before, self._counts, FAMILIES)
-        for key in sorted(grown.keys() | wanted.keys(), key=repr):
-            row.check(f"{key[0]}{dict(key[1])} grew by", grown.get(key, 0), wanted.get(key, 0))
+        check_growth(row, before, self._counts, ending)
+
+    async def _exposition(self, row: Row) -> None:
+        """A scrape with all of this counted in it pleases Prometheus' own checker."""
+        promtool = await asyncio.create_subprocess_exec(
+            "promtool",
+            "check",
+            "metrics",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await promtool.communicate((await self._closewatch.metrics()).encode())
+        row.check("promtool check metrics", (promtool.returncode, said.decode()), (0, ""))
+        row.said = {CLIENT: "(not asked)", SERVER: "(not asked)"}
+        row.counted = "promtool check metrics: nothing to complain of"
 
     async def _rest(self, row: Row) -> None:
         """At the end: the three sums hold, and closewatch ends when it is told to."""
@@ -294,31 +277,3 @@ async def _ask_to_close(peer: Peer, close: Close) -> None:
 
 def _arrival(was_sent: bool) -> str:
     return "received equal" if was_sent else "(could not be sent)"
-
-
-def _summary(record: dict) -> str:
-    views = " | ".join(str(record[f"{role}_saw"]["code"]) for role in (CLIENT, SERVER))
-    cause = f", {record['cause']} of {record['cause_endpoint']}" if record["cause"] else ""
-    clean = "clean" if record["clean"] else "not clean"
-    return f"{record['code']} by {record['initiator']}, {clean}{cause}; saw {views}"
-
-
-def _growth_by(ending: Ending) -> Counts:
-    clean = str(ending.clean).lower()
-    wanted: Counts = {
-        ("websocket_handshakes_total", labels(status=101)): 1,
-        ("websocket_closes_total", labels(code=ending.code, initiator=ending.initiator, clean=clean)): 1,
-        ("websocket_close_views_total", labels(**{role: _class(saw.code) for role, saw in ending.saw.items()})): 1,
-    }
-    for role, saw in ending.saw.items():
-        event = labels(endpoint=role, code=saw.code, clean=str(saw.clean).lower())
-        wanted["websocket_close_events_total", event] = 1
-    for role, code in ending.frames.items():
-        wanted["websocket_close_frames_total", labels(**{"from": role, "code": code})] = 1
-    if ending.cause:
-        wanted["websocket_abnormal_closes_total", labels(endpoint=ending.cause_endpoint, cause=ending.cause)] = 1
-    return wanted
-
-
-def _class(code: int) -> str:
-    return str(code) if code < 3000 else f"{code // 1000}xxx"

@@ -9,6 +9,7 @@ do, and whether the expectations still fit them.
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -16,10 +17,9 @@ from pathlib import Path
 
 import closewatch
 import libraries
-from libraries import CLIENT, SERVER
-from pair import Pair, Row
-
-WIDTHS = {"what": 20, CLIENT: 44, SERVER: 44}
+from libraries import SERVER
+from pair import Pair
+from table import print_table
 
 
 def main() -> int:
@@ -62,41 +62,18 @@ def _pairs(options: argparse.Namespace, program: Path | None, directory: Path) -
 
 async def _run_all(pairs: list[Pair]) -> list[Pair]:
     """As many at a time as there are CPUs; each table is printed when its pair is done."""
+    # So that SIGTERM too ends every peer on its way out.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
     free = asyncio.Semaphore(len(os.sched_getaffinity(0)))
 
     async def run(pair: Pair) -> None:
         async with free:
             started = time.monotonic()
             await pair.run()
-            _print(pair, time.monotonic() - started)
+            print_table(f"{pair.name}  ({time.monotonic() - started:.1f} s)", pair.rows)
 
     await asyncio.gather(*(run(pair) for pair in pairs))
     return pairs
-
-
-def _print(pair: Pair, seconds: float) -> None:
-    print(f"\n{pair.name}  ({seconds:.1f} s)")
-    print(_line("", "", "client said", "server said", "closewatch counted"))
-    for row in pair.rows:
-        _print_row(row)
-    sys.stdout.flush()
-
-
-def _print_row(row: Row) -> None:
-    for column, text in ((CLIENT, row.said.get(CLIENT)), (SERVER, row.said.get(SERVER)), ("count", row.counted)):
-        if not text and not row.failures:
-            row.failures.append(f"the cell `{column}` is empty")
-    verdict = "FAIL" if row.failures else "ok"
-    print(_line(verdict, row.what, row.said.get(CLIENT, ""), row.said.get(SERVER, ""), row.counted))
-    for note in row.notes:
-        print(f"      {'':{WIDTHS['what']}} note: {note}")
-    for failure in row.failures:
-        print("      " + failure.replace("\n", "\n        "))
-
-
-def _line(verdict: str, what: str, client: str, server: str, counted: str) -> str:
-    columns = f"{what:{WIDTHS['what']}} {client:{WIDTHS[CLIENT]}} {server:{WIDTHS[SERVER]}} {counted}"
-    return f"{verdict:5} {columns}".rstrip()
 
 
 if __name__ == "__main__":

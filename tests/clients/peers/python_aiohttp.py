@@ -60,13 +60,14 @@ class Peer:
                     await self.send(payload(command), command.get("fragments", 1))
                 case "close":
                     self.closing = asyncio.create_task(self.close(command["code"], command["reason"]))
-        except (ClientError, NotImplementedError, OSError) as error:
+        except (ClientError, TypeError, OSError) as error:
             emit("refused", error=f"{type(error).__name__}: {error}")
 
     async def send(self, data: str | bytes, fragments: int) -> None:
         if fragments > 1:
-            raise NotImplementedError("aiohttp's send_* and send_frame always set FIN")
-        if isinstance(data, str):
+            # There is no such parameter, and no other way: the error is aiohttp's own.
+            await self.websocket.send_frame(b"", WSMsgType.TEXT, fin=False)
+        elif isinstance(data, str):
             await self.websocket.send_str(data)
         else:
             await self.websocket.send_bytes(data)
