@@ -13,7 +13,7 @@ mod run;
 /// Watches how WebSocket connections end: a transparent reverse proxy for one service, with Prometheus metrics.
 #[derive(Debug, Parser)]
 #[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true)]
-struct Arguments {
+struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -38,7 +38,7 @@ enum Command {
 ///
 /// Bad usage is told on standard error and ends with 2, as clap does it.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = CommandLine::parse();
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check(arguments) => check::main(&arguments),

@@ -1,5 +1,9 @@
 //! Close codes (RFC 6455, 7.4): what each means, who may send it, whether it may stand on the wire.
 
+mod table;
+
+pub use table::{CodeEntry, Sender, range_label};
+
 /// A Close status code: any number an endpoint can write, and the three that are never written (1005, 1006, 1015).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(pub u16);
@@ -21,6 +25,12 @@ impl CloseCode {
     /// Whether an endpoint may write this code into a Close frame: 1000 to 4999 without the synthesized ones and 1004.
     pub const fn allowed_on_wire(self) -> bool {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 1016..=4999)
+    }
+
+    /// The name in IANA's WebSocket Close Code registry, else that of the range: `Reserved` (1016 to 2999), `Registered`
+    /// (3000 to 3999), `Private` (4000 to 4999), `Invalid` (the rest).
+    pub fn name(self) -> &'static str {
+        CodeEntry::of(self.0).name
     }
 }
 
@@ -45,6 +55,52 @@ impl CloseStatus {
             Self::Malformed => None,
             Self::NoStatus => Some(CloseCode::NO_STATUS.0),
             Self::Abnormal => Some(CloseCode::ABNORMAL.0),
+        }
+    }
+
+    /// The code's name as records show it; `Invalid` where something stood on the wire that may not stand there.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sent(code) if code.allowed_on_wire() => code.name(),
+            Self::Sent(_) | Self::Malformed => table::INVALID,
+            Self::NoStatus => CloseCode::NO_STATUS.name(),
+            Self::Abnormal => CloseCode::ABNORMAL.name(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_has_the_name_that_records_show() {
+        let sent = |code| CloseStatus::Sent(CloseCode(code));
+        let expected = [
+            (sent(1000), "Normal Closure"),
+            (sent(1012), "Service Restart"),
+            (sent(1014), "Bad Gateway"),
+            (sent(1016), "Reserved"),
+            (sent(2999), "Reserved"),
+            (sent(3000), "Unauthorized"),
+            (sent(3001), "Registered"),
+            (sent(3999), "Registered"),
+            (sent(4000), "Private"),
+            (sent(4999), "Private"),
+            (CloseStatus::NoStatus, "No Status Rcvd"),
+            (CloseStatus::Abnormal, "Abnormal Closure"),
+            (sent(0), "Invalid"),
+            (sent(999), "Invalid"),
+            (sent(1004), "Invalid"),
+            (sent(1005), "Invalid"),
+            (sent(1006), "Invalid"),
+            (sent(1015), "Invalid"),
+            (sent(5000), "Invalid"),
+            (sent(u16::MAX), "Invalid"),
+            (CloseStatus::Malformed, "Invalid"),
+        ];
+        for (status, name) in expected {
+            assert_eq!(status.name(), name, "{status:?}");
         }
     }
 }

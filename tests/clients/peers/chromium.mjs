@@ -1,7 +1,7 @@
 // A peer made of a page in headless Chromium: the WebSocket that browsers give to every site. A client only.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -69,6 +69,8 @@ function installWebSocket() {
 
 const profile = mkdtempSync(join(tmpdir(), "closewatch-chromium-"));
 const { browser, endpoint } = await startBrowser(profile);
+// Also where this peer fails.
+process.on("exit", () => browser.kill("SIGKILL"));
 const debugging = await chromium.connectOverCDP(endpoint);
 const page = debugging.contexts()[0].pages()[0];
 await page.exposeFunction("emit", emit);
@@ -85,6 +87,4 @@ for await (const command of commands()) {
   }, command);
   if (error) emit({ event: "refused", error });
 }
-browser.kill("SIGKILL");
-rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
 process.exit();

@@ -1,0 +1,393 @@
+//! A WebSocket endpoint of our own, for the probe and the demo's server: what is written is what was asked for, and
+//! what is read is told as it came. Never on the data path.
+//!
+//! tungstenite's connections close by themselves and turn a Close code that they do not know into 1002; so only its
+//! frame layer is used here, and its users answer Pings and Close frames themselves.
+
+use std::{
+    io::{self, Cursor},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_tungstenite::tungstenite::protocol::{
+    Role,
+    frame::{
+        Frame, FrameHeader,
+        coding::{Control, Data, OpCode},
+    },
+};
+
+use crate::websocket::{
+    close::{CloseCode, CloseStatus},
+    frame::MessageType,
+};
+
+/// The longest reason a Close frame can carry, in bytes: 125 less the code (RFC 6455, 5.5).
+pub(crate) const REASON_LIMIT: usize = 123;
+
+/// The largest message that is read, in bytes; a larger one fails the connection with 1009.
+pub(crate) const MESSAGE_LIMIT: usize = 64 << 20;
+
+const READ_SIZE: usize = 16 << 10;
+const CONTROL_PAYLOAD_LIMIT: u64 = 125;
+
+/// One end of an upgraded connection.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    stream: S,
+    role: Role,
+    /// Bytes that were read and not yet taken as a frame.
+    received: BytesMut,
+    /// The fragments so far of a message that is not complete.
+    fragments: Option<(MessageType, Vec<u8>)>,
+    /// An extension was agreed, so that RSV bits of data frames have a meaning, though none known here.
+    extended: bool,
+}
+
+/// What the other endpoint did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It sent a message.
+    Message(Message),
+    /// It sent a Ping with this payload, and wants it back.
+    Ping(Bytes),
+    /// It sent a Pong.
+    Pong,
+    /// It sent a Close frame; nothing it sends after this is of interest.
+    Close(CloseFrame),
+}
+
+/// A whole message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Message {
+    /// UTF-8 text.
+    Text(String),
+    /// Bytes; also a message that an extension encoded, as it came.
+    Binary(Vec<u8>),
+}
+
+/// The content of a Close frame that may stand on the wire.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CloseFrame {
+    /// `None` in an empty frame.
+    pub(crate) code: Option<CloseCode>,
+    /// Why, in the sender's words.
+    pub(crate) reason: String,
+}
+
+/// Why nothing more can be read.
+#[derive(Debug)]
+pub(crate) enum ReadError {
+    /// FIN without a Close frame.
+    Ended,
+    /// The connection broke.
+    Broken(io::Error),
+    /// The other endpoint broke the protocol, and is to be told so by a Close frame with this code (RFC 6455, 7.1.7).
+    Violation { code: u16, what: String },
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Takes over a connection behind its opening handshake, with the bytes that were read behind the head.
+    pub(crate) fn new(stream: S, role: Role, already_read: &[u8]) -> Self {
+        Self { stream, role, received: already_read.into(), fragments: None, extended: false }
+    }
+
+    /// Lets data frames have RSV bits, as an agreed extension may want it.
+    pub(crate) fn allow_extension(&mut self) {
+        self.extended = true;
+    }
+
+    /// Waits for what the other endpoint does next. Nothing is lost where the future is dropped.
+    pub(crate) async fn next_event(&mut self) -> Result<Event, ReadError> {
+        loop {
+            while let Some((header, payload)) = self.take_frame()? {
+                if let Some(event) = self.event(&header, payload)? {
+                    return Ok(event);
+                }
+            }
+            self.received.reserve(READ_SIZE);
+            if self.stream.read_buf(&mut self.received).await? == 0 {
+                return Err(ReadError::Ended);
+            }
+        }
+    }
+
+    /// Sends a message in one frame.
+    pub(crate) async fn send(&mut self, message: Message) -> io::Result<()> {
+        match message {
+            Message::Text(text) => self.write(OpCode::Data(Data::Text), text.into()).await,
+            Message::Binary(bytes) => self.write(OpCode::Data(Data::Binary), bytes.into()).await,
+        }
+    }
+
+    /// Sends a Ping; its payload must not be longer than 125 bytes.
+    pub(crate) async fn ping(&mut self, payload: impl Into<Bytes>) -> io::Result<()> {
+        self.write(OpCode::Control(Control::Ping), payload.into()).await
+    }
+
+    /// Answers a Ping.
+    pub(crate) async fn pong(&mut self, payload: Bytes) -> io::Result<()> {
+        self.write(OpCode::Control(Control::Pong), payload).await
+    }
+
+    /// Sends a Close frame with exactly this code, be it legal or not. A reason that is too long is cut between two
+    /// characters.
+    pub(crate) async fn close(&mut self, frame: &CloseFrame) -> io::Result<()> {
+        let mut payload = Vec::new();
+        if let Some(CloseCode(code)) = frame.code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            payload.extend_from_slice(&frame.reason.as_bytes()[..frame.reason.floor_char_boundary(REASON_LIMIT)]);
+        }
+        self.write(OpCode::Control(Control::Close), payload.into()).await
+    }
+
+    /// Hangs up: FIN, then reads on until the other endpoint hangs up too or patience ends, since a socket that is
+    /// closed with unread data sends RST.
+    pub(crate) async fn hang_up(mut self, patience: Duration) {
+        if self.stream.shutdown().await.is_ok() {
+            // What is left after this is not worth waiting for, and an error means that it is over.
+            let _ = tokio::time::timeout(patience, self.discard()).await;
+        }
+    }
+
+    /// Reads and forgets everything until the other endpoint hangs up.
+    pub(crate) async fn discard(&mut self) {
+        self.received = BytesMut::new();
+        let _ = tokio::io::copy(&mut self.stream, &mut tokio::io::sink()).await;
+    }
+
+    async fn write(&mut self, opcode: OpCode, payload: Bytes) -> io::Result<()> {
+        // The masking key guards proxies against scripts (RFC 6455, 10.3). Here the user is the only author of what
+        // is sent, so it needs no cryptographic strength.
+        let mask = matches!(self.role, Role::Client).then(|| fastrand::u32(..).to_ne_bytes());
+        let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
+        let mut bytes = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
+        Frame::from_payload(header, payload).format(&mut bytes).map_err(io::Error::other)?;
+        self.stream.write_all(&bytes).await
+    }
+
+    /// Takes the next frame off the received bytes, its payload unmasked; `None` while it is incomplete.
+    fn take_frame(&mut self) -> Result<Option<(FrameHeader, BytesMut)>, ReadError> {
+        let mut cursor = Cursor::new(&self.received[..]);
+        let Some((header, length)) =
+            FrameHeader::parse(&mut cursor).map_err(|error| violation(1002, error.to_string()))?
+        else {
+            return Ok(None);
+        };
+        let start = usize::try_from(cursor.position()).expect("a header has at most 14 bytes");
+        self.check_header(&header, length)?;
+        let end = start + usize::try_from(length).expect("below the message limit");
+        if self.received.len() < end {
+            self.received.reserve(end - self.received.len());
+            return Ok(None);
+        }
+        let mut payload = self.received.split_to(end).split_off(start);
+        for (byte, key) in payload.iter_mut().zip(header.mask.iter().flatten().cycle()) {
+            *byte ^= key;
+        }
+        Ok(Some((header, payload)))
+    }
+
+    fn check_header(&self, header: &FrameHeader, length: u64) -> Result<(), ReadError> {
+        let is_control = matches!(header.opcode, OpCode::Control(_));
+        if header.mask.is_some() != matches!(self.role, Role::Server) {
+            return Err(violation(1002, "a frame with the wrong masking"));
+        }
+        if has_reserved_bits(header) && (is_control || !self.extended) {
+            return Err(violation(1002, "a frame with a reserved bit set"));
+        }
+        if is_control && (!header.is_final || length > CONTROL_PAYLOAD_LIMIT) {
+            return Err(violation(1002, "a control frame that is fragmented or too long"));
+        }
+        let fragments = self.fragments.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
+        if length.saturating_add(fragments) > MESSAGE_LIMIT as u64 {
+            return Err(violation(1009, format!("a message of more than {MESSAGE_LIMIT} bytes")));
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, header: &FrameHeader, payload: BytesMut) -> Result<Option<Event>, ReadError> {
+        match header.opcode {
+            OpCode::Control(Control::Close) => close_frame(&payload).map(Event::Close).map(Some),
+            OpCode::Control(Control::Ping) => Ok(Some(Event::Ping(payload.freeze()))),
+            OpCode::Control(_) => Ok(Some(Event::Pong)),
+            OpCode::Data(data) => self.data_frame(header, data, &payload),
+        }
+    }
+
+    fn data_frame(&mut self, header: &FrameHeader, data: Data, payload: &[u8]) -> Result<Option<Event>, ReadError> {
+        let (message_type, mut bytes) = match (self.fragments.take(), data) {
+            (Some(begun), Data::Continue) => begun,
+            (None, Data::Continue) => return Err(violation(1002, "a continuation without a message")),
+            (Some(_), _) => return Err(violation(1002, "a message inside of a fragmented one")),
+            (None, Data::Text) if !has_reserved_bits(header) => (MessageType::Text, Vec::new()),
+            (None, _) => (MessageType::Binary, Vec::new()),
+        };
+        bytes.extend_from_slice(payload);
+        if header.is_final {
+            return message(message_type, bytes).map(Event::Message).map(Some);
+        }
+        self.fragments = Some((message_type, bytes));
+        Ok(None)
+    }
+}
+
+impl Connection<TcpStream> {
+    /// Ends the connection by RST.
+    pub(crate) fn abort(self) {
+        // Where the option cannot be set the connection is over already, and closing it is all there is to do.
+        let _ = self.stream.set_zero_linger();
+    }
+}
+
+impl CloseFrame {
+    /// A frame with a code.
+    pub(crate) fn new(code: u16, reason: impl Into<String>) -> Self {
+        Self { code: Some(CloseCode(code)), reason: reason.into() }
+    }
+
+    /// What the endpoint that receives it reports.
+    pub(crate) fn status(&self) -> CloseStatus {
+        self.code.map_or(CloseStatus::NoStatus, CloseStatus::Sent)
+    }
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+fn close_frame(payload: &[u8]) -> Result<CloseFrame, ReadError> {
+    match payload {
+        [] => Ok(CloseFrame::default()),
+        [_] => Err(violation(1002, "a Close frame with a payload of one byte")),
+        [high, low, reason @ ..] => {
+            let code = u16::from_be_bytes([*high, *low]);
+            if !CloseCode(code).allowed_on_wire() {
+                return Err(violation(
+                    1002,
+                    format!("a Close frame with code {code}, which may not stand on the wire"),
+                ));
+            }
+            let reason = str::from_utf8(reason).map_err(|_| violation(1007, "a Close reason that is no UTF-8"))?;
+            Ok(CloseFrame::new(code, reason))
+        }
+    }
+}
+
+fn message(message_type: MessageType, bytes: Vec<u8>) -> Result<Message, ReadError> {
+    match message_type {
+        MessageType::Binary => Ok(Message::Binary(bytes)),
+        MessageType::Text => {
+            String::from_utf8(bytes).map(Message::Text).map_err(|_| violation(1007, "a text message that is no UTF-8"))
+        }
+    }
+}
+
+fn has_reserved_bits(header: &FrameHeader) -> bool {
+    header.rsv1 || header.rsv2 || header.rsv3
+}
+
+fn violation(code: u16, what: impl Into<String>) -> ReadError {
+    ReadError::Violation { code, what: what.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a client reads that is sent these bytes, up to the first error.
+    async fn read_by_client(bytes: &[u8]) -> (Vec<Event>, ReadError) {
+        let mut connection = Connection::new(tokio::io::join(bytes, tokio::io::sink()), Role::Client, &[]);
+        let mut events = Vec::new();
+        loop {
+            match connection.next_event().await {
+                Ok(event) => events.push(event),
+                Err(error) => return (events, error),
+            }
+        }
+    }
+
+    async fn violation_in(bytes: &[u8]) -> Option<u16> {
+        match read_by_client(bytes).await.1 {
+            ReadError::Violation { code, .. } => Some(code),
+            ReadError::Ended | ReadError::Broken(_) => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn fragments_become_one_message_around_a_ping() {
+        let bytes = b"\x01\x02He\x89\x01!\x80\x01y\x82\x02\x00\xff\x8a\x00";
+        let (events, end) = read_by_client(bytes).await;
+        let expected = [
+            Event::Ping(Bytes::from_static(b"!")),
+            Event::Message(Message::Text("Hey".into())),
+            Event::Message(Message::Binary(vec![0, 255])),
+            Event::Pong,
+        ];
+        assert_eq!(events, expected);
+        assert!(matches!(end, ReadError::Ended));
+    }
+
+    #[tokio::test]
+    async fn close_frames_are_told_as_they_came() {
+        for (bytes, code, reason) in [
+            (&b"\x88\x00"[..], None, ""),
+            (b"\x88\x02\x03\xf6", Some(CloseCode(1014)), ""),
+            (b"\x88\x05\x0f\xa1bye", Some(CloseCode(4001)), "bye"),
+        ] {
+            let expected = CloseFrame { code, reason: reason.into() };
+            assert_eq!(read_by_client(bytes).await.0, [Event::Close(expected)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_protocol_is_refused() {
+        assert_eq!(violation_in(b"\x83\x00").await, Some(1002), "reserved opcode");
+        assert_eq!(violation_in(b"\xc1\x00").await, Some(1002), "RSV1");
+        assert_eq!(violation_in(b"\x81\x80\0\0\0\0").await, Some(1002), "masked by a server");
+        assert_eq!(violation_in(b"\x09\x00").await, Some(1002), "fragmented Ping");
+        assert_eq!(violation_in(b"\x89\x7e\x00\x7e").await, Some(1002), "long Ping");
+        assert_eq!(violation_in(b"\x80\x00").await, Some(1002), "continuation of nothing");
+        assert_eq!(violation_in(b"\x01\x00\x81\x00").await, Some(1002), "message in a message");
+        assert_eq!(violation_in(b"\x81\x01\xff").await, Some(1007), "text that is no UTF-8");
+        assert_eq!(violation_in(b"\x88\x01\x03").await, Some(1002), "half a code");
+        assert_eq!(violation_in(b"\x88\x02\x03\xee").await, Some(1002), "1006 on the wire");
+        assert_eq!(violation_in(b"\x88\x03\x03\xe8\xff").await, Some(1007), "reason that is no UTF-8");
+        assert_eq!(violation_in(b"\x82\x7f\xff\0\0\0\0\0\0\0").await, Some(1009), "2^63 and more bytes");
+    }
+
+    #[tokio::test]
+    async fn what_an_extension_encoded_is_told_as_bytes() {
+        let mut connection =
+            Connection::new(tokio::io::join(&b"\xc1\x02\x4a\x05"[..], tokio::io::sink()), Role::Client, &[]);
+        connection.allow_extension();
+        let event = connection.next_event().await.unwrap();
+        assert_eq!(event, Event::Message(Message::Binary(vec![0x4a, 0x05])));
+    }
+
+    #[tokio::test]
+    async fn any_code_is_written_and_a_long_reason_is_cut_between_characters() {
+        let mut written = Vec::new();
+        let mut connection = Connection::new(tokio::io::join(&b""[..], &mut written), Role::Server, &[]);
+        connection.close(&CloseFrame::new(1006, "x".repeat(122) + "\u{e9}")).await.unwrap();
+        let mut expected = b"\x88\x7c\x03\xee".to_vec();
+        expected.extend([b'x'; 122]);
+        assert_eq!(written, expected);
+    }
+
+    #[tokio::test]
+    async fn a_server_understands_what_a_client_masks() {
+        let (client, server) = tokio::io::duplex(64);
+        let mut client = Connection::new(client, Role::Client, &[]);
+        let mut server = Connection::new(server, Role::Server, &[]);
+        client.send(Message::Text("masked".into())).await.unwrap();
+        assert_eq!(server.next_event().await.unwrap(), Event::Message(Message::Text("masked".into())));
+    }
+}

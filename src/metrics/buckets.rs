@@ -1,0 +1,118 @@
+//! Upper bounds of the histograms' buckets.
+
+/// Upper bounds chosen by the operator (`metrics.buckets`), in seconds or bytes; `None` keeps the default.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BucketOptions {
+    /// `websocket_session_duration_seconds`.
+    pub session_duration: Option<Vec<f64>>,
+    /// `websocket_idle_before_close_seconds`.
+    pub idle_before_close: Option<Vec<f64>>,
+    /// `websocket_close_handshake_duration_seconds`.
+    pub close_handshake_duration: Option<Vec<f64>>,
+    /// `websocket_handshake_duration_seconds`.
+    pub handshake_duration: Option<Vec<f64>>,
+    /// `websocket_upstream_connect_duration_seconds`.
+    pub upstream_connect_duration: Option<Vec<f64>>,
+    /// `websocket_message_size_bytes`.
+    pub message_size: Option<Vec<f64>>,
+    /// `websocket_ping_rtt_seconds`.
+    pub ping_rtt: Option<Vec<f64>>,
+}
+
+/// From a frame or two to a working day: the ages that balancers and tokens put an end to lie in between.
+const SESSION_DURATION: [f64; 15] =
+    [0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0];
+
+/// The idle timeouts that people meet (30, 60, 100, 120, 240, 300, 350, 600, 3600 s), each between a bound 1.5 s below
+/// and one 1.5 s above: sessions that die of one fall into one bucket of three seconds.
+const IDLE_BEFORE_CLOSE: [f64; 23] = [
+    0.1, 1.0, 5.0, 10.0, 20.0, 28.5, 31.5, 58.5, 61.5, 98.5, 101.5, 118.5, 121.5, 238.5, 241.5, 298.5, 301.5, 348.5,
+    351.5, 598.5, 601.5, 3598.5, 3601.5,
+];
+
+/// Up to the 60 s that Chromium waits for an answer.
+const CLOSE_HANDSHAKE_DURATION: [f64; 13] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 15.0, 60.0];
+
+/// Up to the default of `timeouts.handshake`.
+const HANDSHAKE_DURATION: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
+
+/// Loopback to the default of `connect_timeout`.
+const UPSTREAM_CONNECT_DURATION: [f64; 12] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// Powers of four: 16 B to 16 MiB.
+const MESSAGE_SIZE: [f64; 11] =
+    [16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
+
+/// Loopback to a phone that wakes up.
+const PING_RTT: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// The bounds in force, rising and finite; what is above the last has no bound.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    pub(super) session_duration: Vec<f64>,
+    pub(super) idle_before_close: Vec<f64>,
+    pub(super) close_handshake_duration: Vec<f64>,
+    pub(super) handshake_duration: Vec<f64>,
+    pub(super) upstream_connect_duration: Vec<f64>,
+    pub(super) message_size: Vec<f64>,
+    pub(super) ping_rtt: Vec<f64>,
+}
+
+impl From<BucketOptions> for Buckets {
+    fn from(options: BucketOptions) -> Self {
+        Self {
+            session_duration: bounds(options.session_duration, &SESSION_DURATION),
+            idle_before_close: bounds(options.idle_before_close, &IDLE_BEFORE_CLOSE),
+            close_handshake_duration: bounds(options.close_handshake_duration, &CLOSE_HANDSHAKE_DURATION),
+            handshake_duration: bounds(options.handshake_duration, &HANDSHAKE_DURATION),
+            upstream_connect_duration: bounds(options.upstream_connect_duration, &UPSTREAM_CONNECT_DURATION),
+            message_size: bounds(options.message_size, &MESSAGE_SIZE),
+            ping_rtt: bounds(options.ping_rtt, &PING_RTT),
+        }
+    }
+}
+
+fn bounds(chosen: Option<Vec<f64>>, default: &[f64]) -> Vec<f64> {
+    let mut bounds = chosen.unwrap_or_else(|| default.to_vec());
+    // The exposition adds this one itself.
+    bounds.pop_if(|last| *last == f64::INFINITY);
+    let rising = bounds.is_sorted_by(|lower, upper| lower < upper);
+    assert!(
+        rising && bounds.iter().all(|bound| bound.is_finite()),
+        "bucket bounds must rise and be finite: {bounds:?}"
+    );
+    assert!(!bounds.is_empty(), "a histogram has at least one bucket");
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_idle_timeouts_that_people_meet_stand_between_two_bounds() {
+        for timeout in [30.0, 60.0, 100.0, 120.0, 240.0, 300.0, 350.0, 600.0, 3600.0] {
+            let above = IDLE_BEFORE_CLOSE.iter().position(|bound| *bound > timeout).unwrap();
+            assert_eq!(IDLE_BEFORE_CLOSE[above - 1..=above], [timeout - 1.5, timeout + 1.5]);
+        }
+    }
+
+    #[test]
+    fn the_defaults_hold() {
+        let buckets = Buckets::from(BucketOptions::default());
+        assert_eq!(buckets.message_size.len(), MESSAGE_SIZE.len());
+    }
+
+    #[test]
+    fn a_last_bound_of_infinity_is_understood() {
+        assert_eq!(bounds(Some(vec![1.0, f64::INFINITY]), &[]), [1.0]);
+    }
+
+    #[test]
+    #[should_panic = "bucket bounds must rise"]
+    fn bounds_that_fall_are_refused() {
+        bounds(Some(vec![2.0, 1.0]), &[]);
+    }
+}

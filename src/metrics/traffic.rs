@@ -1,0 +1,257 @@
+//! What the data plane counts per frame: cells that one worker thread writes and a scrape reads.
+//!
+//! Each worker has its own [`Traffic`] for each route, on cache lines of its own, so that counting is a load, an add and
+//! a store: no lock prefix, no line that travels between cores. A scrape sums over the workers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::websocket::conformance::Violation;
+use crate::websocket::frame::{MessageType, Opcode};
+use crate::websocket::{Endpoint, PerEndpoint};
+
+/// The counters of one worker thread and one route.
+///
+/// There must be a single writer at a time: two threads that write the same cells lose counts.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct Traffic {
+    by: PerEndpoint<EndpointCells>,
+}
+
+impl Traffic {
+    pub(super) fn new(bounds: &TrafficBounds) -> Self {
+        Self { by: PerEndpoint::from_fn(|_| EndpointCells::new(bounds)) }
+    }
+
+    /// `count` frames of one opcode came from an endpoint.
+    #[inline]
+    pub fn frames(&self, from: Endpoint, opcode: Opcode, count: u64) {
+        self.by[from].frames[opcode as usize].add(count);
+    }
+
+    /// `count` messages of one type came from an endpoint, each with `payload_len` bytes of payload in all its frames.
+    #[inline]
+    pub fn messages(&self, from: Endpoint, kind: MessageType, count: u64, payload_len: u64) {
+        let cells = &self.by[from];
+        cells.messages[kind as usize].add(count);
+        cells.message_size.observe(payload_len, count);
+    }
+
+    /// `count` bytes came from an endpoint, frame headers included.
+    #[inline]
+    pub fn bytes(&self, from: Endpoint, count: u64) {
+        self.by[from].bytes.add(count);
+    }
+
+    /// An endpoint's bytes were put aside for a slow reader (positive), or got away at last (negative).
+    #[inline]
+    pub fn buffered(&self, from: Endpoint, delta: i64) {
+        self.by[from].buffered.add(delta.cast_unsigned());
+    }
+
+    /// An endpoint's bytes waited so long for a slow reader.
+    pub fn write_blocked(&self, from: Endpoint, duration: Duration) {
+        self.by[from].write_blocked.add(nanoseconds(duration));
+    }
+
+    /// A Ping relayed to an endpoint was answered.
+    pub fn ping_rtt(&self, endpoint: Endpoint, rtt: Duration) {
+        self.by[endpoint].ping_rtt.observe(nanoseconds(rtt), 1);
+    }
+
+    /// A session has seen this breach from an endpoint for the first time.
+    pub fn violation(&self, from: Endpoint, kind: Violation) {
+        self.by[from].violations[kind as usize].add(1);
+    }
+
+    /// What was counted of an endpoint.
+    pub(super) fn of(&self, endpoint: Endpoint) -> &EndpointCells {
+        &self.by[endpoint]
+    }
+}
+
+/// The cells of what concerns one endpoint. Arrays are indexed by the enumeration's own numbers, in the order of `ALL`.
+#[derive(Debug)]
+pub(super) struct EndpointCells {
+    pub(super) frames: [Cell; Opcode::ALL.len()],
+    pub(super) messages: [Cell; MessageType::ALL.len()],
+    pub(super) message_size: HistogramCells,
+    pub(super) bytes: Cell,
+    /// A signed number in two's complement.
+    pub(super) buffered: Cell,
+    /// Nanoseconds.
+    pub(super) write_blocked: Cell,
+    /// Nanoseconds.
+    pub(super) ping_rtt: HistogramCells,
+    pub(super) violations: [Cell; Violation::ALL.len()],
+}
+
+impl EndpointCells {
+    fn new(bounds: &TrafficBounds) -> Self {
+        Self {
+            frames: Default::default(),
+            messages: Default::default(),
+            message_size: HistogramCells::new(Arc::clone(&bounds.message_size)),
+            bytes: Cell::default(),
+            buffered: Cell::default(),
+            write_blocked: Cell::default(),
+            ping_rtt: HistogramCells::new(Arc::clone(&bounds.ping_rtt)),
+            violations: Default::default(),
+        }
+    }
+}
+
+/// Upper bounds of the buckets that the data plane fills, in whole units: a value is in the first bucket whose bound it
+/// does not exceed.
+#[derive(Debug, Clone)]
+pub(super) struct TrafficBounds {
+    /// Bytes.
+    message_size: Arc<[u64]>,
+    /// Nanoseconds.
+    ping_rtt: Arc<[u64]>,
+}
+
+impl TrafficBounds {
+    /// From bounds as they are exposed: in bytes, and in seconds.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a bound below 0 or beyond u64 is as good"
+    )]
+    pub(super) fn new(message_size: &[f64], ping_rtt: &[f64]) -> Self {
+        Self {
+            message_size: message_size.iter().map(|bytes| bytes.floor() as u64).collect(),
+            ping_rtt: ping_rtt.iter().map(|seconds| (seconds * NANOSECONDS_PER_SECOND).round() as u64).collect(),
+        }
+    }
+}
+
+/// A histogram's buckets and sum. Its count is the sum of the buckets, so that the two can never disagree.
+#[derive(Debug)]
+pub(super) struct HistogramCells {
+    bounds: Arc<[u64]>,
+    /// One bucket for each bound, one for what is beyond, and the rest of the last line.
+    buckets: Box<[CacheLine]>,
+    sum: Cell,
+}
+
+impl HistogramCells {
+    fn new(bounds: Arc<[u64]>) -> Self {
+        let lines = (bounds.len() + 1).div_ceil(CELLS_PER_LINE);
+        Self { bounds, buckets: (0..lines).map(|_| CacheLine::default()).collect(), sum: Cell::default() }
+    }
+
+    #[inline]
+    fn observe(&self, value: u64, count: u64) {
+        self.bucket(self.bounds.partition_point(|bound| *bound < value)).add(count);
+        self.sum.add(value.wrapping_mul(count));
+    }
+
+    /// The bucket's own count (not cumulative); the last is what exceeds every bound.
+    pub(super) fn bucket(&self, index: usize) -> &Cell {
+        &self.buckets[index / CELLS_PER_LINE].0[index % CELLS_PER_LINE]
+    }
+
+    pub(super) fn sum(&self) -> &Cell {
+        &self.sum
+    }
+}
+
+const CELLS_PER_LINE: usize = 16;
+
+/// Two lines of 64 bytes: processors fetch them in pairs.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct CacheLine([Cell; CELLS_PER_LINE]);
+
+/// A number that one thread adds to and others read.
+#[derive(Debug, Default)]
+pub(super) struct Cell(AtomicU64);
+
+impl Cell {
+    /// Not a read-modify-write: the single writer needs no lock prefix. Wraps, as counters may: a frame's header alone can
+    /// claim 2^63 bytes.
+    #[inline]
+    fn add(&self, count: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+    }
+
+    pub(super) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) const NANOSECONDS_PER_SECOND: f64 = 1e9;
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn traffic(message_size: &[f64]) -> Traffic {
+        Traffic::new(&TrafficBounds::new(message_size, &[0.001, 0.5]))
+    }
+
+    fn buckets(histogram: &HistogramCells, count: usize) -> Vec<u64> {
+        (0..count).map(|index| histogram.bucket(index).value()).collect()
+    }
+
+    #[test]
+    fn enumerations_number_their_values_in_the_order_they_are_listed() {
+        assert!(Opcode::ALL.iter().enumerate().all(|(index, opcode)| *opcode as usize == index));
+        assert!(MessageType::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        assert!(Violation::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+    }
+
+    #[test]
+    fn a_message_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+        let traffic = traffic(&[16.0, 64.5, 1000.0]);
+        for (size, count) in [(0, 1), (16, 1), (17, 1), (64, 1), (65, 10), (1000, 10), (1001, 100), (u64::MAX, 100)] {
+            traffic.messages(Endpoint::Client, MessageType::Text, count, size);
+        }
+        assert_eq!(buckets(&traffic.of(Endpoint::Client).message_size, 4), [2, 2, 20, 200]);
+        assert_eq!(buckets(&traffic.of(Endpoint::Server).message_size, 4), [0; 4]);
+        assert_eq!(traffic.of(Endpoint::Client).messages[MessageType::Text as usize].value(), 224);
+    }
+
+    #[test]
+    fn any_number_of_bounds_has_room() {
+        let bounds: Vec<_> = (1..=100).map(f64::from).collect();
+        let traffic = traffic(&bounds);
+        for size in 1..=101 {
+            traffic.messages(Endpoint::Server, MessageType::Binary, size, size);
+        }
+        let expected: Vec<_> = (1..=101).collect();
+        assert_eq!(buckets(&traffic.of(Endpoint::Server).message_size, 101), expected);
+    }
+
+    #[test]
+    fn a_round_trip_on_the_bound_is_within_it() {
+        let traffic = traffic(&[1.0]);
+        for micros in [1000, 1001, 500_000, 500_001] {
+            traffic.ping_rtt(Endpoint::Client, Duration::from_micros(micros));
+        }
+        assert_eq!(buckets(&traffic.of(Endpoint::Client).ping_rtt, 3), [1, 2, 1]);
+        assert_eq!(traffic.of(Endpoint::Client).ping_rtt.sum().value(), 1_002_002_000);
+    }
+
+    #[test]
+    fn what_is_buffered_can_fall_again() {
+        let traffic = traffic(&[1.0]);
+        traffic.buffered(Endpoint::Server, 500);
+        traffic.buffered(Endpoint::Server, -700);
+        assert_eq!(traffic.of(Endpoint::Server).buffered.value().cast_signed(), -200);
+    }
+
+    #[test]
+    fn workers_share_no_cache_line() {
+        assert_eq!(align_of::<Traffic>() % 128, 0);
+        assert_eq!(size_of::<Traffic>() % 128, 0);
+        assert_eq!(size_of::<CacheLine>(), 128);
+    }
+}
