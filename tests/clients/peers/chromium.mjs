@@ -33,7 +33,11 @@ async function startBrowser(profile) {
   const printed = [];
   for await (const line of createInterface({ input: browser.stderr })) {
     const endpoint = line.match(/DevTools listening on (ws:\S+)/)?.[1];
-    if (endpoint) return { browser, endpoint };
+    if (endpoint) {
+      // What it prints from here on is of no interest, but must not fill the pipe.
+      browser.stderr.resume();
+      return { browser, endpoint };
+    }
     printed.push(line);
   }
   throw new Error(`Chromium did not start:\n${printed.join("\n")}`);
