@@ -117,7 +117,8 @@ class Pair:
         if self._closewatch and url == self._closewatch.url:
             self._sessions += 1
         at_client, at_server = await client.expect("open"), await server.expect("open")
-        return Session(client, server, at_server["offer"], {CLIENT: at_client["extensions"], SERVER: at_server["extensions"]})
+        agreed = {CLIENT: at_client["extensions"], SERVER: at_server["extensions"]}
+        return Session(client, server, at_server["offer"], agreed)
 
     async def _opening(self, row: Row) -> None:
         sessions = []

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -61,10 +62,8 @@ class Peer:
 
     async def end(self) -> None:
         """SIGKILL to the whole group: for a test what a crash is, and the surest way to leave nothing behind."""
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         await self._process.wait()
 
     def _failure(self, instead: str, wanted: tuple[str, ...]) -> PeerFailure:

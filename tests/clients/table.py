@@ -28,7 +28,8 @@ class Row:
 
     def close(self) -> None:
         """No cell of a row that passes is empty: what could not be done is told there."""
-        for column, text in ((CLIENT, self.said.get(CLIENT)), (SERVER, self.said.get(SERVER)), ("counted", self.counted)):
+        cells = {CLIENT: self.said.get(CLIENT), SERVER: self.said.get(SERVER), "counted": self.counted}
+        for column, text in cells.items():
             if not text and not self.failures:
                 self.failures.append(f"the cell `{column}` is empty")
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import sys
+from contextlib import suppress
 
 from aiohttp import ClientError, ClientSession, ClientWebSocketResponse, WSMsgType, web
 
 from line_protocol import commands, emit, emit_message, payload
+
+EXTENSIONS = "Sec-WebSocket-Extensions"
 
 
 class Peer:
@@ -18,14 +21,12 @@ class Peer:
         async with ClientSession() as session:
             websocket = await session.ws_connect(url, compress=15)
             # The response is kept in a private field; there is no public way to the headers of the answer.
-            headers = websocket._response.headers
-            await self.converse(websocket, headers.get("Sec-WebSocket-Extensions"), None)
+            await self.converse(websocket, websocket._response.headers.get(EXTENSIONS), None)
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
         websocket = web.WebSocketResponse()
         await websocket.prepare(request)
-        agreed, offer = websocket.headers.get("Sec-WebSocket-Extensions"), request.headers.get("Sec-WebSocket-Extensions")
-        await self.converse(websocket, agreed, offer)
+        await self.converse(websocket, websocket.headers.get(EXTENSIONS), request.headers.get(EXTENSIONS))
         return websocket
 
     async def converse(self, websocket, agreed: str | None, offer: str | None) -> None:
@@ -33,10 +34,8 @@ class Peer:
         emit("open", offer=offer, extensions=agreed)
         reason = None
         self.receiving = asyncio.create_task(receive(websocket))
-        try:
+        with suppress(asyncio.CancelledError):
             reason = await self.receiving
-        except asyncio.CancelledError:
-            pass
         if self.closing:
             await self.closing
         exception = websocket.exception()
