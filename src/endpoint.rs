@@ -363,6 +363,15 @@ mod tests {
         assert_eq!(violation_in(b"\x82\x7f\xff\0\0\0\0\0\0\0").await, Some(1009), "2^63 and more bytes");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes: Vec<u8>) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let (events, _) = runtime.block_on(read_by_client(&bytes));
+            proptest::prop_assert!(2 * events.len() <= bytes.len());
+        }
+    }
+
     #[tokio::test]
     async fn what_an_extension_encoded_is_told_as_bytes() {
         let mut connection =

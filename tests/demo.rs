@@ -1,4 +1,5 @@
 //! The demo's server and clients over real sockets: by raw bytes, and by tokio-tungstenite.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on is to fail there")]
 
 use std::{io::ErrorKind, net::SocketAddr};
 

@@ -1,11 +1,41 @@
-//! `closewatch check` (to come).
+//! `closewatch check`: is this configuration sound, and what does it amount to?
 
-use std::process::ExitCode;
+use std::{
+    env,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use crate::config::{self, Overrides};
 
 /// The arguments of `closewatch check`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {}
+pub(super) struct Arguments {
+    /// The configuration; without it `config.yaml` in the working directory.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
-pub(super) fn main(_arguments: &Arguments) -> ExitCode {
-    ExitCode::FAILURE
+/// Prints the configuration with its defaults filled in, or everything that is wrong with it. What the environment
+/// sets for `closewatch run` counts here too, so that both judge the same configuration.
+pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let overrides = Overrides {
+        listen: env::var("CLOSEWATCH_LISTEN").ok(),
+        upstream: env::var("CLOSEWATCH_UPSTREAM").ok(),
+        admin: env::var("CLOSEWATCH_ADMIN").ok(),
+    };
+    match config::check(arguments.config.as_deref(), &overrides) {
+        Ok(yaml) => match io::stdout().write_all(yaml.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            // Whoever read has gone; the verdict stands.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        Err(errors) => {
+            // Where standard error is gone too, the exit code still tells.
+            let _ = writeln!(io::stderr(), "{errors}");
+            ExitCode::from(2)
+        }
+    }
 }

@@ -29,7 +29,7 @@ enum Command {
     /// Runs the proxy before a built-in server, with built-in clients that come and go.
     Demo(demo::Arguments),
     /// Opens a WebSocket as a client and prints what a browser's events would report.
-    Probe(probe::Arguments),
+    Probe(Box<probe::Arguments>),
     /// Tells the meaning, the usual causes and what to look at next for a Close code.
     Explain(explain::Arguments),
 }

@@ -13,7 +13,7 @@ use hyper::header::{
 
 use crate::{
     endpoint::REASON_LIMIT,
-    probe::{self, Plan, Progress, ReceivedMessage, Report, WebSocketUrl},
+    probe::{self, Close, Plan, Progress, ReceivedMessage, Report, WebSocketUrl},
     websocket::close::CloseCode,
 };
 
@@ -119,12 +119,12 @@ fn describe(progress: &Progress<'_>) -> String {
 }
 
 fn summary(report: &Report) -> String {
-    let close = &report.close;
-    let error = report.error.iter().map(|error| format!("onerror    {error:?}\n")).collect::<String>();
-    format!(
-        "{error}onclose    code {} ({}), reason {:?}, wasClean {}",
-        close.code, close.name, close.reason, close.clean
-    )
+    let Close { code, name, reason, clean } = &report.close;
+    let close = format!("onclose    code {code} ({name}), reason {reason:?}, wasClean {clean}");
+    match &report.error {
+        Some(error) => format!("onerror    {error:?}\n{close}"),
+        None => close,
+    }
 }
 
 fn json(report: &Report) -> String {

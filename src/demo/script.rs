@@ -130,7 +130,8 @@ impl Ending {
     async fn perform(self, mut socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
         match self {
             Self::Close(code, reason) => close(&mut socket, Some((code, reason))).await?,
-            Self::CloseWithoutCode => close(&mut socket, None).await?,
+            // A refusal gets here where the upgrade was not refused.
+            Self::CloseWithoutCode | Self::Refusal => close(&mut socket, None).await?,
             Self::CloseUnanswered => {
                 socket.send("silent".into()).await?;
                 close(&mut socket, Some((1000, "done"))).await?;
@@ -141,8 +142,6 @@ impl Ending {
                 return Ok(());
             }
             Self::Vanish => socket.get_mut().shutdown().await?,
-            // Whoever stands between let it through.
-            Self::Refusal => close(&mut socket, None).await?,
         }
         read_to_end(&mut socket).await;
         Ok(())

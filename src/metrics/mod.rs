@@ -85,7 +85,7 @@ impl Metrics {
     ///
     /// # Panics
     ///
-    /// Where the bounds of a histogram's buckets are none, do not rise, or are not finite (a last one of infinity aside).
+    /// Where a histogram's bounds are none, do not rise from 0, or are not finite (a last one of infinity aside).
     pub fn new(options: Options) -> Self {
         let registry = Registry::new();
         let buckets = Arc::new(Buckets::from(options.buckets));

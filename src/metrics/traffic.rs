@@ -3,6 +3,7 @@
 //! Each worker has its own [`Traffic`] for each route, on cache lines of its own, so that counting is a load, an add and
 //! a store: no lock prefix, no line that travels between cores. A scrape sums over the workers.
 
+use std::array;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -103,14 +104,13 @@ impl EndpointCells {
     }
 }
 
-/// Upper bounds of the buckets that the data plane fills, in whole units: a value is in the first bucket whose bound it
-/// does not exceed.
+/// Bounds of the buckets that the data plane fills.
 #[derive(Debug, Clone)]
 pub(super) struct TrafficBounds {
-    /// Bytes.
-    message_size: Arc<[u64]>,
-    /// Nanoseconds.
-    ping_rtt: Arc<[u64]>,
+    /// In bytes.
+    message_size: Arc<Bounds>,
+    /// In nanoseconds.
+    ping_rtt: Arc<Bounds>,
 }
 
 impl TrafficBounds {
@@ -118,38 +118,67 @@ impl TrafficBounds {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a bound below 0 or beyond u64 is as good"
+        reason = "bounds are not negative, and nothing counted is beyond u64"
     )]
     pub(super) fn new(message_size: &[f64], ping_rtt: &[f64]) -> Self {
-        Self {
-            message_size: message_size.iter().map(|bytes| bytes.floor() as u64).collect(),
-            ping_rtt: ping_rtt.iter().map(|seconds| (seconds * NANOSECONDS_PER_SECOND).round() as u64).collect(),
+        let bytes = message_size.iter().map(|bound| bound.floor() as u64);
+        let nanoseconds = ping_rtt.iter().map(|bound| (bound * NANOSECONDS_PER_SECOND).round() as u64);
+        Self { message_size: Arc::new(Bounds::new(bytes)), ping_rtt: Arc::new(Bounds::new(nanoseconds)) }
+    }
+}
+
+/// Rising upper bounds in whole units.
+#[derive(Debug)]
+struct Bounds {
+    upper: Box<[u64]>,
+    /// For each length in bits, how many bounds all numbers of that length exceed: where the search begins. With bounds
+    /// that are powers of two it also ends there, or one further.
+    first: [usize; 65],
+}
+
+impl Bounds {
+    fn new(upper: impl Iterator<Item = u64>) -> Self {
+        let upper: Box<[u64]> = upper.collect();
+        let smallest = |bits: usize| if bits == 0 { 0 } else { 1 << (bits - 1) };
+        let first = array::from_fn(|bits| upper.partition_point(|bound| *bound < smallest(bits)));
+        Self { upper, first }
+    }
+
+    /// The first bucket whose bound the value does not exceed; after the last bound, what exceeds them all.
+    #[inline]
+    fn bucket(&self, value: u64) -> usize {
+        let bits = u64::BITS - value.leading_zeros();
+        let mut bucket = self.first[bits as usize];
+        while self.upper.get(bucket).is_some_and(|bound| *bound < value) {
+            bucket += 1;
         }
+        bucket
     }
 }
 
 /// A histogram's buckets and sum. Its count is the sum of the buckets, so that the two can never disagree.
 #[derive(Debug)]
 pub(super) struct HistogramCells {
-    bounds: Arc<[u64]>,
+    bounds: Arc<Bounds>,
     /// One bucket for each bound, one for what is beyond, and the rest of the last line.
     buckets: Box<[CacheLine]>,
     sum: Cell,
 }
 
 impl HistogramCells {
-    fn new(bounds: Arc<[u64]>) -> Self {
-        let lines = (bounds.len() + 1).div_ceil(CELLS_PER_LINE);
+    fn new(bounds: Arc<Bounds>) -> Self {
+        let lines = (bounds.upper.len() + 1).div_ceil(CELLS_PER_LINE);
         Self { bounds, buckets: (0..lines).map(|_| CacheLine::default()).collect(), sum: Cell::default() }
     }
 
     #[inline]
     fn observe(&self, value: u64, count: u64) {
-        self.bucket(self.bounds.partition_point(|bound| *bound < value)).add(count);
+        self.bucket(self.bounds.bucket(value)).add(count);
         self.sum.add(value.wrapping_mul(count));
     }
 
     /// The bucket's own count (not cumulative); the last is what exceeds every bound.
+    #[inline]
     pub(super) fn bucket(&self, index: usize) -> &Cell {
         &self.buckets[index / CELLS_PER_LINE].0[index % CELLS_PER_LINE]
     }

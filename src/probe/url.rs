@@ -22,7 +22,7 @@ impl FromStr for WebSocketUrl {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-        match uri.scheme_str() {
+        match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws") => {}
             Some("wss") => return Err("wss:// is not supported yet".to_owned()),
             _ => return Err("a WebSocket's URL begins with ws://".to_owned()),
@@ -34,7 +34,7 @@ impl FromStr for WebSocketUrl {
             host: authority.host().trim_matches(['[', ']']).to_owned(),
             port: authority.port_u16().unwrap_or(80),
             authority: authority.to_string(),
-            target: uri.path_and_query().map_or("/", |target| target.as_str()).to_owned(),
+            target: uri.query().map_or(uri.path().to_owned(), |query| format!("{}?{query}", uri.path())),
         })
     }
 }

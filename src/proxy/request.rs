@@ -1,0 +1,89 @@
+//! What a request must be before anything is done with it.
+
+use hyper::{
+    Method, Request, Version,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+
+use super::{headers::has_token, stream::Heads};
+
+/// The host that a request is for, in lower case and without its port; empty where an HTTP/1.0 request names none.
+///
+/// # Errors
+///
+/// What is wrong with a request that must not be passed on.
+pub(super) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Result<String, &'static str> {
+    refuse_two_lengths(request, heads)?;
+    if request.method() == Method::CONNECT {
+        return Err("CONNECT is for forward proxies; closewatch stands before one service");
+    }
+    prefer_target_authority(request);
+    let mut hosts = request.headers().get_all(header::HOST).into_iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            let host = host.to_str().map_err(|_| "the Host header is not text")?;
+            Ok(without_port(host).to_ascii_lowercase())
+        }
+        (None, _) if request.version() == Version::HTTP_10 => Ok(String::new()),
+        (None, _) => Err("a request needs a Host header (RFC 9112, 3.2)"),
+        (Some(_), Some(_)) => Err("a request must have exactly one Host header (RFC 9112, 3.2)"),
+    }
+}
+
+/// An upgrade to WebSocket, as far as closewatch judges it: key and version are the server's to judge.
+pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
+    request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && has_token(request.headers(), &header::CONNECTION, "upgrade")
+        && has_token(request.headers(), &header::UPGRADE, "websocket")
+}
+
+/// Whether a request announces a body. `Content-Length: 0` is none.
+pub(super) fn has_body(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    let length = headers.get(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+}
+
+/// The target as the server is to read it: path and query (RFC 9112, 3.2.1).
+pub(super) fn origin_form(request: &Request<Incoming>) -> hyper::Uri {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    // A part of a valid target is one.
+    target.parse().unwrap_or_default()
+}
+
+/// A Content-Length beside a Transfer-Encoding is how requests are smuggled (RFC 9112, 11.2).
+fn refuse_two_lengths(request: &Request<Incoming>, heads: &Heads) -> Result<(), &'static str> {
+    let head = heads.take(request.method().as_str(), &request.uri().to_string());
+    if !request.headers().contains_key(header::TRANSFER_ENCODING) {
+        return Ok(());
+    }
+    let has_length = request.headers().contains_key(header::CONTENT_LENGTH)
+        || head.is_some_and(|head| head.split(|byte| *byte == b'\n').any(is_content_length));
+    if has_length {
+        Err("a request must not have both Content-Length and Transfer-Encoding (RFC 9112, 6.3)")
+    } else {
+        Ok(())
+    }
+}
+
+fn is_content_length(line: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME)
+}
+
+/// A target in absolute form overrules the Host header (RFC 9112, 3.2.2).
+fn prefer_target_authority(request: &mut Request<Incoming>) {
+    let authority = request.uri().authority().map(|authority| HeaderValue::try_from(authority.as_str()));
+    if let Some(Ok(host)) = authority {
+        request.headers_mut().insert(header::HOST, host);
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    }
+}

@@ -1,0 +1,91 @@
+//! Which route a request takes, and what is known of each route beforehand.
+
+use std::{net::IpAddr, sync::Arc};
+
+use super::{http::PlainClient, upstream::Connector};
+use crate::{
+    config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
+    metrics::{Metrics, RouteMetrics},
+    relay::{CloseText, Policy},
+    websocket::PerEndpoint,
+};
+
+/// The routes of one configuration, and what holds for all of them.
+#[derive(Debug)]
+pub(super) struct Routing {
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) forwarded: Forwarded,
+    pub(super) host: HostHeader,
+    pub(super) privacy: Privacy,
+    probes: Probes,
+    /// What sessions of probes are told as.
+    probe: Option<Arc<RouteMetrics>>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub(super) struct Route {
+    pub(super) config: config::Route,
+    pub(super) metrics: Arc<RouteMetrics>,
+    pub(super) policy: Arc<Policy>,
+    pub(super) connector: Connector,
+    pub(super) plain: PlainClient,
+}
+
+impl Routing {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
+        let routes = config.routes.iter().map(|route| Arc::new(Route::new(route, config, metrics))).collect();
+        Self {
+            routes,
+            forwarded: config.forwarded.clone(),
+            host: config.host,
+            privacy: config.privacy.clone(),
+            probe: (!config.probes.user_agents.is_empty()).then(|| metrics.route("probe")),
+            probes: config.probes.clone(),
+        }
+    }
+
+    /// The first route that matches.
+    pub(super) fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
+        self.routes.iter().find(|route| route.config.matches(host, path))
+    }
+
+    /// Whose counts a request goes to: its route's, or the probes', where it is one by its user agent and its address.
+    pub(super) fn metrics_for(&self, route: &Route, user_agent: Option<&str>, client: IpAddr) -> Arc<RouteMetrics> {
+        let named = |agent: &str| self.probes.user_agents.iter().any(|probe| agent.contains(probe.as_str()));
+        let is_probe = user_agent.is_some_and(named) && self.probes.from.iter().any(|source| source.contains(client));
+        match &self.probe {
+            Some(probe) if is_probe => Arc::clone(probe),
+            _ => Arc::clone(&route.metrics),
+        }
+    }
+}
+
+impl Route {
+    fn new(route: &config::Route, config: &Config, metrics: &Metrics) -> Self {
+        let connector = Connector::new(&route.upstream, &config.keepalive);
+        Self {
+            config: route.clone(),
+            metrics: metrics.route(&route.name),
+            policy: Arc::new(policy(route)),
+            plain: PlainClient::new(connector.clone()),
+            connector,
+        }
+    }
+}
+
+fn policy(route: &config::Route) -> Policy {
+    let text = |text: &Option<config::CloseText>| {
+        text.as_ref().map(|text| CloseText { code: text.code, reason: text.reason.clone() })
+    };
+    Policy {
+        idle: route.timeouts.idle,
+        max_age: route.timeouts.max_age,
+        close: route.timeouts.close,
+        hang_up: route.timeouts.hang_up,
+        frame_bytes: route.limits.frame_bytes,
+        message_bytes: route.limits.message_bytes,
+        buffer_bytes: route.limits.buffer_bytes,
+        on_loss: PerEndpoint { client: text(&route.on_client_loss), server: text(&route.on_server_loss) },
+    }
+}

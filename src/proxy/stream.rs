@@ -1,0 +1,134 @@
+//! A client's connection as the HTTP parser reads it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+/// A client's TCP stream. What was read of it before (behind a PROXY header) is read first, and the bytes of request
+/// heads are kept for a second look.
+///
+/// hyper tells nothing of a Content-Length that stood beside a Transfer-Encoding: it follows the latter, as RFC 9112,
+/// 6.3 allows. That shape is how requests are smuggled past a server that decides otherwise, so it is refused here, and
+/// for that the head's own bytes must be seen.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    tcp: TcpStream,
+    early: Vec<u8>,
+    heads: Heads,
+}
+
+/// The bytes read last, and not yet known to belong to a request that was looked at.
+#[derive(Debug, Clone)]
+pub(super) struct Heads {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    limit: usize,
+}
+
+impl Heads {
+    /// `limit` is the size of the largest head in bytes.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { bytes: Arc::default(), limit }
+    }
+
+    /// The head of a request that was just parsed, and forgets it and what came before.
+    pub(super) fn take(&self, method: &str, target: &str) -> Option<Vec<u8>> {
+        let mut bytes = self.lock();
+        let request_line = [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1."].concat();
+        let start = find(&bytes, &request_line)?;
+        let end = start + find(&bytes[start..], b"\r\n\r\n").or_else(|| find(&bytes[start..], b"\n\n"))?;
+        let head = bytes[start..end].to_vec();
+        bytes.drain(..end);
+        Some(head)
+    }
+
+    /// Whether the bytes of a head that no parser accepted ask for a WebSocket.
+    pub(super) fn mention_websocket(&self) -> bool {
+        let bytes = self.lock();
+        bytes.windows(b"websocket".len()).any(|window| window.eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// Whether nothing is kept.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
+    }
+
+    fn push(&self, read: &[u8]) {
+        let mut bytes = self.lock();
+        bytes.extend_from_slice(read);
+        // A body is no head: of what is not a request's, only as much stays as a head can be long.
+        let length = bytes.len();
+        if length > 2 * self.limit {
+            bytes.drain(..length - self.limit);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
+impl ClientStream {
+    /// `early` is read before what `tcp` brings.
+    pub(super) fn new(tcp: TcpStream, early: Vec<u8>, heads: Heads) -> Self {
+        Self { tcp, early, heads }
+    }
+
+    /// The bare stream. Everything read early has been read again by then.
+    pub(super) fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let filled = buf.filled().len();
+        if this.early.is_empty() {
+            std::task::ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+        } else {
+            let count = this.early.len().min(buf.remaining());
+            buf.put_slice(&this.early[..count]);
+            this.early.drain(..count);
+        }
+        this.heads.push(&buf.filled()[filled..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,310 @@
+//! What one endpoint sends, on its way to the other; and one reading of it.
+
+use std::{
+    hash::{DefaultHasher, Hasher},
+    time::{Duration, Instant},
+};
+
+use crate::websocket::{
+    Endpoint,
+    conformance::{Conformance, Extensions, Violations},
+    frame::{FrameDecoder, FrameHeader, Item, unmask},
+};
+
+/// What one endpoint sent in a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames, each counted when its header was complete.
+    pub frames: u64,
+    /// Messages, each counted when its last frame's header was complete.
+    pub messages: u64,
+    /// Bytes after the handshake, headers included.
+    pub bytes: u64,
+    /// Pings.
+    pub pings: u64,
+    /// The breaches of RFC 6455 that were seen.
+    pub violations: Violations,
+}
+
+/// How the reading side of a leg ended, as its socket told it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LegEnd {
+    /// FIN.
+    Fin,
+    /// RST, or a write that met one.
+    Reset,
+    /// Keepalive unanswered, or data unacknowledged.
+    Timeout,
+    /// No route.
+    Unreachable,
+}
+
+/// What one endpoint sends, on its way to the other.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) decoder: FrameDecoder,
+    pub(super) conformance: Conformance,
+    pub(super) sent: Sent,
+    /// The payload of a control frame that comes in pieces.
+    pub(super) control: Option<Box<ControlPayload>>,
+    pub(super) ping: PingWatch,
+    /// Bytes given to the receiver's leg to write, and how many of them its kernel has taken.
+    pub(super) queued: u64,
+    pub(super) written: u64,
+    /// Where, in `queued`, the Close frame ends that the receiver is to be delivered.
+    pub(super) close_end: Option<u64>,
+    pub(super) put: Put,
+    /// How the sender's leg ended.
+    pub(super) ended: Option<LegEnd>,
+    pub(super) outlet: Outlet,
+}
+
+/// Whether closewatch's own Close frame goes into a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    No,
+    /// As soon as the lane stands between two frames.
+    Wanted,
+    /// The lane stands between two frames, and nothing of the sender's passes any more.
+    Ready,
+    Done,
+}
+
+/// The writing side of the receiver's leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outlet {
+    Open,
+    /// FIN was sent.
+    Finished,
+    /// An RST waits for what was written to be acknowledged.
+    Resetting,
+    /// Reset, or lost with its leg.
+    Gone,
+}
+
+impl Lane {
+    pub(super) fn new(sender: Endpoint, extensions: Extensions) -> Self {
+        Self {
+            decoder: FrameDecoder::new(),
+            conformance: Conformance::new(sender, extensions),
+            sent: Sent::default(),
+            control: None,
+            ping: PingWatch::default(),
+            queued: 0,
+            written: 0,
+            close_end: None,
+            put: Put::No,
+            ended: None,
+            outlet: Outlet::Open,
+        }
+    }
+
+    pub(super) fn is_flushed(&self) -> bool {
+        self.written == self.queued
+    }
+
+    /// Whether what the sender sends still goes to the receiver.
+    pub(super) fn passes(&self) -> bool {
+        self.outlet == Outlet::Open && matches!(self.put, Put::No | Put::Wanted)
+    }
+
+    /// Whether what has passed ends between two frames. Where headers are withheld, one that is not whole did not pass.
+    pub(super) fn passed_whole_frames(&self, withholds: bool) -> bool {
+        self.decoder.at_boundary() || (withholds && !self.decoder.partial_header().is_empty())
+    }
+
+    /// Whether the sender's leg is lost, rather than ended by FIN.
+    pub(super) fn is_lost(&self) -> bool {
+        self.ended.is_some_and(|end| end != LegEnd::Fin)
+    }
+}
+
+/// The round trips of the Pings on one lane. Only the last Ping is awaited, so a flood of them costs nothing.
+#[derive(Debug, Default)]
+pub(super) struct PingWatch {
+    /// The hash of its payload, and when it passed.
+    awaited: Option<(u64, Instant)>,
+    pub(super) last_round_trip: Option<Duration>,
+}
+
+impl PingWatch {
+    pub(super) fn ping(&mut self, payload: &[u8], now: Instant) {
+        self.awaited = Some((hash(payload), now));
+    }
+
+    /// A Pong came back: the round trip, where it answers the awaited Ping.
+    pub(super) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        let (_, sent) = self.awaited.take_if(|(awaited, _)| *awaited == hash(payload))?;
+        let round_trip = now.saturating_duration_since(sent);
+        self.last_round_trip = Some(round_trip);
+        Some(round_trip)
+    }
+}
+
+fn hash(payload: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(payload);
+    hasher.finish()
+}
+
+/// A control frame's payload as far as it came, unmasked (RFC 6455, 5.5: at most 125 bytes).
+#[derive(Debug)]
+pub(super) struct ControlPayload {
+    bytes: [u8; 125],
+    len: usize,
+}
+
+impl ControlPayload {
+    pub(super) const EMPTY: Self = Self { bytes: [0; 125], len: 0 };
+
+    pub(super) fn push(&mut self, header: &FrameHeader, masked: &[u8]) {
+        let piece = &mut self.bytes[self.len..self.len + masked.len()];
+        piece.copy_from_slice(masked);
+        if let Some(mask) = header.mask {
+            unmask(piece, mask, self.len);
+        }
+        self.len += masked.len();
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// How many of the bytes that were read may pass to the other leg.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// The beginning of a header that was held back until it was whole: to be written first.
+    pub held: Held,
+    /// How many of the bytes just read pass, from their start. The others are dropped, or held back.
+    pub keep: usize,
+}
+
+impl Passage {
+    pub(super) fn len(&self) -> u64 {
+        (self.held.as_slice().len() + self.keep) as u64
+    }
+}
+
+/// The beginning of a frame header, at most 13 of its 14 bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    bytes: [u8; 14],
+    len: u8,
+}
+
+impl Held {
+    pub(super) fn new(partial_header: &[u8]) -> Self {
+        let mut held = Self::default();
+        for (place, byte) in held.bytes.iter_mut().zip(partial_header) {
+            *place = *byte;
+            held.len += 1;
+        }
+        held
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+/// One piece of what an endpoint sends, while it is looked at.
+pub(super) struct Reading<'a> {
+    length: usize,
+    rest: &'a [u8],
+    /// Frames are looked at one by one: the place of each matters.
+    one_by_one: bool,
+    withholds: bool,
+    /// The part of a header that an earlier piece brought, and that is held back.
+    held: Held,
+    /// Where in `Lane::queued` the piece will begin.
+    base: u64,
+    /// How much of the piece passes, once that is settled.
+    stop: Option<usize>,
+    /// Where a Close frame began: at 0 where an earlier piece began it.
+    close_start: Option<usize>,
+}
+
+impl<'a> Reading<'a> {
+    pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8]) -> Self {
+        let partial_header = lane.decoder.partial_header();
+        let held = if withholds && lane.passes() { Held::new(partial_header) } else { Held::default() };
+        let in_close = lane.control.is_some() || is_close_header(partial_header);
+        Self {
+            length: bytes.len(),
+            rest: bytes,
+            one_by_one: withholds || lane.put == Put::Wanted,
+            withholds,
+            held,
+            base: lane.queued + held.as_slice().len() as u64,
+            stop: (!lane.passes()).then_some(0),
+            close_start: in_close.then_some(0),
+        }
+    }
+
+    pub(super) fn next(&mut self, decoder: &mut FrameDecoder) -> Option<Item<'a>> {
+        if self.one_by_one { decoder.decode_single(&mut self.rest) } else { decoder.decode(&mut self.rest) }
+    }
+
+    fn position(&self) -> usize {
+        self.length - self.rest.len()
+    }
+
+    /// Lets nothing pass from the next boundary between two frames on, and says whether it lies in this piece.
+    pub(super) fn stop_at_boundary(&mut self, decoder: &FrameDecoder) -> bool {
+        let remaining = decoder.payload_remaining();
+        let in_reach = decoder.at_boundary() || (0 < remaining && remaining <= self.rest.len() as u64);
+        if in_reach && self.stop.is_none() {
+            self.stop = Some(self.position() + remaining as usize);
+        }
+        in_reach
+    }
+
+    /// Lets nothing pass from the header just read on.
+    pub(super) fn stop_before(&mut self, header: &FrameHeader) {
+        let start = self.position().checked_sub(usize::from(header.header_len));
+        if start.is_none() {
+            self.held = Held::default();
+        }
+        self.stop = Some(self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0)));
+    }
+
+    /// A Close frame's header was read.
+    pub(super) fn close_begins(&mut self, header: &FrameHeader) {
+        let start = self.position().saturating_sub(usize::from(header.header_len));
+        self.close_start.get_or_insert(start);
+    }
+
+    /// Whether this piece brought anything before the Close frame in it.
+    pub(super) fn has_bytes_before_close(&self) -> bool {
+        self.close_start.is_none_or(|start| start > 0)
+    }
+
+    /// Where in `Lane::queued` what was just read ends, where it passes.
+    pub(super) fn end_in_queue(&self) -> Option<u64> {
+        let position = self.position();
+        self.stop.is_none_or(|stop| position <= stop).then(|| self.base + position as u64)
+    }
+
+    /// The piece is read to its end: what of it passes, and whether it brought more than (a part of) a Close frame.
+    pub(super) fn finish(mut self, decoder: &FrameDecoder) -> (Passage, bool) {
+        let partial = decoder.partial_header();
+        if is_close_header(partial) {
+            self.close_start.get_or_insert(self.length.saturating_sub(partial.len()));
+        }
+        let withheld = if self.withholds { partial.len() } else { 0 };
+        let passage = match self.stop {
+            Some(keep) => Passage { held: self.held, keep },
+            // The header that an earlier piece began is still not whole.
+            None if withheld > self.length => Passage::default(),
+            None => Passage { held: self.held, keep: self.length - withheld },
+        };
+        (passage, self.has_bytes_before_close())
+    }
+}
+
+/// Whether an incomplete header is a Close frame's (RFC 6455, 5.2: the low four bits of its first byte).
+fn is_close_header(partial: &[u8]) -> bool {
+    partial.first().is_some_and(|first| first & 0x0f == 0x8)
+}

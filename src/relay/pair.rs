@@ -1,0 +1,358 @@
+//! One session with its two sockets: carries out what the session core says.
+
+use std::{io, mem, sync::Arc, time::Instant};
+
+use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
+
+use super::{
+    Budget, NewSession,
+    lane::LegEnd,
+    leg::{Leg, Liveness, Spill, end_of},
+    policy::{CloseText, Policy},
+    session::{Command, Session},
+    ticket::Ticket,
+    worker::Context,
+};
+use crate::websocket::{Endpoint, PerEndpoint, closing::Action};
+
+/// What a blocked direction is read in once the process holds more than its budget.
+const SMALL_READ: usize = 4 * 1024;
+
+/// A session and its sockets.
+pub(super) struct Pair {
+    session: Session,
+    legs: PerEndpoint<Leg>,
+    ticket: Ticket,
+    policy: Arc<Policy>,
+    /// Its place in the worker's timers.
+    pub(super) timer: Option<Instant>,
+    /// It stands in the worker's queue.
+    pub(super) is_runnable: bool,
+    drain: Option<Box<(Instant, CloseText, Instant)>>,
+    /// The leg that is to be reset, and when to ask again whether it has acknowledged everything.
+    resetting: Option<(Endpoint, Instant)>,
+}
+
+/// Which two tokens a session's legs have: one behind the other.
+pub(super) fn token(key: usize, endpoint: Endpoint) -> Token {
+    Token(key * 2 + usize::from(endpoint == Endpoint::Server))
+}
+
+/// The session and the leg of a token.
+pub(super) fn key(Token(token): Token) -> (usize, Endpoint) {
+    (token / 2, if token % 2 == 0 { Endpoint::Client } else { Endpoint::Server })
+}
+
+impl Pair {
+    /// Takes a session over: its sockets tell of themselves from now on, also of what came before.
+    pub(super) fn adopt(new: NewSession, key: usize, registry: &Registry, context: &mut Context) -> io::Result<Self> {
+        let NewSession { sockets, early, policy, extensions, opened, mut ticket } = new;
+        for endpoint in Endpoint::BOTH {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&sockets[endpoint]);
+            registry.register(&mut SourceFd(&fd), token(key, endpoint), Interest::READABLE | Interest::WRITABLE)?;
+        }
+        ticket.open();
+        let PerEndpoint { client, server } = sockets;
+        let mut pair = Self {
+            session: Session::new(Arc::clone(&policy), extensions, opened, context.random()),
+            legs: PerEndpoint { client: Leg::new(client), server: Leg::new(server) },
+            ticket,
+            policy,
+            timer: None,
+            is_runnable: false,
+            drain: None,
+            resetting: None,
+        };
+        for from in Endpoint::BOTH {
+            if !early[from].is_empty() {
+                pair.received(from, &early[from], context);
+            }
+        }
+        Ok(pair)
+    }
+
+    /// The kernel told of a leg.
+    pub(super) fn notice(&mut self, endpoint: Endpoint, event: &Event, context: &mut Context) {
+        let leg = &mut self.legs[endpoint];
+        leg.readable |= event.is_readable() || event.is_error();
+        leg.hung_up |= event.is_read_closed() || event.is_error();
+        if event.is_writable() && leg.spill.is_some() {
+            self.flush(endpoint, context);
+        }
+    }
+
+    /// Does what is to be done now: reads at most once from each leg. Says whether the session is over.
+    pub(super) fn turn(&mut self, context: &mut Context) -> bool {
+        if self.timer.is_some_and(|timer| timer <= context.now) || self.next_timer().is_some_and(|at| at <= context.now) {
+            self.act_on_time(context);
+        }
+        for from in Endpoint::BOTH {
+            if self.may_read(from) {
+                self.read(from, context);
+            }
+        }
+        self.obey(context)
+    }
+
+    /// Whether a turn would read something.
+    pub(super) fn has_work(&self) -> bool {
+        Endpoint::BOTH.into_iter().any(|from| self.may_read(from))
+    }
+
+    /// When the pair wants its next turn, if nothing happens before.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        [
+            self.session.deadline(),
+            self.legs.client.check_at,
+            self.legs.server.check_at,
+            self.resetting.map(|(_, at)| at),
+            self.drain.as_ref().map(|drain| drain.0),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Closes the session for a drain, at `at`; what is left of it at `cut_at` is cut.
+    pub(super) fn drain(&mut self, at: Instant, text: CloseText, cut_at: Instant) {
+        self.drain = Some(Box::new((at, text, cut_at)));
+    }
+
+    /// Closes the session because an operator wants it.
+    pub(super) fn close(&mut self, text: CloseText, now: Instant) {
+        self.session.close(Action::Control, text, now);
+    }
+
+    /// Whether [`Pair::close`] would do anything: the session is not closing already.
+    pub(super) fn is_closing(&self) -> bool {
+        self.session.is_closing()
+    }
+
+    pub(super) fn route(&self) -> &str {
+        self.ticket.route()
+    }
+
+    /// Tells the time for which bytes have waited for slow readers so far.
+    pub(super) fn tell_blocked_time(&mut self, context: &Context) {
+        for to in Endpoint::BOTH {
+            if let Some(spill) = &mut self.legs[to].spill {
+                let waited = context.now.saturating_duration_since(mem::replace(&mut spill.since, context.now));
+                self.ticket.traffic(context.index).write_blocked(to.other(), waited);
+            }
+        }
+    }
+
+    /// Lets go of the sockets and tells the ending.
+    pub(super) fn end(mut self, context: &mut Context) {
+        let tcp = PerEndpoint::from_fn(|endpoint| self.legs[endpoint].tcp_info());
+        self.drop_spills(context);
+        for endpoint in Endpoint::BOTH {
+            if self.session.ends_by_reset(endpoint) {
+                self.legs[endpoint].reset_on_close();
+            } else if self.session.reads(endpoint) {
+                self.legs[endpoint].drain(&mut context.buffer);
+            }
+        }
+        self.ticket.close(self.session.finish(context.now), tcp);
+    }
+
+    /// Forgets what waits for slow readers.
+    pub(super) fn drop_spills(&mut self, context: &mut Context) {
+        for endpoint in Endpoint::BOTH {
+            self.drop_spill(endpoint, context);
+        }
+    }
+
+    /// Cuts the session: closewatch ends.
+    pub(super) fn cut(&mut self, now: Instant) {
+        self.session.cut(Action::Drain, now);
+    }
+
+    fn act_on_time(&mut self, context: &mut Context) {
+        let now = context.now;
+        if let Some(drain) = self.drain.take_if(|drain| drain.0 <= now) {
+            let (_, text, cut_at) = *drain;
+            self.session.drain(text, cut_at, now);
+        }
+        for endpoint in Endpoint::BOTH {
+            if self.legs[endpoint].check_at.is_some_and(|at| at <= now) {
+                self.check_liveness(endpoint, context);
+            }
+        }
+        if let Some((endpoint, at)) = self.resetting
+            && at <= now
+        {
+            self.reset(endpoint, context);
+        }
+        self.session.wake(now);
+    }
+
+    fn may_read(&self, from: Endpoint) -> bool {
+        self.legs[from].readable && self.legs[from.other()].spill.is_none() && self.session.reads(from)
+    }
+
+    fn read(&mut self, from: Endpoint, context: &mut Context) {
+        let mut buffer = mem::take(&mut context.buffer);
+        let limit = self.read_limit(from, buffer.len(), &context.budget);
+        match self.legs[from].read(&mut buffer[..limit]) {
+            Ok(0) => self.leg_ended(from, LegEnd::Fin, context),
+            Ok(count) => {
+                let leg = &mut self.legs[from];
+                // A short read has emptied the socket, unless its end stands behind.
+                leg.readable = count == limit || leg.hung_up;
+                self.received(from, &buffer[..count], context);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.legs[from].broken.is_none() => {
+                self.legs[from].readable = false;
+            }
+            Err(error) => self.leg_ended(from, end_of(&error), context),
+        }
+        context.buffer = buffer;
+    }
+
+    fn read_limit(&self, from: Endpoint, buffer: usize, budget: &Budget) -> usize {
+        let limit = buffer.min(self.policy.buffer_bytes);
+        let was_blocked = self.legs[from.other()].was_blocked;
+        if was_blocked && budget.is_exceeded() { limit.min(SMALL_READ) } else { limit }
+    }
+
+    fn received(&mut self, from: Endpoint, bytes: &[u8], context: &mut Context) {
+        let passage = self.session.receive(from, bytes, context.now, self.ticket.traffic(context.index));
+        self.write(from.other(), passage.held.as_slice(), context);
+        self.write(from.other(), &bytes[..passage.keep], context);
+    }
+
+    fn leg_ended(&mut self, endpoint: Endpoint, end: LegEnd, context: &mut Context) {
+        let leg = &mut self.legs[endpoint];
+        leg.readable = false;
+        leg.check_at = None;
+        let end = leg.broken.take().unwrap_or(end);
+        let passage = self.session.ended(endpoint, end, context.now);
+        if end != LegEnd::Fin {
+            self.drop_spill(endpoint, context);
+        }
+        self.write(endpoint.other(), passage.held.as_slice(), context);
+    }
+
+    fn write(&mut self, to: Endpoint, bytes: &[u8], context: &mut Context) {
+        if bytes.is_empty() || self.legs[to].broken.is_some() {
+            return;
+        }
+        if self.legs[to].spill.is_some() {
+            self.spill(to, bytes, context);
+            return;
+        }
+        match self.legs[to].write(bytes) {
+            Ok(count) => {
+                self.took(to, count, context);
+                self.legs[to].was_blocked = count < bytes.len();
+                self.spill(to, &bytes[count..], context);
+            }
+            Err(error) => self.write_failed(to, &error, context),
+        }
+    }
+
+    /// The kernel took some bytes: soon they must be acknowledged.
+    fn took(&mut self, to: Endpoint, count: usize, context: &Context) {
+        self.session.written(to, count, context.now);
+        let leg = &mut self.legs[to];
+        if leg.check_at.is_none() {
+            leg.check_at = context.patience.map(|patience| context.now + patience);
+        }
+    }
+
+    fn spill(&mut self, to: Endpoint, bytes: &[u8], context: &mut Context) {
+        if bytes.is_empty() {
+            return;
+        }
+        match &mut self.legs[to].spill {
+            Some(spill) => spill.push(bytes),
+            none => {
+                *none = Some(Box::new(Spill::new(bytes, context.now)));
+                context.blocked += 1;
+            }
+        }
+        self.hold(to, bytes.len() as i64, context);
+    }
+
+    fn flush(&mut self, to: Endpoint, context: &mut Context) {
+        let leg = &mut self.legs[to];
+        let Some(mut spill) = leg.spill.take() else { return };
+        let result = leg.write(spill.rest());
+        let count = *result.as_ref().unwrap_or(&0);
+        spill.advance(count);
+        let is_empty = spill.rest().is_empty();
+        leg.spill = Some(spill);
+        self.hold(to, -(count as i64), context);
+        match result {
+            Ok(count) => self.took(to, count, context),
+            Err(error) => self.write_failed(to, &error, context),
+        }
+        if is_empty {
+            self.drop_spill(to, context);
+        }
+    }
+
+    fn drop_spill(&mut self, to: Endpoint, context: &mut Context) {
+        let Some(spill) = self.legs[to].spill.take() else { return };
+        self.hold(to, -(spill.rest().len() as i64), context);
+        let waited = context.now.saturating_duration_since(spill.since);
+        self.ticket.traffic(context.index).write_blocked(to.other(), waited);
+        context.blocked -= 1;
+    }
+
+    fn hold(&self, to: Endpoint, bytes: i64, context: &Context) {
+        context.budget.add(bytes);
+        self.ticket.traffic(context.index).buffered(to.other(), bytes);
+    }
+
+    /// A write met the death of its leg. The kernel tells that only once, so what the endpoint sent before is read out,
+    /// and then the end told as this write met it.
+    fn write_failed(&mut self, to: Endpoint, error: &io::Error, context: &mut Context) {
+        let end = end_of(error);
+        self.session.write_failed(to);
+        self.drop_spill(to, context);
+        let leg = &mut self.legs[to];
+        leg.broken = Some(end);
+        leg.readable = true;
+        leg.hung_up = true;
+        if !self.session.reads(to) {
+            self.leg_ended(to, end, context);
+        }
+    }
+
+    fn check_liveness(&mut self, endpoint: Endpoint, context: &mut Context) {
+        let Some(patience) = context.patience else { return };
+        let leg = &mut self.legs[endpoint];
+        match leg.liveness(patience) {
+            Liveness::Settled => leg.check_at = None,
+            Liveness::Waiting(rest) => leg.check_at = Some(context.now + rest),
+            Liveness::Dead => self.leg_ended(endpoint, LegEnd::Timeout, context),
+        }
+    }
+
+    /// Carries out what the session says. Says whether it is over.
+    fn obey(&mut self, context: &mut Context) -> bool {
+        while let Some(command) = self.session.poll(context.now) {
+            match command {
+                Command::PutClose(to, bytes) => self.write(to, &bytes, context),
+                Command::Finish(to) => self.legs[to].finish(),
+                Command::Reset(to) => self.reset(to, context),
+                Command::Over => return true,
+            }
+        }
+        false
+    }
+
+    /// Resets a leg, once nothing that was written can be lost by it.
+    fn reset(&mut self, to: Endpoint, context: &Context) {
+        let leg = &self.legs[to];
+        if leg.tcp_info().is_none_or(|info| info.all_acknowledged()) {
+            leg.reset_on_close();
+            self.session.reset_done(to);
+            self.resetting = None;
+        } else {
+            self.resetting = Some((to, context.now + super::worker::ACKNOWLEDGED_POLL));
+        }
+    }
+}

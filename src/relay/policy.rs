@@ -1,0 +1,68 @@
+//! What a route demands of its sessions.
+
+use std::time::Duration;
+
+use crate::websocket::{
+    PerEndpoint,
+    close::{CloseCode, CloseStatus},
+    closing::CloseFrame,
+    frame::{self, Opcode},
+};
+
+/// Timers and limits of a session. `None` is: no such limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// No byte in either direction for this long: Close 1001 to both.
+    pub idle: Option<Duration>,
+    /// The greatest age of a session, less up to a tenth at random: Close 1001 to both.
+    pub max_age: Option<Duration>,
+    /// How long the answer to the first Close frame, or the end of the other leg, is awaited.
+    pub close: Option<Duration>,
+    /// How long both endpoints may take to hang up after a complete closing handshake.
+    pub hang_up: Option<Duration>,
+    /// The largest payload of a frame in bytes; beyond it both legs get Close 1009.
+    pub frame_bytes: Option<u64>,
+    /// The largest payload of a message in bytes, all its frames together; beyond it both legs get Close 1009.
+    pub message_bytes: Option<u64>,
+    /// Bytes held for one direction when its reader is slow; then the sender is not read.
+    pub buffer_bytes: usize,
+    /// What the other endpoint is told by a Close frame when this one is lost, instead of the bare loss.
+    pub on_loss: PerEndpoint<Option<CloseText>>,
+}
+
+impl Policy {
+    /// Whether frames are held against a size, and so pass only once their header is whole.
+    pub fn limits_frames(&self) -> bool {
+        self.frame_bytes.is_some() || self.message_bytes.is_some()
+    }
+}
+
+/// The content of a Close frame that closewatch writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseText {
+    /// A code that may stand on the wire.
+    pub code: CloseCode,
+    /// At most 123 bytes (RFC 6455, 5.5).
+    pub reason: String,
+}
+
+impl CloseText {
+    /// A code without a reason.
+    pub const fn code(code: CloseCode) -> Self {
+        Self { code, reason: String::new() }
+    }
+
+    /// The frame as its receiver reads it.
+    pub fn frame(&self) -> CloseFrame {
+        CloseFrame { status: CloseStatus::Sent(self.code), reason: self.reason.clone() }
+    }
+
+    /// The frame's bytes, masked where it goes to a server (RFC 6455, 5.1).
+    pub fn encode(&self, mask: Option<[u8; 4]>) -> Vec<u8> {
+        let mut payload = self.code.0.to_be_bytes().to_vec();
+        payload.extend_from_slice(self.reason.as_bytes());
+        let mut bytes = Vec::with_capacity(payload.len() + 6);
+        frame::encode(true, Opcode::Close, mask, &payload, &mut bytes);
+        bytes
+    }
+}

@@ -1,0 +1,596 @@
+//! One session, without its sockets: told what was read, what was written and what time it is, it says what may pass,
+//! what to write, how to end each leg, and when to be woken.
+//!
+//! # Design
+//!
+//! A session is two [`Lane`]s, one for what each endpoint sends, and the one [`ClosingHandshake`] that both touch at
+//! Close frames and ends only. Bytes are never copied here: [`Session::receive`] looks at them where the socket put
+//! them and says how many of them pass. What is to be done besides (a Close frame put in, a FIN, an RST, the end) is
+//! asked for with [`Session::poll`] after every event, so every race of bytes, FIN, RST, timers and drain is a sequence
+//! of calls in a test. The design left out, a state machine that owns its buffers and hands out what to write, would
+//! have cost a copy of every byte for the sake of the few sessions in which closewatch writes anything of its own.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    lane::{ControlPayload, Held, Lane, LegEnd, Outlet, Passage, Put, Reading, Sent},
+    policy::{CloseText, Policy},
+};
+use crate::{
+    metrics::Traffic,
+    websocket::{
+        Endpoint, PerEndpoint,
+        close::CloseCode,
+        closing::{Action, Cause, ClosingHandshake, Ending},
+        conformance::Extensions,
+        frame::{FrameHeader, Item, Opcode},
+    },
+};
+
+/// What the owner of the sockets is to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Write these bytes, closewatch's own Close frame, to this endpoint, behind what is queued for it.
+    PutClose(Endpoint, Vec<u8>),
+    /// Shut down writing to this endpoint (FIN). Everything queued for it has been written.
+    Finish(Endpoint),
+    /// Reset this endpoint's leg as soon as it has acknowledged what was written; then say [`Session::reset_done`].
+    Reset(Endpoint),
+    /// Both legs are over: let go of the sockets and take the [`Summary`].
+    Over,
+}
+
+/// What is told of a session when it is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// How and why.
+    pub ending: Ending,
+    /// From the 101 to the end of both legs.
+    pub duration: Duration,
+    /// From the last byte relayed, Close frames aside, to the first Close frame or the end of a leg.
+    pub idle: Duration,
+    /// From the first Close frame to the answering one.
+    pub close_handshake: Option<Duration>,
+    /// What each endpoint sent.
+    pub sent: PerEndpoint<Sent>,
+    /// The last round trip of a Ping to each endpoint.
+    pub ping_rtt: PerEndpoint<Option<Duration>>,
+}
+
+/// A session between its 101 and the end of both legs.
+#[derive(Debug)]
+pub struct Session {
+    policy: Arc<Policy>,
+    /// By sender.
+    lanes: PerEndpoint<Lane>,
+    closing: ClosingHandshake,
+    /// The Close frame that closewatch means to put into the legs, and why.
+    put_in: Option<Box<(Action, CloseText)>>,
+    /// The masking key of that frame toward the server.
+    mask: [u8; 4],
+    opened: Instant,
+    expires: Option<Instant>,
+    last_byte: Instant,
+    begun: Option<Begun>,
+    close_handshake: Option<Duration>,
+    /// When an awaited answer, or the end of the other leg, is given up.
+    close_deadline: Option<Instant>,
+    /// When a complete closing handshake is ended without the endpoints.
+    hang_up_deadline: Option<Instant>,
+    /// When a drain cuts the session.
+    cut_deadline: Option<Instant>,
+    over: Option<Instant>,
+}
+
+/// When the first Close frame or the end of a leg came, and for how long nothing had passed then.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    at: Instant,
+    idle: Duration,
+}
+
+impl Summary {
+    /// Of a session that was lost with the thread that carried it.
+    pub(super) fn of_lost_session() -> Self {
+        Self {
+            ending: ClosingHandshake::default().into_ending(),
+            duration: Duration::ZERO,
+            idle: Duration::ZERO,
+            close_handshake: None,
+            sent: PerEndpoint::default(),
+            ping_rtt: PerEndpoint::default(),
+        }
+    }
+}
+
+impl Session {
+    /// A session whose 101 has been sent. `random` masks a Close frame of closewatch's own toward the server, and
+    /// spreads `max_age`.
+    pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
+        let [a, b, c, d, spread, ..] = random.to_le_bytes();
+        let expires = policy.max_age.map(|age| opened + age.mul_f64(1.0 - f64::from(spread) / 2560.0));
+        Self {
+            policy,
+            lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
+            closing: ClosingHandshake::default(),
+            put_in: None,
+            mask: [a, b, c, d],
+            opened,
+            expires,
+            last_byte: opened,
+            begun: None,
+            close_handshake: None,
+            close_deadline: None,
+            hang_up_deadline: None,
+            cut_deadline: None,
+            over: None,
+        }
+    }
+
+    /// Bytes were read from an endpoint: looks at them, counts them, and says how many pass to the other.
+    pub fn receive(&mut self, from: Endpoint, bytes: &[u8], now: Instant, traffic: &Traffic) -> Passage {
+        let receipt = Receipt { from, now, traffic };
+        let lane = &mut self.lanes[from];
+        lane.sent.bytes += bytes.len() as u64;
+        traffic.bytes(from, bytes.len() as u64);
+        let mut reading = Reading::new(lane, self.policy.limits_frames(), bytes);
+        self.stop_for_put_in(receipt, &mut reading);
+        while let Some(item) = reading.next(&mut self.lanes[from].decoder) {
+            match item {
+                Item::Frames { header, count } => self.frames(receipt, &header, count, &mut reading),
+                Item::ControlPayload { header, offset, bytes, last } => {
+                    let mut payload = ControlPayload::EMPTY;
+                    if offset == 0 && last {
+                        payload.push(&header, bytes);
+                        self.control_frame(receipt, &header, payload.as_slice(), &reading);
+                    } else {
+                        self.control_piece(receipt, &header, bytes, last, &reading);
+                    }
+                }
+            }
+        }
+        let lane = &mut self.lanes[from];
+        let (passage, relayed) = reading.finish(&lane.decoder);
+        lane.queued += passage.len();
+        if relayed {
+            self.last_byte = now;
+        }
+        passage
+    }
+
+    /// An endpoint's leg ended: everything that it sent before has been received. A lost leg takes no more bytes.
+    /// It may be told twice of one leg: a FIN, then a write that met its RST. What was held back may pass now.
+    pub fn ended(&mut self, endpoint: Endpoint, end: LegEnd, now: Instant) -> Passage {
+        let lane = &mut self.lanes[endpoint];
+        if lane.is_lost() || lane.ended == Some(end) {
+            return Passage::default();
+        }
+        let half_closed = lane.ended.replace(end).is_some();
+        if lane.put == Put::Wanted {
+            // Half a frame stands in the other leg for good: no Close frame can follow it.
+            lane.put = Put::No;
+        }
+        let whole_frames = lane.decoder.at_boundary();
+        if end != LegEnd::Fin {
+            self.lanes[endpoint.other()].outlet = Outlet::Gone;
+            self.await_end(now);
+        }
+        let first = !self.closing.has_begun();
+        self.closing.leg_ended(endpoint, cause(end, whole_frames));
+        self.begin(now, now.saturating_duration_since(self.last_byte));
+        let told = first && self.tell_loss(endpoint, now);
+        self.settle(now);
+        if told || half_closed { Passage::default() } else { self.release_held(endpoint) }
+    }
+
+    /// The kernel took `count` more bytes toward an endpoint.
+    pub fn written(&mut self, to: Endpoint, count: usize, now: Instant) {
+        let lane = &mut self.lanes[to.other()];
+        lane.written += count as u64;
+        if lane.close_end.take_if(|end| *end <= lane.written).is_some() {
+            match lane.put {
+                Put::Done => self.closing.put_in_delivered(to),
+                Put::No | Put::Wanted | Put::Ready => self.closing.close_delivered(to),
+            }
+            self.settle(now);
+        }
+    }
+
+    /// A write to an endpoint failed: nothing more can be delivered to it. What it sent before is still to be read, and
+    /// then its end to be told.
+    pub fn write_failed(&mut self, to: Endpoint) {
+        self.lanes[to.other()].outlet = Outlet::Gone;
+    }
+
+    /// The leg of [`Command::Reset`] was reset.
+    pub fn reset_done(&mut self, endpoint: Endpoint) {
+        self.lanes[endpoint.other()].outlet = Outlet::Gone;
+    }
+
+    /// Closes the session by a Close frame on both legs, unless it is closing already.
+    pub fn close(&mut self, action: Action, text: CloseText, now: Instant) {
+        if !self.is_closing() {
+            self.await_end(now);
+            self.put_in(action, text, now.saturating_duration_since(self.last_byte), now);
+        }
+    }
+
+    /// Closes the session as [`Session::close`] does, for a drain: what is left of it at `cut_at` is cut.
+    pub fn drain(&mut self, text: CloseText, cut_at: Instant, now: Instant) {
+        self.cut_deadline = Some(cut_at);
+        if !self.is_closing() {
+            self.put_in(Action::Drain, text, now.saturating_duration_since(self.last_byte), now);
+        }
+    }
+
+    /// Ends the session at once, whatever its state.
+    pub fn cut(&mut self, action: Action, now: Instant) {
+        self.closing.cut(action);
+        self.begin(now, now.saturating_duration_since(self.last_byte));
+        self.over.get_or_insert(now);
+    }
+
+    /// When [`Session::wake`] is to be called, if nothing happens before.
+    pub fn deadline(&self) -> Option<Instant> {
+        let begun = self.begun.is_some() || self.put_in.is_some();
+        let own = if begun {
+            earliest(self.close_deadline, self.hang_up_deadline)
+        } else {
+            earliest(after(self.last_byte, self.policy.idle), self.expires)
+        };
+        earliest(own, self.cut_deadline)
+    }
+
+    /// Time has passed: acts on what is due.
+    pub fn wake(&mut self, now: Instant) {
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        if due(self.hang_up_deadline) {
+            self.over.get_or_insert(now);
+        } else if due(self.cut_deadline) {
+            self.cut(Action::Drain, now);
+        } else if self.begun.is_some() || self.put_in.is_some() {
+            if due(self.close_deadline) {
+                self.give_up(now);
+            }
+        } else if due(after(self.last_byte, self.policy.idle)) {
+            self.close(Action::IdleTimeout, CloseText::code(CloseCode::GOING_AWAY), now);
+        } else if due(self.expires) {
+            self.close(Action::MaxAge, CloseText::code(CloseCode::GOING_AWAY), now);
+        }
+    }
+
+    /// What is to be done next: to be asked after every event until there is nothing.
+    pub fn poll(&mut self, now: Instant) -> Option<Command> {
+        if self.over.is_some() {
+            return Some(Command::Over);
+        }
+        let command = Endpoint::BOTH
+            .into_iter()
+            .find_map(|to| self.put_close(to).or_else(|| self.end_writing(to, now)));
+        if command.is_none() && self.is_over() {
+            self.over = Some(now);
+            return Some(Command::Over);
+        }
+        command
+    }
+
+    /// Whether a Close frame or the end of a leg was seen, or closewatch has begun to close the session.
+    pub fn is_closing(&self) -> bool {
+        self.closing.has_begun() || self.put_in.is_some()
+    }
+
+    /// Whether what an endpoint sends is still to be read.
+    pub fn reads(&self, from: Endpoint) -> bool {
+        self.lanes[from].ended.is_none()
+    }
+
+    /// Whether this endpoint's leg, where closewatch ends it now, is to be reset: the other endpoint was lost, and this
+    /// one was delivered no Close frame, behind which a browser would take an RST for a 1006.
+    pub fn ends_by_reset(&self, endpoint: Endpoint) -> bool {
+        let lane = &self.lanes[endpoint.other()];
+        lane.is_lost()
+            && matches!(lane.outlet, Outlet::Open | Outlet::Resetting)
+            && lane.put != Put::Done
+            && !self.closing.was_delivered_close(endpoint)
+    }
+
+    /// What is told of the session, now that it is over. One that is not is cut.
+    pub fn finish(mut self, now: Instant) -> Summary {
+        if self.over.is_none() {
+            self.cut(Action::Drain, now);
+        }
+        let over = self.over.unwrap_or(now);
+        Summary {
+            duration: over.saturating_duration_since(self.opened),
+            idle: self.begun.map_or(Duration::ZERO, |begun| begun.idle),
+            close_handshake: self.close_handshake,
+            sent: PerEndpoint::from_fn(|from| Sent {
+                violations: self.lanes[from].conformance.seen(),
+                ..self.lanes[from].sent
+            }),
+            ping_rtt: PerEndpoint::from_fn(|to| self.lanes[to.other()].ping.last_round_trip),
+            ending: self.closing.into_ending(),
+        }
+    }
+
+    fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
+        self.count_frames(receipt, header, count);
+        if header.opcode == Opcode::Close {
+            reading.close_begins(header);
+        }
+        if self.exceeds_limits(receipt.from, header) {
+            reading.stop_before(header);
+            self.lanes[receipt.from].put = Put::Ready;
+            self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
+        }
+        self.stop_for_put_in(receipt, reading);
+        if header.payload_len == 0 {
+            self.control_frame(receipt, header, &[], reading);
+        }
+    }
+
+    fn count_frames(&mut self, Receipt { from, traffic, .. }: Receipt<'_>, header: &FrameHeader, count: u32) {
+        let lane = &mut self.lanes[from];
+        let count_u64 = u64::from(count);
+        lane.sent.frames += count_u64;
+        traffic.frames(from, header.opcode, count_u64);
+        let verdict = lane.conformance.frames(header, count);
+        if let Some(message) = verdict.message {
+            lane.sent.messages += count_u64;
+            traffic.messages(from, message.kind, count_u64, message.payload_len);
+        }
+        for violation in verdict.new.iter() {
+            traffic.violation(from, violation);
+        }
+    }
+
+    /// A piece of a control frame that came in more than one.
+    fn control_piece(
+        &mut self,
+        receipt: Receipt<'_>,
+        header: &FrameHeader,
+        bytes: &[u8],
+        last: bool,
+        reading: &Reading<'_>,
+    ) {
+        let mut payload = self.lanes[receipt.from].control.take().unwrap_or_else(|| Box::new(ControlPayload::EMPTY));
+        payload.push(header, bytes);
+        if last {
+            self.control_frame(receipt, header, payload.as_slice(), reading);
+        } else {
+            self.lanes[receipt.from].control = Some(payload);
+        }
+    }
+
+    /// A frame whose payload is complete.
+    fn control_frame(&mut self, receipt: Receipt<'_>, header: &FrameHeader, payload: &[u8], reading: &Reading<'_>) {
+        let Receipt { from, now, traffic } = receipt;
+        match header.opcode {
+            Opcode::Close => self.close_frame(receipt, header, payload, reading),
+            Opcode::Ping => {
+                let lane = &mut self.lanes[from];
+                lane.sent.pings += 1;
+                if reading.end_in_queue().is_some() {
+                    lane.ping.ping(payload, now);
+                }
+            }
+            Opcode::Pong => {
+                if let Some(round_trip) = self.lanes[from.other()].ping.pong(payload, now) {
+                    traffic.ping_rtt(from, round_trip);
+                }
+            }
+            Opcode::Continuation | Opcode::Text | Opcode::Binary | Opcode::Reserved => {}
+        }
+    }
+
+    fn close_frame(&mut self, receipt: Receipt<'_>, header: &FrameHeader, payload: &[u8], reading: &Reading<'_>) {
+        let Receipt { from, now, traffic } = receipt;
+        let lane = &mut self.lanes[from];
+        let verdict = lane.conformance.close(header, payload);
+        for violation in verdict.new.iter() {
+            traffic.violation(from, violation);
+        }
+        let Some(frame) = verdict.frame else { return };
+        lane.close_end = lane.close_end.or(reading.end_in_queue());
+        self.closing.close_received(from, frame);
+        let idle =
+            if reading.has_bytes_before_close() { Duration::ZERO } else { now.saturating_duration_since(self.last_byte) };
+        self.begin(now, idle);
+        self.await_end(now);
+        self.settle(now);
+    }
+
+    /// Whether a frame is larger than the route allows. A session that is closing already is left to it.
+    fn exceeds_limits(&self, from: Endpoint, header: &FrameHeader) -> bool {
+        let exceeds = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
+        self.policy.limits_frames()
+            && !self.is_closing()
+            && (exceeds(self.policy.frame_bytes, header.payload_len)
+                || exceeds(self.policy.message_bytes, self.lanes[from].conformance.message_so_far()))
+    }
+
+    /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
+    fn stop_for_put_in(&mut self, Receipt { from, now, .. }: Receipt<'_>, reading: &mut Reading<'_>) {
+        let lane = &mut self.lanes[from];
+        if lane.put == Put::Wanted && reading.stop_at_boundary(&lane.decoder) {
+            lane.put = Put::Ready;
+            self.begin_put_in(now.saturating_duration_since(self.last_byte), now);
+        }
+    }
+
+    /// Means to put a Close frame into both legs; a leg that stands between two frames gets it at once.
+    fn put_in(&mut self, action: Action, text: CloseText, idle: Duration, now: Instant) {
+        self.put_in = Some(Box::new((action, text)));
+        let withholds = self.policy.limits_frames();
+        for from in Endpoint::BOTH {
+            let lane = &mut self.lanes[from];
+            if lane.put == Put::No {
+                lane.put = if lane.passed_whole_frames(withholds) { Put::Ready } else { Put::Wanted };
+            }
+        }
+        if Endpoint::BOTH.into_iter().any(|from| self.lanes[from].put == Put::Ready) {
+            self.begin_put_in(idle, now);
+        }
+    }
+
+    fn begin_put_in(&mut self, idle: Duration, now: Instant) {
+        if let Some(put_in) = &self.put_in {
+            self.closing.close_put_in(put_in.0, put_in.1.frame());
+            self.begin(now, idle);
+        }
+    }
+
+    /// Where the route says so, tells the other endpoint of this one's loss by a Close frame. Says whether it does.
+    fn tell_loss(&mut self, lost: Endpoint, now: Instant) -> bool {
+        let withholds = self.policy.limits_frames();
+        let Some(text) = self.policy.on_loss[lost].clone() else { return false };
+        let lane = &mut self.lanes[lost];
+        if self.put_in.is_some() || !lane.passed_whole_frames(withholds) {
+            return false;
+        }
+        lane.put = Put::Ready;
+        let action = match lost {
+            Endpoint::Client => Action::ClientLoss,
+            Endpoint::Server => Action::ServerLoss,
+        };
+        self.closing.close_put_in(action, text.frame());
+        self.put_in = Some(Box::new((action, text)));
+        self.await_end(now);
+        true
+    }
+
+    /// The beginning of a header that was held back, now that its sender sends no more.
+    fn release_held(&mut self, from: Endpoint) -> Passage {
+        let lane = &mut self.lanes[from];
+        if !self.policy.limits_frames() || !lane.passes() {
+            return Passage::default();
+        }
+        let passage = Passage { held: Held::new(lane.decoder.partial_header()), keep: 0 };
+        lane.queued += passage.len();
+        passage
+    }
+
+    fn begin(&mut self, now: Instant, idle: Duration) {
+        self.begun.get_or_insert(Begun { at: now, idle });
+    }
+
+    /// After a step of the closing handshake: is there an answer, is it complete?
+    fn settle(&mut self, now: Instant) {
+        let answered = Endpoint::BOTH.into_iter().all(|endpoint| self.closing.has_sent_close(endpoint));
+        if let Some(begun) = self.begun
+            && answered
+            && self.closing.began_with_close()
+        {
+            self.close_handshake.get_or_insert(now.saturating_duration_since(begun.at));
+        }
+        let nothing_owed = self.closing.is_complete()
+            || self.put_in.is_some()
+                && Endpoint::BOTH
+                    .into_iter()
+                    .all(|endpoint| self.closing.has_sent_close(endpoint) || self.lanes[endpoint].ended.is_some());
+        if nothing_owed && self.hang_up_deadline.is_none() {
+            self.close_deadline = None;
+            self.hang_up_deadline = after(now, self.policy.hang_up);
+        }
+    }
+
+    /// Sets the time to give up an answer or the end of a leg, once. A drain has a deadline of its own.
+    fn await_end(&mut self, now: Instant) {
+        let drained = self.put_in.as_ref().is_some_and(|put_in| put_in.0 == Action::Drain);
+        if self.close_deadline.is_none() && self.hang_up_deadline.is_none() && !drained {
+            self.close_deadline = after(now, self.policy.close);
+        }
+    }
+
+    fn give_up(&mut self, now: Instant) {
+        if let Some(put_in) = &self.put_in
+            && !self.closing.has_begun()
+        {
+            // Both legs stand inside a frame whose sender stopped: neither could get the Close frame.
+            self.closing.cut(put_in.0);
+            self.begin(now, now.saturating_duration_since(self.last_byte));
+        }
+        self.closing.close_timed_out();
+        self.over.get_or_insert(now);
+    }
+
+    fn put_close(&mut self, to: Endpoint) -> Option<Command> {
+        let lane = &mut self.lanes[to.other()];
+        if lane.put != Put::Ready || lane.outlet != Outlet::Open {
+            return None;
+        }
+        let (_, text) = self.put_in.as_deref()?;
+        let bytes = text.encode((to == Endpoint::Server).then_some(self.mask));
+        lane.put = Put::Done;
+        lane.queued += bytes.len() as u64;
+        lane.close_end = Some(lane.queued);
+        Some(Command::PutClose(to, bytes))
+    }
+
+    fn end_writing(&mut self, to: Endpoint, now: Instant) -> Option<Command> {
+        let from = to.other();
+        let lane = &self.lanes[from];
+        if lane.outlet != Outlet::Open || !lane.is_flushed() || !self.ends_writing(to) {
+            return None;
+        }
+        if self.ends_by_reset(to) {
+            self.lanes[from].outlet = Outlet::Resetting;
+            return Some(Command::Reset(to));
+        }
+        self.lanes[from].outlet = Outlet::Finished;
+        self.await_end(now);
+        Some(Command::Finish(to))
+    }
+
+    /// Whether there is nothing more to say to an endpoint, once what is queued for it is written.
+    fn ends_writing(&self, to: Endpoint) -> bool {
+        let lane = &self.lanes[to.other()];
+        let ended = |endpoint: Endpoint| self.lanes[endpoint].ended.is_some();
+        match lane.put {
+            // Like any endpoint that was answered, closewatch closes its side then.
+            Put::Done => self.closing.has_sent_close(to) || ended(to),
+            Put::Wanted | Put::Ready => false,
+            Put::No => ended(to.other()) || (self.closing.is_complete() && ended(to)),
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let silent = |to: Endpoint| matches!(self.lanes[to.other()].outlet, Outlet::Finished | Outlet::Gone);
+        let ended = |endpoint: Endpoint| self.lanes[endpoint].ended.is_some();
+        let both = |holds: &dyn Fn(Endpoint) -> bool| Endpoint::BOTH.into_iter().all(holds);
+        let any = |holds: &dyn Fn(Endpoint) -> bool| Endpoint::BOTH.into_iter().any(holds);
+        let reset_for_loss =
+            |lost: Endpoint| self.lanes[lost].is_lost() && self.lanes[lost].outlet == Outlet::Gone;
+        both(&silent) && (both(&ended) || (self.closing.is_complete() && any(&ended))) || any(&reset_for_loss)
+    }
+}
+
+/// What was read from whom, and when: what every step of [`Session::receive`] needs.
+#[derive(Clone, Copy)]
+struct Receipt<'a> {
+    from: Endpoint,
+    now: Instant,
+    traffic: &'a Traffic,
+}
+
+/// How a leg's end is told (interface: `truncated` is a FIN inside a frame).
+fn cause(end: LegEnd, whole_frames: bool) -> Cause {
+    match end {
+        LegEnd::Fin if whole_frames => Cause::Eof,
+        LegEnd::Fin => Cause::Truncated,
+        LegEnd::Reset => Cause::Reset,
+        LegEnd::Timeout => Cause::Timeout,
+        LegEnd::Unreachable => Cause::Unreachable,
+    }
+}
+
+fn after(start: Instant, wait: Option<Duration>) -> Option<Instant> {
+    wait.and_then(|wait| start.checked_add(wait))
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    [a, b].into_iter().flatten().min()
+}

@@ -1,0 +1,108 @@
+//! What the kernel knows of a TCP connection (`TCP_INFO`), which no kept crate wraps.
+
+use std::{
+    mem,
+    os::fd::{AsRawFd, BorrowedFd},
+    time::Duration,
+};
+
+/// A TCP connection as the kernel sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// The smoothed round-trip time.
+    pub rtt: Duration,
+    /// Segments sent again, in the life of the connection.
+    pub retransmits: u32,
+    /// Segments sent and not yet acknowledged.
+    pub unacknowledged: u32,
+    /// Bytes accepted from us and not yet sent.
+    pub unsent_bytes: u32,
+    /// Probes of a closed window that were sent since the last answer.
+    pub unanswered_probes: u8,
+    /// Since the last acknowledgement arrived.
+    pub since_last_ack: Duration,
+}
+
+impl TcpInfo {
+    /// Asks the kernel; `None` where the socket is no TCP socket.
+    pub fn of(socket: BorrowedFd<'_>) -> Option<Self> {
+        let raw = raw_tcp_info(socket)?;
+        Some(Self {
+            rtt: Duration::from_micros(raw.rtt.into()),
+            retransmits: raw.total_retrans,
+            unacknowledged: raw.unacked,
+            unsent_bytes: raw.notsent_bytes,
+            unanswered_probes: raw.probes,
+            since_last_ack: Duration::from_millis(raw.last_ack_recv.into()),
+        })
+    }
+
+    /// Whether the peer has acknowledged every byte that the kernel took from us.
+    pub fn all_acknowledged(&self) -> bool {
+        self.unacknowledged == 0 && self.unsent_bytes == 0
+    }
+}
+
+/// `struct tcp_info` of Linux's `include/uapi/linux/tcp.h`, as far as Linux 4.6 has it.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct RawTcpInfo {
+    state: u8,
+    ca_state: u8,
+    retransmits: u8,
+    probes: u8,
+    backoff: u8,
+    options: u8,
+    window_scales: u8,
+    rate_flags: u8,
+    rto: u32,
+    ato: u32,
+    snd_mss: u32,
+    rcv_mss: u32,
+    unacked: u32,
+    sacked: u32,
+    lost: u32,
+    retrans: u32,
+    fackets: u32,
+    last_data_sent: u32,
+    last_ack_sent: u32,
+    last_data_recv: u32,
+    last_ack_recv: u32,
+    pmtu: u32,
+    rcv_ssthresh: u32,
+    rtt: u32,
+    rttvar: u32,
+    snd_ssthresh: u32,
+    snd_cwnd: u32,
+    advmss: u32,
+    reordering: u32,
+    rcv_rtt: u32,
+    rcv_space: u32,
+    total_retrans: u32,
+    pacing_rate: u64,
+    max_pacing_rate: u64,
+    bytes_acked: u64,
+    bytes_received: u64,
+    segs_out: u32,
+    segs_in: u32,
+    notsent_bytes: u32,
+    min_rtt: u32,
+}
+
+#[expect(unsafe_code, reason = "the one system call that std, socket2 and mio do not wrap")]
+fn raw_tcp_info(socket: BorrowedFd<'_>) -> Option<RawTcpInfo> {
+    let mut info = RawTcpInfo::default();
+    let mut length = mem::size_of::<RawTcpInfo>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for as long as it is borrowed. `info` is plain old data of which any bytes are a
+    // value, and the kernel writes at most `length` bytes to it.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast::<libc::c_void>(),
+            &raw mut length,
+        )
+    };
+    (result == 0).then_some(info)
+}

@@ -1,0 +1,143 @@
+//! What is known of a session from its opening handshake, and the one place where its end is told.
+
+use std::{
+    sync::Arc,
+    time::SystemTime,
+};
+
+use super::{lane::Sent, session::Summary, tcp::TcpInfo};
+use crate::{
+    journal::{Counts, Journal, Record, TcpSummary},
+    metrics::{HandshakeFailure, RouteMetrics, SessionClosed, Traffic},
+    websocket::PerEndpoint,
+};
+
+/// What the opening handshake told of a session. `None` is also what privacy leaves out.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// An id that no other session has.
+    pub id: Box<str>,
+    /// The client's address and port, or its network.
+    pub client: Option<Box<str>>,
+    /// The server's address.
+    pub server: Arc<str>,
+    /// The path without the query, which can hold tokens.
+    pub path: Option<Box<str>>,
+    /// The agreed subprotocol.
+    pub subprotocol: Option<Box<str>>,
+    /// The agreed extensions.
+    pub extensions: Option<Box<str>>,
+    /// From a `traceparent` header.
+    pub trace_id: Option<Box<str>>,
+    /// Close reasons stay out of what is told.
+    pub hide_reasons: bool,
+}
+
+/// A session's place in the counts. Whatever becomes of it, it is counted once: a ticket that is dropped before the
+/// session was opened is a failed handshake, one that is dropped after is a session that closewatch cut.
+#[derive(Debug)]
+pub struct Ticket {
+    about: Box<About>,
+    route: Arc<RouteMetrics>,
+    journal: Arc<Journal>,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Handshake,
+    Open,
+    Told,
+}
+
+impl Ticket {
+    /// A ticket for a session whose 101 is on its way to the client.
+    pub fn new(about: About, route: Arc<RouteMetrics>, journal: Arc<Journal>) -> Self {
+        Self { about: Box::new(about), route, journal, state: State::Handshake }
+    }
+
+    /// The session is open: its 101 is counted, and from now on its end will be.
+    pub(super) fn open(&mut self) {
+        self.route.session_opened();
+        self.state = State::Open;
+    }
+
+    /// The cells that a worker counts this session's traffic in.
+    pub(super) fn traffic(&self, worker: usize) -> &Traffic {
+        self.route.traffic(worker)
+    }
+
+    /// The name of the session's route.
+    pub(super) fn route(&self) -> &str {
+        self.route.name()
+    }
+
+    /// The session is over: counts it and records it.
+    pub(super) fn close(mut self, summary: Summary, tcp: PerEndpoint<Option<TcpInfo>>) {
+        self.state = State::Told;
+        self.tell(summary, tcp);
+    }
+
+    fn tell(&mut self, summary: Summary, tcp: PerEndpoint<Option<TcpInfo>>) {
+        self.route.session_closed(&SessionClosed {
+            ending: &summary.ending,
+            duration: summary.duration,
+            idle: summary.idle,
+            close_handshake: summary.close_handshake,
+        });
+        self.journal.record(self.record(summary, tcp));
+    }
+
+    fn record(&mut self, summary: Summary, tcp: PerEndpoint<Option<TcpInfo>>) -> Record {
+        let about = std::mem::take(&mut *self.about);
+        let ending = summary.ending;
+        Record {
+            time: SystemTime::now(),
+            session: about.id,
+            route: self.route.name().into(),
+            client: about.client,
+            server: about.server,
+            path: about.path,
+            subprotocol: about.subprotocol,
+            extensions: about.extensions,
+            trace_id: about.trace_id,
+            name: ending.status.name(),
+            status: ending.status,
+            reason: ending.reason,
+            initiator: ending.initiator,
+            clean: ending.clean,
+            cause: ending.cause,
+            action: ending.action,
+            seen: ending.seen,
+            hide_reasons: about.hide_reasons,
+            duration: summary.duration,
+            idle: summary.idle,
+            from: PerEndpoint::from_fn(|from| counts(&summary.sent[from])),
+            ping_rtt: summary.ping_rtt,
+            tcp: PerEndpoint::from_fn(|endpoint| {
+                tcp[endpoint].map(|info| TcpSummary { rtt: info.rtt, retransmits: info.retransmits })
+            }),
+            close_notify: PerEndpoint::default(),
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        match self.state {
+            State::Handshake => self.route.handshake_failed(HandshakeFailure::ClientGone),
+            State::Open => self.tell(Summary::of_lost_session(), PerEndpoint::default()),
+            State::Told => {}
+        }
+    }
+}
+
+fn counts(sent: &Sent) -> Counts {
+    Counts {
+        frames: sent.frames,
+        messages: sent.messages,
+        bytes: sent.bytes,
+        pings: sent.pings,
+        violations: sent.violations.iter().collect(),
+    }
+}
