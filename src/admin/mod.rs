@@ -1,1 +1,106 @@
-//! (to come)
+//! The admin: metrics, health, the last endings, and the few things that an operator may ask a running closewatch to do.
+//!
+//! It is never reachable on the public listeners, and knows the rest of the program only through [`Admin`]'s fields.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::journal::Journal;
+
+pub mod client;
+mod closes;
+mod control;
+mod resource;
+mod response;
+mod server;
+
+pub use server::serve;
+
+/// The most records that `GET /api/v1/closes` gives, and so the most that a [`Journal`] needs to keep.
+pub const MOST_CLOSES: usize = 1000;
+
+/// What the admin's endpoints show and act on.
+pub struct Admin {
+    /// Renders all metrics.
+    pub metrics: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
+    /// The Content-Type of what `metrics` renders.
+    pub metrics_content_type: &'static str,
+    /// The endings told by `/api/v1/closes`.
+    pub journal: Arc<Journal>,
+    /// What is known about Close codes, told by `/api/v1/codes`.
+    pub codes: Vec<CodeDescription>,
+    /// The program that is asked and told.
+    pub control: Arc<dyn Control>,
+    /// What may change while it runs.
+    pub options: ArcSwap<Options>,
+}
+
+/// Which endpoints a listener has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All of them.
+    Full,
+    /// Metrics and health: `metrics.listen`, for scrapers outside.
+    MetricsOnly,
+}
+
+/// Who may change something through the admin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Whether anybody may.
+    pub control: bool,
+    /// Host names that a request may be addressed to, besides IP addresses and `localhost`.
+    pub hosts: Vec<String>,
+}
+
+/// The running program, as the admin's endpoints see it.
+pub trait Control: Send + Sync {
+    /// Whether new connections are welcome: false while starting and from the beginning of a drain.
+    fn is_ready(&self) -> bool;
+
+    /// Begins to drain; asked again, nothing changes.
+    fn drain(&self);
+
+    /// Reloads the configuration; where that fails the old one stays, and the error is for the operator to read.
+    fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Closes live sessions and tells how many.
+    fn close(&self, request: CloseRequest) -> BoxFuture<'_, usize>;
+}
+
+/// A wish to close live sessions with a Close frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseRequest {
+    /// A code that may stand on the wire.
+    pub code: u16,
+    /// At most 123 bytes (RFC 6455, 5.5).
+    pub reason: String,
+    /// How many sessions; `None`: all.
+    pub count: Option<usize>,
+    /// Only sessions of this route.
+    pub route: Option<String>,
+}
+
+/// What `GET /api/v1/codes` tells about one Close code, or about all codes of a range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CodeDescription {
+    /// The code; `None` for a range.
+    pub code: Option<u16>,
+    /// The codes as people write them: `1006`, `4000-4999`.
+    pub codes: String,
+    /// The registered name, else that of the range.
+    pub name: &'static str,
+    /// What the code says.
+    pub meaning: &'static str,
+    /// Who may send it.
+    pub sender: &'static str,
+    /// Whether it may stand in a Close frame.
+    pub allowed_on_wire: bool,
+    /// Why it is seen in practice.
+    pub causes: &'static [&'static str],
+    /// What to look at or do next.
+    pub next_steps: &'static [&'static str],
+}

@@ -1,0 +1,259 @@
+//! The admin's HTTP server: bounded in connections, and patient with nobody for long.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{Admin, Scope, closes, control, resource::Resource, response, response::Body};
+
+const PAGE: &str = include_str!("index.html");
+
+/// After an accept that failed: the file descriptors, say, are used up.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// For answers under way when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Serves the admin on `listener` until `stop` is cancelled and the answers under way are given.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
+    serve_within(Limits::default(), listener, admin, scope, stop).await;
+}
+
+/// What slow or many clients can take from the server at most.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at a time; others wait in the kernel's queue.
+    connections: usize,
+    /// Readers of the stream at a time, so that some connections are always left for scrapes and health checks.
+    streams: usize,
+    /// For a request's head to arrive, from the connection or the last answer on.
+    request_head: Duration,
+    /// For sent bytes to be acknowledged, or for a client to read at all.
+    unread: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let (request_head, unread) = (Duration::from_secs(20), Duration::from_secs(30));
+        Self { connections: 128, streams: 32, request_head, unread }
+    }
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
+    let connections = Arc::new(Semaphore::new(limits.connections));
+    let streams = Arc::new(Semaphore::new(limits.streams));
+    let server = Arc::new(Server { limits, admin, scope, streams, stop: stop.clone() });
+    let tasks = TaskTracker::new();
+    while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &connections)).await {
+        let server = Arc::clone(&server);
+        tasks.spawn(async move {
+            server.serve_connection(stream).await;
+            drop(place);
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = Arc::clone(connections).acquire_owned().await.expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to the admin");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+struct Server {
+    limits: Limits,
+    admin: Arc<Admin>,
+    scope: Scope,
+    streams: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Server {
+    async fn serve_connection(&self, stream: TcpStream) {
+        self.expect_a_reader(&stream);
+        let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.request_head);
+        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        // An error here is a client that has gone, or was too slow: nobody is left to be told.
+        tokio::select! {
+            _ = connection.as_mut() => {}
+            () = self.stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                let _ = timeout(STOP_TIMEOUT, connection).await;
+            }
+        }
+    }
+
+    /// Lets the kernel end the connection where the client is dead, or alive but does not read.
+    fn expect_a_reader(&self, stream: &TcpStream) {
+        let socket = SockRef::from(stream);
+        // Where a kernel cannot, the number of connections is the bound that is left.
+        let _ = socket.set_tcp_user_timeout(Some(self.limits.unread));
+        let _ = socket.set_tcp_nodelay(true);
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let Some(resource) = Resource::at(request.uri().path(), self.scope) else {
+            return response::line(StatusCode::NOT_FOUND, "there is nothing here");
+        };
+        if !resource.allows(request.method()) {
+            return response::method_not_allowed(resource.allowed());
+        }
+        let admin = &self.admin;
+        match resource {
+            Resource::Page => response::html(PAGE),
+            Resource::Metrics => response::whole(StatusCode::OK, admin.metrics_content_type, (admin.metrics)()),
+            Resource::Healthy => response::line(StatusCode::OK, "healthy"),
+            Resource::Ready => self.ready(),
+            Resource::Closes => self.closes(request.uri().query()),
+            Resource::ClosesStream => self.closes_stream(),
+            Resource::Codes => self.codes(),
+            Resource::NotYet => response::line(StatusCode::NOT_FOUND, "this is not supported yet"),
+            Resource::Command(command) => {
+                let options = admin.options.load_full();
+                control::answer(command, request, &options, Arc::clone(&admin.control)).await
+            }
+        }
+    }
+
+    fn ready(&self) -> Response<Body> {
+        if self.admin.control.is_ready() {
+            response::line(StatusCode::OK, "ready")
+        } else {
+            response::line(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining")
+        }
+    }
+
+    fn closes(&self, query: Option<&str>) -> Response<Body> {
+        match closes::limit(query) {
+            Ok(limit) => response::json_stream(closes::array(self.admin.journal.latest(limit))),
+            Err(message) => response::line(StatusCode::BAD_REQUEST, &message),
+        }
+    }
+
+    fn closes_stream(&self) -> Response<Body> {
+        let Ok(place) = Arc::clone(&self.streams).try_acquire_owned() else {
+            let most = self.limits.streams;
+            return response::line(StatusCode::SERVICE_UNAVAILABLE, &format!("{most} others read the stream already"));
+        };
+        response::events(closes::events(self.admin.journal.subscribe(), self.stop.clone(), place))
+    }
+
+    fn codes(&self) -> Response<Body> {
+        response::json(serde_json::to_vec(&self.admin.codes).expect("every key is a string"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use arc_swap::ArcSwap;
+    use futures_util::{FutureExt, future::BoxFuture};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+    use crate::{
+        admin::{CloseRequest, Control, Options},
+        journal::Journal,
+    };
+
+    struct Idle;
+
+    impl Control for Idle {
+        fn is_ready(&self) -> bool {
+            true
+        }
+
+        fn drain(&self) {}
+
+        fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
+            async { Ok(()) }.boxed()
+        }
+
+        fn close(&self, _request: CloseRequest) -> BoxFuture<'_, usize> {
+            async { 0 }.boxed()
+        }
+    }
+
+    /// More than the kernel holds for a connection that nobody reads.
+    const LARGE: usize = 64 << 20;
+
+    async fn start(limits: Limits) -> SocketAddr {
+        let admin = Admin {
+            metrics: Box::new(|| vec![b'#'; LARGE]),
+            metrics_content_type: "text/plain",
+            journal: Arc::new(Journal::new(1)),
+            codes: Vec::new(),
+            control: Arc::new(Idle),
+            options: ArcSwap::from_pointee(Options::default()),
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, CancellationToken::new()));
+        address
+    }
+
+    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn status(stream: &mut TcpStream) -> String {
+        let mut head = [0; 12];
+        let read = timeout(Duration::from_mins(1), stream.read_exact(&mut head)).await;
+        read.expect("an answer comes").unwrap();
+        String::from_utf8(head.to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn silent_connections_make_room() {
+        let request_head = Duration::from_millis(50);
+        let address = start(Limits { connections: 2, request_head, ..Limits::default() }).await;
+        let _silent = TcpStream::connect(address).await.unwrap();
+        let mut half = TcpStream::connect(address).await.unwrap();
+        half.write_all(b"GET /-/healthy HTTP/1.1\r\nHost").await.unwrap();
+        assert_eq!(status(&mut ask(address, "/-/healthy").await).await, "HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn a_scraper_that_does_not_read_makes_room() {
+        let unread = Duration::from_millis(50);
+        let address = start(Limits { connections: 1, unread, ..Limits::default() }).await;
+        let mut deaf = ask(address, "/metrics").await;
+        assert_eq!(status(&mut deaf).await, "HTTP/1.1 200");
+        assert_eq!(status(&mut ask(address, "/-/healthy").await).await, "HTTP/1.1 200");
+    }
+
+    #[tokio::test]
+    async fn readers_of_the_stream_are_bounded_and_leave_nothing_behind() {
+        let address = start(Limits { streams: 1, ..Limits::default() }).await;
+        let mut first = ask(address, "/api/v1/closes/stream").await;
+        assert_eq!(status(&mut first).await, "HTTP/1.1 200");
+        assert_eq!(status(&mut ask(address, "/api/v1/closes/stream").await).await, "HTTP/1.1 503");
+        drop(first);
+        while status(&mut ask(address, "/api/v1/closes/stream").await).await != "HTTP/1.1 200" {
+            tokio::task::yield_now().await;
+        }
+    }
+}
