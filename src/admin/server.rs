@@ -221,7 +221,8 @@ mod tests {
 
     async fn status(stream: &mut TcpStream) -> String {
         let mut head = [0; 12];
-        stream.read_exact(&mut head).await.unwrap();
+        let read = timeout(Duration::from_mins(1), stream.read_exact(&mut head)).await;
+        read.expect("an answer comes").unwrap();
         String::from_utf8(head.to_vec()).unwrap()
     }
 

@@ -9,7 +9,9 @@ use clap::{Parser, Subcommand};
 
 mod check;
 mod demo;
+mod drain;
 mod explain;
+mod health;
 mod probe;
 mod run;
 
@@ -35,6 +37,10 @@ enum Command {
     Probe(Box<probe::Arguments>),
     /// Tells the meaning, the usual causes and what to look at next for a Close code.
     Explain(explain::Arguments),
+    /// Asks a running closewatch to drain without ending.
+    Drain(drain::Arguments),
+    /// Asks a running closewatch whether it is ready.
+    Health(health::Arguments),
 }
 
 /// Runs the command that the process's arguments name.
@@ -48,6 +54,27 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::main(&arguments),
         Command::Probe(arguments) => probe::main(&arguments),
         Command::Explain(arguments) => explain::main(&arguments),
+        Command::Drain(arguments) => drain::main(&arguments),
+        Command::Health(arguments) => health::main(&arguments),
+    }
+}
+
+/// Runs a command that asks a running closewatch something: what it has to say goes to standard output, or as an error
+/// to standard error.
+fn ask(question: impl Future<Output = Result<String, String>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let answer =
+        runtime.map_err(|error| format!("cannot start: {error}")).and_then(|runtime| runtime.block_on(question));
+    match answer {
+        Ok(answer) => {
+            // The exit code tells it too, also to whoever has closed the pipe.
+            let _ = writeln!(io::stdout(), "{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
     }
 }
 
