@@ -1,5 +1,330 @@
 //! What an endpoint's frames break of RFC 6455: counted, never corrected.
 
+use super::{
+    Endpoint,
+    close::{CloseCode, CloseStatus},
+    frame::{FrameHeader, MessageType, Opcode},
+};
+
+/// What the opening handshake agreed on, as far as it gives the RSV bits a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extensions {
+    /// No extension: no RSV bit may be set.
+    None,
+    /// permessage-deflate alone: RSV1 marks a compressed message, on its first frame (RFC 7692, 6).
+    PermessageDeflate,
+    /// An extension that closewatch does not know, and that may use any RSV bit of data frames.
+    Other,
+}
+
+impl Extensions {
+    /// Reads the `Sec-WebSocket-Extensions` of the server's answer (RFC 6455, 9.1).
+    pub fn parse(header: Option<&str>) -> Self {
+        let mut names = header
+            .unwrap_or_default()
+            .split(',')
+            .filter_map(|extension| extension.split(';').next())
+            .map(str::trim)
+            .filter(|name| !name.is_empty())
+            .peekable();
+        if names.peek().is_none() {
+            Self::None
+        } else if names.all(|name| name.eq_ignore_ascii_case("permessage-deflate")) {
+            Self::PermessageDeflate
+        } else {
+            Self::Other
+        }
+    }
+
+    /// The RSV bits that a frame may have.
+    #[inline]
+    fn allowed_rsv(self, header: &FrameHeader) -> u8 {
+        match self {
+            Self::PermessageDeflate if starts_message(header) => 0b100,
+            Self::Other if !header.control => 0b111,
+            _ => 0,
+        }
+    }
+}
+
+/// A set of breaches.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Violations(u16);
+
+impl Violations {
+    /// The set without a breach.
+    pub const NONE: Self = Self(0);
+
+    /// Whether there is none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `violation` is one of them.
+    pub const fn contains(self, violation: Violation) -> bool {
+        self.0 & 1 << violation as u8 != 0
+    }
+
+    /// Adds one.
+    pub const fn insert(&mut self, violation: Violation) {
+        self.0 |= 1 << violation as u8;
+    }
+
+    /// Those that are not in `other`.
+    #[must_use]
+    pub const fn difference(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Each of them, in the order of [`Violation::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Violation> {
+        Violation::ALL.into_iter().filter(move |&violation| self.contains(violation))
+    }
+}
+
+impl FromIterator<Violation> for Violations {
+    fn from_iter<I: IntoIterator<Item = Violation>>(violations: I) -> Self {
+        let mut set = Self::NONE;
+        violations.into_iter().for_each(|violation| set.insert(violation));
+        set
+    }
+}
+
+/// What [`Conformance::frames`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verdict {
+    /// The breaches that this sender had not committed before.
+    pub new: Violations,
+    /// What the frames complete.
+    pub message: Option<CompletedMessage>,
+}
+
+/// A message whose last header is complete, or several alike in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompletedMessage {
+    /// What it carries.
+    pub kind: MessageType,
+    /// The payload bytes of all its fragments; of several messages, of each.
+    pub payload_len: u64,
+    /// How many messages: more than 1 only where so many frames were judged at once.
+    pub count: u32,
+}
+
+/// What [`Conformance::close`] finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseVerdict {
+    /// The breaches that this sender had not committed before.
+    pub new: Violations,
+    /// The Close frame that ends what this sender says, where this is it: at most one in a session.
+    pub taken: Option<TakenClose>,
+}
+
+/// What the first Close frame of a sender says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenClose {
+    /// Its code: [`CloseStatus::Sent`], [`CloseStatus::Malformed`] or [`CloseStatus::NoStatus`].
+    pub status: CloseStatus,
+    /// Its reason, with replacement characters where it is no UTF-8.
+    pub reason: String,
+}
+
+/// Judges the frames of one sender, in their order.
+///
+/// A message begins with a text or binary frame, whatever came before: one inside a fragmented message takes that
+/// message's place, which is then never completed. A continuation where no message was begun belongs to none.
+/// Reserved and control frames neither begin nor end a message.
+#[derive(Debug, Clone)]
+pub struct Conformance {
+    sender: Endpoint,
+    extensions: Extensions,
+    seen: Violations,
+    unfinished: Option<UnfinishedMessage>,
+    closing: Closing,
+}
+
+/// A fragmented message whose last frame is still to come.
+#[derive(Debug, Clone, Copy)]
+struct UnfinishedMessage {
+    kind: MessageType,
+    payload_len: u64,
+}
+
+/// How far a sender has come in closing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// No Close frame.
+    NotBegun,
+    /// The header of a Close frame, which need not be taken for one.
+    Seen,
+    /// A Close frame was taken.
+    Taken,
+}
+
+impl Conformance {
+    /// Before the first frame of `sender`.
+    pub const fn new(sender: Endpoint, extensions: Extensions) -> Self {
+        Self { sender, extensions, seen: Violations::NONE, unfinished: None, closing: Closing::NotBegun }
+    }
+
+    /// Judges `count` frames by the header of the first, as [`Item::Frames`](super::frame::Item::Frames) tells them.
+    #[inline]
+    pub fn frames(&mut self, header: &FrameHeader, count: u32) -> Verdict {
+        match self.plain_message(header) {
+            Some(kind) => {
+                let message = CompletedMessage { kind, payload_len: header.payload_len, count };
+                Verdict { new: Violations::NONE, message: Some(message) }
+            }
+            None => self.judge(header, count),
+        }
+    }
+
+    /// Judges the whole payload of a Close frame, unmasked, after [`Conformance::frames`] has judged its `header`.
+    ///
+    /// The frame is taken for a Close frame where no breach was seen from this sender up to its header, else only where
+    /// it is well-formed: what stands in a stream that breaks the rules need not be what it looks like. One with more
+    /// than 125 bytes is never taken, so its payload need not be shown.
+    pub fn close(&mut self, header: &FrameHeader, payload: &[u8]) -> CloseVerdict {
+        let (status, reason) = match payload {
+            [] => (CloseStatus::NoStatus, payload),
+            [_] => (CloseStatus::Malformed, &[][..]),
+            [high, low, reason @ ..] => (CloseStatus::Sent(CloseCode(u16::from_be_bytes([*high, *low]))), reason),
+        };
+        let trusted = self.seen.is_empty() || self.well_formed(header, status);
+        let new = self.record(close_breaches(status, reason));
+        let taken = (trusted && self.closing != Closing::Taken).then(|| {
+            self.closing = Closing::Taken;
+            TakenClose { status, reason: String::from_utf8_lossy(reason).into_owned() }
+        });
+        CloseVerdict { new, taken }
+    }
+
+    /// All breaches so far.
+    pub const fn seen(&self) -> Violations {
+        self.seen
+    }
+
+    /// The payload bytes of the message that is not finished yet, those of its current frame included; 0 outside one.
+    /// A message's last frame finishes it: its size is then in the [`Verdict`].
+    pub fn message_so_far(&self) -> u64 {
+        self.unfinished.map_or(0, |message| message.payload_len)
+    }
+
+    /// What the message carries, where the frame is one as nearly all are: whole, and in nothing against any rule.
+    #[inline]
+    fn plain_message(&self, header: &FrameHeader) -> Option<MessageType> {
+        let plain = header.fin
+            && header.rsv & !self.extensions.allowed_rsv(header) == 0
+            && header.minimal
+            && !header.loses_framing()
+            && self.masks_rightly(header)
+            && self.unfinished.is_none()
+            && self.closing == Closing::NotBegun;
+        message_type(header.opcode).filter(|_| plain)
+    }
+
+    /// Judges by every rule.
+    fn judge(&mut self, header: &FrameHeader, count: u32) -> Verdict {
+        let new = self.record(self.header_breaches(header));
+        if header.opcode == Opcode::Close && self.closing == Closing::NotBegun {
+            self.closing = Closing::Seen;
+        }
+        Verdict { new, message: self.advance_message(header, count) }
+    }
+
+    /// The breaches that show in a header, and in where it stands.
+    fn header_breaches(&self, header: &FrameHeader) -> Violations {
+        let starts = starts_message(header);
+        let continues = header.opcode == Opcode::Continuation;
+        let inside = self.unfinished.is_some();
+        let wrong_mask = !self.masks_rightly(header);
+        [
+            (Violation::Unmasked, wrong_mask && header.mask.is_none()),
+            (Violation::Masked, wrong_mask && header.mask.is_some()),
+            (Violation::ReservedOpcode, header.opcode == Opcode::Reserved),
+            (Violation::ReservedBits, header.rsv & !self.extensions.allowed_rsv(header) != 0),
+            (Violation::ControlTooLong, header.control && header.payload_len > 125),
+            (Violation::ControlFragmented, header.control && !header.fin),
+            (Violation::UnexpectedContinuation, continues && !inside),
+            (Violation::ExpectedContinuation, starts && inside),
+            (Violation::LengthEncoding, !header.minimal || header.loses_framing()),
+            (Violation::DataAfterClose, (starts || continues) && self.closing != Closing::NotBegun),
+        ]
+        .into_iter()
+        .filter_map(|(violation, committed)| committed.then_some(violation))
+        .collect()
+    }
+
+    /// Moves on in the sender's message, up to its completion.
+    fn advance_message(&mut self, header: &FrameHeader, count: u32) -> Option<CompletedMessage> {
+        let before = match message_type(header.opcode) {
+            Some(kind) => UnfinishedMessage { kind, payload_len: 0 },
+            None if header.opcode == Opcode::Continuation => self.unfinished?,
+            None => return None,
+        };
+        let payload_len = before.payload_len.saturating_add(header.payload_len);
+        let message = UnfinishedMessage { payload_len, ..before };
+        self.unfinished = (!header.fin).then_some(message);
+        header.fin.then_some(CompletedMessage { kind: message.kind, payload_len, count })
+    }
+
+    /// A client masks all its frames, a server none (5.1).
+    #[inline]
+    fn masks_rightly(&self, header: &FrameHeader) -> bool {
+        header.mask.is_some() == (self.sender == Endpoint::Client)
+    }
+
+    /// Whether a Close frame can be trusted in a stream that has broken the rules.
+    fn well_formed(&self, header: &FrameHeader, status: CloseStatus) -> bool {
+        let code_allowed = match status {
+            CloseStatus::Sent(code) => code.allowed_on_wire(),
+            CloseStatus::NoStatus => true,
+            CloseStatus::Malformed | CloseStatus::Abnormal => false,
+        };
+        header.fin
+            && header.rsv == 0
+            && header.minimal
+            && header.payload_len <= 125
+            && self.masks_rightly(header)
+            && code_allowed
+    }
+
+    /// Adds to the breaches seen, and returns those that are new.
+    fn record(&mut self, found: Violations) -> Violations {
+        let new = found.difference(self.seen);
+        self.seen.0 |= new.0;
+        new
+    }
+}
+
+/// The breaches in what a Close frame says (7.4 and 5.5.1).
+fn close_breaches(status: CloseStatus, reason: &[u8]) -> Violations {
+    let illegal_code = match status {
+        CloseStatus::Sent(code) => !code.allowed_on_wire() || matches!(code.0, 1016..=2999),
+        CloseStatus::Malformed => true,
+        CloseStatus::NoStatus | CloseStatus::Abnormal => false,
+    };
+    [(Violation::CloseCode, illegal_code), (Violation::CloseReasonUtf8, str::from_utf8(reason).is_err())]
+        .into_iter()
+        .filter_map(|(violation, committed)| committed.then_some(violation))
+        .collect()
+}
+
+/// What the message that such a frame starts carries.
+#[inline]
+fn message_type(opcode: Opcode) -> Option<MessageType> {
+    match opcode {
+        Opcode::Text => Some(MessageType::Text),
+        Opcode::Binary => Some(MessageType::Binary),
+        _ => None,
+    }
+}
+
+/// Whether a frame is the first of a message.
+#[inline]
+fn starts_message(header: &FrameHeader) -> bool {
+    message_type(header.opcode).is_some()
+}
+
 /// A kind of breach, counted once for each session and sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]

@@ -1,4 +1,363 @@
-//! Frames on the wire (RFC 6455, 5.2).
+//! Frames on the wire (RFC 6455, 5.2): headers are read from bytes however split, payloads are passed over. Any bytes
+//! are some sequence of frames, so reading never fails; what breaks the rules is for [`super::conformance`] to judge.
+
+/// The longest header: two bytes, eight of length, four of mask.
+const MAX_HEADER: usize = 14;
+
+/// The longest payload that a control frame may have (5.5), and that a length in the second byte can tell.
+const MAX_SMALL_PAYLOAD: u8 = 125;
+
+/// The first byte's FIN bit, and the second byte's MASK bit.
+const FLAG: u8 = 0x80;
+
+/// In the second byte: the length follows in two bytes.
+const LENGTH_16: u8 = 126;
+
+/// In the second byte: the length follows in eight bytes.
+const LENGTH_64: u8 = 127;
+
+/// A complete frame header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// The last frame of its message.
+    pub fin: bool,
+    /// The bits RSV1 (4), RSV2 (2) and RSV3 (1).
+    pub rsv: u8,
+    /// What the frame is.
+    pub opcode: Opcode,
+    /// A control frame (5.5): Close, Ping, Pong, or one of the reserved opcodes 11 to 15.
+    pub control: bool,
+    /// The masking key, where the mask bit is set.
+    pub mask: Option<[u8; 4]>,
+    /// The payload's length in bytes as it was read, be it with a top bit that it must not have.
+    pub payload_len: u64,
+    /// The header's own length in bytes: 2 to 14.
+    pub header_len: u8,
+    /// The payload's length is written in its shortest form, as it must be.
+    pub minimal: bool,
+}
+
+impl FrameHeader {
+    /// The header at the beginning of `bytes`, or `None` where it is not complete.
+    #[inline]
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let &[first, second, ..] = bytes else { return None };
+        let (payload_len, minimal, length_end) = match second & !FLAG {
+            LENGTH_16 => {
+                let length = u16::from_be_bytes(*bytes[2..].first_chunk()?);
+                (u64::from(length), length > u16::from(MAX_SMALL_PAYLOAD), 4)
+            }
+            LENGTH_64 => {
+                let length = u64::from_be_bytes(*bytes[2..].first_chunk()?);
+                (length, length > u64::from(u16::MAX), 10)
+            }
+            length => (u64::from(length), true, 2),
+        };
+        let (mask, header_len) = match second & FLAG {
+            0 => (None, length_end),
+            _ => (Some(*bytes[usize::from(length_end)..].first_chunk()?), length_end + 4),
+        };
+        Some(Self {
+            fin: first & FLAG != 0,
+            rsv: first >> 4 & 0b111,
+            opcode: Opcode::from_number(first & 0x0f),
+            control: first & 0x08 != 0,
+            mask,
+            payload_len,
+            header_len,
+            minimal,
+        })
+    }
+
+    /// The length has its top bit set, which 5.2 forbids: where the next frame begins cannot be known.
+    pub const fn loses_framing(&self) -> bool {
+        self.payload_len >> 63 != 0
+    }
+
+    /// A frame whose like may follow at once: a whole message whose length stands in the second byte.
+    #[inline]
+    fn may_run(&self) -> bool {
+        self.fin
+            && matches!(self.opcode, Opcode::Text | Opcode::Binary)
+            && self.minimal
+            && self.payload_len <= u64::from(MAX_SMALL_PAYLOAD)
+    }
+}
+
+/// What [`FrameDecoder::decode`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item<'a> {
+    /// Headers are complete. The payload of the last of them may still be to come.
+    Frames {
+        /// The first of them.
+        header: FrameHeader,
+        /// How many in a row share its first two bytes, at least 1. Where it is more, each is a whole text or binary
+        /// message of at most 125 bytes; the masking keys differ.
+        count: u32,
+    },
+    /// A piece of the payload of a Close, Ping or Pong frame of 1 to 125 bytes.
+    ControlPayload {
+        /// The frame's header, which was an item before.
+        header: FrameHeader,
+        /// Where in the payload the piece begins.
+        offset: u8,
+        /// The piece, masked as on the wire, never empty.
+        bytes: &'a [u8],
+        /// The payload is complete with it.
+        last: bool,
+    },
+}
+
+/// Reads the frames of one sender, in pieces of any size. It holds no payload and never allocates.
+///
+/// A length with its top bit set loses the framing ([`FrameHeader::loses_framing`]): its header is the last item, all
+/// bytes behind it are consumed and ignored.
+#[derive(Debug, Clone, Default)]
+pub struct FrameDecoder {
+    state: State,
+}
+
+/// Where in the stream a decoder stands.
+#[derive(Debug, Clone)]
+enum State {
+    /// In a header of which the first `len` bytes are known, or before it.
+    Header { bytes: [u8; MAX_HEADER], len: u8 },
+    /// In a payload that nobody asks for.
+    Payload { remaining: u64 },
+    /// In a payload that is handed out; of both parts at most 125 bytes.
+    ControlPayload { header: FrameHeader, offset: u8, remaining: u8 },
+    /// Behind a header that lost the framing.
+    Lost,
+}
+
+impl State {
+    const BOUNDARY: Self = Self::Header { bytes: [0; MAX_HEADER], len: 0 };
+
+    /// Behind `header`.
+    fn behind(header: &FrameHeader) -> Self {
+        let handed_out = matches!(header.opcode, Opcode::Close | Opcode::Ping | Opcode::Pong);
+        match u8::try_from(header.payload_len) {
+            _ if header.loses_framing() => Self::Lost,
+            Ok(0) => Self::BOUNDARY,
+            Ok(remaining @ 1..=MAX_SMALL_PAYLOAD) if handed_out => {
+                Self::ControlPayload { header: *header, offset: 0, remaining }
+            }
+            _ => Self::Payload { remaining: header.payload_len },
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::BOUNDARY
+    }
+}
+
+impl FrameDecoder {
+    /// A decoder that stands before the first frame.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads on up to the next item and advances `input` behind what was read: for frames somewhere into the payload of
+    /// the last one. `None`: all of `input` is consumed.
+    ///
+    /// The payload of a data frame, a reserved frame, or a control frame with more than 125 bytes is no item.
+    #[expect(clippy::inline_always, reason = "measured: as a call it doubles the time of a lone frame")]
+    #[inline(always)]
+    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Option<Item<'a>> {
+        self.read(input, true)
+    }
+
+    /// As [`FrameDecoder::decode`], but `count` is always 1, and `input` then stands right behind the header: that began
+    /// `header_len` bytes before, which may be in an earlier piece of input.
+    pub fn decode_single<'a>(&mut self, input: &mut &'a [u8]) -> Option<Item<'a>> {
+        self.read(input, false)
+    }
+
+    /// Whether it stands between two frames, or before the first.
+    #[inline]
+    pub fn at_boundary(&self) -> bool {
+        matches!(self.state, State::Header { len: 0, .. })
+    }
+
+    /// What is known of a header that is not complete yet.
+    pub fn partial_header(&self) -> &[u8] {
+        match &self.state {
+            State::Header { bytes, len } => &bytes[..usize::from(*len)],
+            _ => &[],
+        }
+    }
+
+    /// How many bytes of the current frame's payload are still to come: 0 within a header, [`u64::MAX`] once the framing
+    /// is lost.
+    pub fn payload_remaining(&self) -> u64 {
+        match self.state {
+            State::Header { .. } => 0,
+            State::Payload { remaining } => remaining,
+            State::ControlPayload { remaining, .. } => u64::from(remaining),
+            State::Lost => u64::MAX,
+        }
+    }
+
+    /// Whether the framing is lost: nothing more is read from this sender.
+    pub fn is_lost(&self) -> bool {
+        matches!(self.state, State::Lost)
+    }
+
+    /// [`FrameDecoder::decode`], or without `runs` [`FrameDecoder::decode_single`].
+    #[expect(clippy::inline_always, reason = "measured: as a call it doubles the time of a lone frame")]
+    #[inline(always)]
+    fn read<'a>(&mut self, input: &mut &'a [u8], runs: bool) -> Option<Item<'a>> {
+        if self.at_boundary()
+            && let Some(header) = FrameHeader::parse(input)
+        {
+            let count = if runs && header.may_run() { skip_repeated(&header, input) } else { 1 };
+            *input = &input[usize::from(header.header_len)..];
+            if !(runs && skip_data_payload(&header, input)) {
+                self.state = State::behind(&header);
+            }
+            return Some(Item::Frames { header, count });
+        }
+        if input.is_empty() {
+            return None;
+        }
+        let mut rest = *input;
+        let item = self.resume(&mut rest, runs);
+        *input = rest;
+        item
+    }
+
+    /// Reads on from wherever it stands, up to the next item. `input` is not empty.
+    #[inline(never)]
+    fn resume<'a>(&mut self, input: &mut &'a [u8], runs: bool) -> Option<Item<'a>> {
+        match &mut self.state {
+            State::Header { bytes, len } => {
+                let header = complete_header(bytes, len, input)?;
+                self.state = State::behind(&header);
+                Some(Item::Frames { header, count: 1 })
+            }
+            State::Payload { remaining } => {
+                *remaining -= take(input, *remaining).len() as u64;
+                if *remaining == 0 {
+                    self.state = State::BOUNDARY;
+                    return self.read(input, runs);
+                }
+                None
+            }
+            &mut State::ControlPayload { header, offset, remaining } => {
+                let here = u8::try_from(input.len()).unwrap_or(u8::MAX).min(remaining);
+                let last = here == remaining;
+                self.state = if last {
+                    State::BOUNDARY
+                } else {
+                    State::ControlPayload { header, offset: offset + here, remaining: remaining - here }
+                };
+                Some(Item::ControlPayload { header, offset, bytes: take(input, here.into()), last })
+            }
+            State::Lost => {
+                *input = &[];
+                None
+            }
+        }
+    }
+}
+
+/// Moves bytes from `input` to those of a header, up to its end.
+fn complete_header(bytes: &mut [u8; MAX_HEADER], len: &mut u8, input: &mut &[u8]) -> Option<FrameHeader> {
+    while let Some((&byte, rest)) = input.split_first() {
+        *input = rest;
+        bytes[usize::from(*len)] = byte;
+        *len += 1;
+        let header = FrameHeader::parse(&bytes[..usize::from(*len)]);
+        if header.is_some() {
+            return header;
+        }
+    }
+    None
+}
+
+/// Takes `most` bytes from `input`, or all where there are fewer.
+fn take<'a>(input: &mut &'a [u8], most: u64) -> &'a [u8] {
+    let count = usize::try_from(most).unwrap_or(usize::MAX).min(input.len());
+    let (taken, rest) = input.split_at(count);
+    *input = rest;
+    taken
+}
+
+/// Skips the payload of a data frame behind its header, where all of it is there.
+#[inline]
+fn skip_data_payload(header: &FrameHeader, input: &mut &[u8]) -> bool {
+    let payload = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+    match input.get(payload..) {
+        Some(rest) if !header.control => {
+            *input = rest;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Moves `input` from a frame to the last in a row that begin with the same two bytes, and counts them.
+#[inline]
+fn skip_repeated(header: &FrameHeader, input: &mut &[u8]) -> u32 {
+    let stride = usize::from(header.header_len) + usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+    if next_alike(input, stride).is_some() { skip_run(stride, input) } else { 1 }
+}
+
+/// As long as frames are alike the processor can predict where the next one begins, and need not wait for its length.
+#[inline(never)]
+fn skip_run(stride: usize, input: &mut &[u8]) -> u32 {
+    let mut count = 1;
+    while count < u32::MAX
+        && let Some(next) = next_alike(input, stride)
+    {
+        *input = next;
+        count += 1;
+    }
+    count
+}
+
+/// The input from `stride` bytes on, where it begins with the same two bytes. A frame in a run has a header of at most
+/// six bytes: with so many its header is complete.
+#[inline]
+fn next_alike(input: &[u8], stride: usize) -> Option<&[u8]> {
+    input.get(stride..).filter(|next| next.len() >= 6 && next.first_chunk::<2>() == input.first_chunk::<2>())
+}
+
+/// Writes a frame to the end of `out`, its length in the shortest form, `payload` masked where there is a `mask`.
+/// [`Opcode::Reserved`] is written as 3.
+pub fn encode(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
+    let fin_bit = if fin { FLAG } else { 0 };
+    let mask_bit = if mask.is_some() { FLAG } else { 0 };
+    out.push(fin_bit | opcode.number());
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(length @ 0..=MAX_SMALL_PAYLOAD), _) => out.push(mask_bit | length),
+        (_, Ok(length)) => {
+            out.push(mask_bit | LENGTH_16);
+            out.extend(length.to_be_bytes());
+        }
+        _ => {
+            out.push(mask_bit | LENGTH_64);
+            out.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    out.extend(mask.into_iter().flatten());
+    let start = out.len();
+    out.extend(payload);
+    if let Some(mask) = mask {
+        unmask(&mut out[start..], mask, 0);
+    }
+}
+
+/// Masks or unmasks, which is the same (5.3), a piece that begins `offset` bytes into its frame's payload.
+pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
+    let mut key = mask;
+    key.rotate_left(offset % 4);
+    for (byte, key) in payload.iter_mut().zip(key.into_iter().cycle()) {
+        *byte ^= key;
+    }
+}
 
 /// What a frame is (RFC 6455, 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +393,33 @@ impl Opcode {
             Self::Ping => "ping",
             Self::Pong => "pong",
             Self::Reserved => "reserved",
+        }
+    }
+
+    /// What the low four bits of a frame's first byte say.
+    #[inline]
+    const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Continuation,
+            1 => Self::Text,
+            2 => Self::Binary,
+            8 => Self::Close,
+            9 => Self::Ping,
+            10 => Self::Pong,
+            _ => Self::Reserved,
+        }
+    }
+
+    /// The number on the wire; of the reserved ones the first.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Continuation => 0,
+            Self::Text => 1,
+            Self::Binary => 2,
+            Self::Reserved => 3,
+            Self::Close => 8,
+            Self::Ping => 9,
+            Self::Pong => 10,
         }
     }
 }
