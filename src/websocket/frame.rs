@@ -445,3 +445,241 @@ impl MessageType {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// "Hello" from a client, as in RFC 6455, 5.7.
+    const MASKED_HELLO: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+
+    fn text(payload_len: u64, header_len: u8) -> FrameHeader {
+        FrameHeader {
+            fin: true,
+            rsv: 0,
+            opcode: Opcode::Text,
+            control: false,
+            mask: None,
+            payload_len,
+            header_len,
+            minimal: true,
+        }
+    }
+
+    fn frames(header: FrameHeader, count: u32) -> Option<Item<'static>> {
+        Some(Item::Frames { header, count })
+    }
+
+    #[test]
+    fn every_length_form_is_read_with_and_without_mask() {
+        let overlong = |payload_len, header_len| FrameHeader { minimal: false, ..text(payload_len, header_len) };
+        let cases: [(&[u8], FrameHeader); 11] = [
+            (&[0], text(0, 2)),
+            (&[125], text(125, 2)),
+            (&[126, 0, 0], overlong(0, 4)),
+            (&[126, 0, 125], overlong(125, 4)),
+            (&[126, 0, 126], text(126, 4)),
+            (&[126, 0xff, 0xff], text(65535, 4)),
+            (&[127, 0, 0, 0, 0, 0, 0, 0, 1], overlong(1, 10)),
+            (&[127, 0, 0, 0, 0, 0, 0, 0xff, 0xff], overlong(65535, 10)),
+            (&[127, 0, 0, 0, 0, 0, 1, 0, 0], text(65536, 10)),
+            (&[127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], text((1 << 63) - 1, 10)),
+            (&[127, 0x80, 0, 0, 0, 0, 0, 0, 0], text(1 << 63, 10)),
+        ];
+        for (length, header) in cases {
+            let plain = [&[0x81], length].concat();
+            assert_eq!(FrameDecoder::new().decode(&mut &plain[..]), frames(header, 1), "{plain:x?}");
+
+            let mut masked = [&plain, &KEY[..]].concat();
+            masked[1] |= 0x80;
+            let header = FrameHeader { mask: Some(KEY), header_len: header.header_len + 4, ..header };
+            assert_eq!(FrameDecoder::new().decode(&mut &masked[..]), frames(header, 1), "{masked:x?}");
+        }
+    }
+
+    #[test]
+    fn the_first_byte_tells_fin_rsv_and_opcode() {
+        use Opcode::{Binary, Close, Continuation, Ping, Pong, Reserved, Text};
+        let opcodes = [
+            [Continuation, Text, Binary, Reserved, Reserved, Reserved, Reserved, Reserved],
+            [Close, Ping, Pong, Reserved, Reserved, Reserved, Reserved, Reserved],
+        ];
+        for first in 0..=255_u8 {
+            let number = usize::from(first % 16);
+            let header = FrameHeader {
+                fin: first >= 0x80,
+                rsv: first / 16 % 8,
+                opcode: opcodes[number / 8][number % 8],
+                control: number >= 8,
+                ..text(0, 2)
+            };
+            assert_eq!(FrameDecoder::new().decode(&mut &[first, 0][..]), frames(header, 1), "{first:#x}");
+        }
+    }
+
+    #[test]
+    fn a_frame_in_single_bytes_is_the_same_frame() {
+        let bytes = [&[0x82, 0xfe, 0, 126][..], &KEY, &[7; 126]].concat();
+        let header = FrameHeader { opcode: Opcode::Binary, mask: Some([0x37, 0xfa, 0x21, 0x3d]), ..text(126, 8) };
+        let mut decoder = FrameDecoder::new();
+        for (position, byte) in bytes.iter().enumerate() {
+            assert_eq!(decoder.at_boundary(), position == 0);
+            let mut input = std::slice::from_ref(byte);
+            let item = decoder.decode(&mut input);
+            assert!(input.is_empty());
+            if position < 7 {
+                assert_eq!((item, decoder.partial_header()), (None, &bytes[..=position]));
+            } else {
+                assert_eq!(item, if position == 7 { frames(header, 1) } else { None });
+                assert_eq!(decoder.partial_header(), []);
+                assert_eq!(decoder.payload_remaining(), 133 - position as u64);
+            }
+        }
+        assert!(decoder.at_boundary());
+    }
+
+    #[test]
+    fn control_payloads_come_in_the_pieces_they_are_read_in() {
+        let header = FrameHeader { opcode: Opcode::Ping, control: true, ..text(5, 2) };
+        let mut decoder = FrameDecoder::new();
+        let mut input = &[0x89, 5, b'a', b'b'][..];
+        assert_eq!(decoder.decode(&mut input), frames(header, 1));
+        let first = Item::ControlPayload { header, offset: 0, bytes: b"ab", last: false };
+        assert_eq!(decoder.decode(&mut input), Some(first));
+        assert_eq!(decoder.decode(&mut input), None);
+        assert_eq!(decoder.payload_remaining(), 3);
+        let mut input = &[b'c', b'd', b'e', 0x81, 0][..];
+        let second = Item::ControlPayload { header, offset: 2, bytes: b"cde", last: true };
+        assert_eq!(decoder.decode(&mut input), Some(second));
+        assert!(decoder.at_boundary());
+        assert_eq!(decoder.decode(&mut input), frames(text(0, 2), 1));
+    }
+
+    #[test]
+    fn empty_overlong_and_reserved_control_frames_have_no_payload_items() {
+        let too_long = [&[0x88, 126, 0, 126][..], &[0; 126]].concat();
+        let reserved = [0x8b, 3, 1, 2, 3];
+        for bytes in [&[0x8a, 0][..], &too_long, &reserved] {
+            let mut decoder = FrameDecoder::new();
+            let mut input = bytes;
+            assert!(matches!(decoder.decode(&mut input), Some(Item::Frames { count: 1, .. })), "{bytes:x?}");
+            assert_eq!(decoder.decode(&mut input), None, "{bytes:x?}");
+            assert!(input.is_empty() && decoder.at_boundary(), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn whole_small_messages_in_a_row_are_one_item_up_to_a_different_one() {
+        let mut bytes = [MASKED_HELLO, MASKED_HELLO, MASKED_HELLO].concat();
+        bytes[11 + 2] = 0xff;
+        let hello = FrameHeader { mask: Some(KEY), ..text(5, 6) };
+        for (next, item) in [
+            ([0x82, 0x85], FrameHeader { opcode: Opcode::Binary, ..hello }),
+            ([0x81, 0x84], FrameHeader { payload_len: 4, ..hello }),
+            ([0x01, 0x85], FrameHeader { fin: false, ..hello }),
+        ] {
+            let bytes = [&bytes[..], &next, &KEY].concat();
+            let mut decoder = FrameDecoder::new();
+            let mut input = &bytes[..];
+            assert_eq!(decoder.decode(&mut input), frames(hello, 3));
+            assert_eq!(decoder.decode(&mut input), frames(item, 1));
+            assert_eq!((decoder.decode(&mut input), input.len()), (None, 0));
+            assert_eq!(decoder.payload_remaining(), item.payload_len);
+        }
+    }
+
+    #[test]
+    fn a_run_may_end_inside_a_payload_but_not_inside_a_header() {
+        let bytes = [MASKED_HELLO; 3].concat();
+        for (cut, count, remaining, partial) in [(28, 3, 5, 0), (32, 3, 1, 0), (27, 2, 0, 5), (23, 2, 0, 1)] {
+            let mut decoder = FrameDecoder::new();
+            let mut input = &bytes[..cut];
+            let item = frames(FrameHeader { mask: Some(KEY), ..text(5, 6) }, count);
+            assert_eq!(decoder.decode(&mut input), item, "{cut}");
+            assert_eq!(decoder.decode(&mut input), None, "{cut}");
+            assert_eq!((decoder.payload_remaining(), decoder.partial_header().len()), (remaining, partial), "{cut}");
+        }
+    }
+
+    #[test]
+    fn only_whole_small_messages_run() {
+        for frame in [&[0x00, 0][..], &[0x80, 0], &[0x01, 0], &[0x83, 0], &[0x89, 0], &[0x81, 126, 0, 0]] {
+            let bytes = frame.repeat(9);
+            let mut input = &bytes[..];
+            assert!(
+                matches!(FrameDecoder::new().decode(&mut input), Some(Item::Frames { count: 1, .. })),
+                "{frame:x?}"
+            );
+            assert_eq!(input.len(), frame.len() * 8, "{frame:x?}");
+        }
+    }
+
+    #[test]
+    fn single_frames_leave_the_input_behind_their_header() {
+        let bytes = [MASKED_HELLO; 2].concat();
+        let hello = frames(FrameHeader { mask: Some(KEY), ..text(5, 6) }, 1);
+        let mut decoder = FrameDecoder::new();
+        let mut input = &bytes[..];
+        assert_eq!((decoder.decode_single(&mut input), input.len()), (hello, 16));
+        assert_eq!((decoder.decode_single(&mut input), input.len()), (hello, 5));
+        assert_eq!(decoder.payload_remaining(), 5);
+        assert_eq!((decoder.decode_single(&mut input), input.len()), (None, 0));
+        assert!(decoder.at_boundary());
+    }
+
+    #[test]
+    fn the_top_bit_of_a_length_loses_the_framing() {
+        for opcode in [0x82, 0x88] {
+            let bytes = [&[opcode, 127, 0x80, 0, 0, 0, 0, 0, 0, 0][..], &[0x81, 0]].concat();
+            let mut decoder = FrameDecoder::new();
+            let mut input = &bytes[..];
+            assert!(
+                matches!(decoder.decode(&mut input), Some(Item::Frames { header, count: 1 }) if header.loses_framing())
+            );
+            assert!(decoder.is_lost() && !decoder.at_boundary());
+            assert_eq!((decoder.decode(&mut input), input.len()), (None, 0));
+            assert_eq!(decoder.decode(&mut &[0x81, 0][..]), None);
+            assert!(decoder.is_lost());
+        }
+    }
+
+    #[test]
+    fn an_idle_decoder_is_small() {
+        assert!(size_of::<FrameDecoder>() <= 48);
+    }
+
+    #[test]
+    fn frames_are_written_with_the_shortest_length_and_masked() {
+        let encoded = |mask, payload: &[u8]| {
+            let mut out = vec![0xee];
+            encode(true, Opcode::Text, mask, payload, &mut out);
+            assert_eq!(out[0], 0xee);
+            out.split_off(1)
+        };
+        assert_eq!(encoded(None, b"Hello"), *b"\x81\x05Hello");
+        assert_eq!(encoded(Some(KEY), b"Hello"), MASKED_HELLO);
+        assert_eq!(encoded(None, &[0; 125])[..3], [0x81, 125, 0]);
+        assert_eq!(encoded(None, &[0; 126])[..5], [0x81, 126, 0, 126, 0]);
+        assert_eq!(encoded(None, &[0; 65535])[..5], [0x81, 126, 0xff, 0xff, 0]);
+        assert_eq!(
+            encoded(Some(KEY), &[0; 65536])[..15],
+            [0x81, 255, 0, 0, 0, 0, 0, 1, 0, 0, 0x37, 0xfa, 0x21, 0x3d, 0x37]
+        );
+        assert_eq!(encoded(None, &[0; 65536]).len(), 10 + 65536);
+
+        let mut out = Vec::new();
+        encode(false, Opcode::Ping, None, &[], &mut out);
+        assert_eq!(out, [0x09, 0]);
+    }
+
+    #[test]
+    fn a_payload_is_unmasked_in_pieces() {
+        let mut payload = *b"\x7f\x9f\x4d\x51\x58";
+        let (first, second) = payload.split_at_mut(3);
+        unmask(first, KEY, 0);
+        unmask(second, KEY, 3);
+        assert_eq!(payload, *b"Hello");
+    }
+}
