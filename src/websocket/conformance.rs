@@ -400,6 +400,9 @@ mod tests {
     };
     use super::*;
 
+    /// The headers of frames in a row.
+    type Headers<'a> = &'a [&'a [u8]];
+
     /// The header that the bytes begin with.
     fn header(bytes: &[u8]) -> FrameHeader {
         match FrameDecoder::new().decode(&mut &bytes[..]) {
@@ -409,20 +412,20 @@ mod tests {
     }
 
     /// What the server breaks with frames of these headers, each time anew.
-    fn breaches(extensions: Extensions, headers: &[&[u8]]) -> Vec<Vec<Violation>> {
+    fn breaches(extensions: Extensions, headers: Headers) -> Vec<Vec<Violation>> {
         let mut server = Conformance::new(Endpoint::Server, extensions);
         headers.iter().map(|bytes| server.frames(&header(bytes), 1).new.iter().collect()).collect()
     }
 
-    fn message(kind: MessageType, payload_len: u64) -> Option<CompletedMessage> {
-        Some(CompletedMessage { kind, payload_len, count: 1 })
+    fn message(kind: MessageType, payload_len: u64) -> CompletedMessage {
+        CompletedMessage { kind, payload_len, count: 1 }
     }
 
     #[test]
     fn every_breach_of_a_header_is_told_once() {
         let long_ping = [0x89, 126, 0, 126];
         let top_bit = [0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0];
-        let cases: [(&[&[u8]], &[&[Violation]]); 16] = [
+        let cases: [(Headers, &[&[Violation]]); 16] = [
             (&[&[0x81, 0], &[0x82, 125], &[0x88, 0], &[0x89, 125], &[0x8a, 0]], &[&[], &[], &[], &[], &[]]),
             (&[&[0x81, 0x80, 1, 2, 3, 4], &[0x81, 0x80, 1, 2, 3, 4], &[0x81, 0]], &[&[Masked], &[], &[]]),
             (&[&[0x83, 0], &[0x87, 0], &[0x8b, 0], &[0x8f, 0]], &[&[ReservedOpcode], &[], &[], &[]]),
@@ -456,7 +459,7 @@ mod tests {
 
     #[test]
     fn rsv_bits_are_what_the_extensions_make_of_them() {
-        let cases: [(Extensions, &[&[u8]], bool); 16] = [
+        let cases: [(Extensions, Headers, bool); 16] = [
             (Extensions::None, &[&[0xc1, 0]], false),
             (Extensions::PermessageDeflate, &[&[0xc1, 0]], true),
             (Extensions::PermessageDeflate, &[&[0x42, 0], &[0x80, 0]], true),
@@ -504,17 +507,17 @@ mod tests {
     fn messages_are_complete_with_their_last_header() {
         use MessageType::{Binary, Text};
         let steps: [(&[u8], Option<CompletedMessage>, u64); 12] = [
-            (&[0x81, 3], message(Text, 3), 0),
+            (&[0x81, 3], Some(message(Text, 3)), 0),
             (&[0x02, 4], None, 4),
             (&[0x89, 9], None, 4),
             (&[0x83, 7], None, 4),
             (&[0x00, 5], None, 9),
-            (&[0x80, 6], message(Binary, 15), 0),
+            (&[0x80, 6], Some(message(Binary, 15)), 0),
             (&[0x80, 8], None, 0),
             (&[0x00, 8], None, 0),
             (&[0x01, 1], None, 1),
             (&[0x02, 2], None, 2),
-            (&[0x81, 3], message(Text, 3), 0),
+            (&[0x81, 3], Some(message(Text, 3)), 0),
             (&[0x80, 4], None, 0),
         ];
         let mut server = Conformance::new(Endpoint::Server, Extensions::None);
@@ -540,7 +543,7 @@ mod tests {
         let longest = [0x01, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         let mut server = Conformance::new(Endpoint::Server, Extensions::None);
         server.frames(&header(&longest), 1);
-        assert_eq!(server.frames(&header(&[0x80, 9]), 1).message, message(MessageType::Text, u64::MAX));
+        assert_eq!(server.frames(&header(&[0x80, 9]), 1).message, Some(message(MessageType::Text, u64::MAX)));
     }
 
     /// Judges an unmasked Close frame of the server.
@@ -551,14 +554,14 @@ mod tests {
         server.close(&header, payload)
     }
 
-    fn taken(status: CloseStatus, reason: &str) -> Option<TakenClose> {
-        Some(TakenClose { status, reason: reason.to_owned() })
+    fn taken(status: CloseStatus, reason: &str) -> TakenClose {
+        TakenClose { status, reason: reason.to_owned() }
     }
 
     #[test]
     fn the_first_close_frame_is_taken_whatever_it_says() {
         let sent = |code| CloseStatus::Sent(CloseCode(code));
-        let cases: [(&[u8], Option<TakenClose>, &[Violation]); 12] = [
+        let cases: [(&[u8], TakenClose, &[Violation]); 12] = [
             (&[], taken(CloseStatus::NoStatus, ""), &[]),
             (&[3], taken(CloseStatus::Malformed, ""), &[IllegalCode]),
             (b"\x03\xe8", taken(sent(1000), ""), &[]),
@@ -575,7 +578,7 @@ mod tests {
         for (payload, taken, new) in cases {
             let mut server = Conformance::new(Endpoint::Server, Extensions::None);
             let new = new.iter().copied().collect();
-            assert_eq!(close(&mut server, payload), CloseVerdict { new, taken }, "{payload:x?}");
+            assert_eq!(close(&mut server, payload), CloseVerdict { new, taken: Some(taken) }, "{payload:x?}");
             assert_eq!(server.seen(), new, "{payload:x?}");
         }
     }
@@ -616,7 +619,7 @@ mod tests {
         assert_eq!(server.frames(&fragment, 1).new, Violations::from_iter([ControlFragmented]));
         assert_eq!(server.close(&fragment, b"\x03\xe8").taken, None);
         assert_eq!(server.frames(&header(&[0x81, 0]), 1).new, Violations::from_iter([DataAfterClose]));
-        assert_eq!(close(&mut server, b"\x03\xe9").taken, taken(CloseStatus::Sent(CloseCode::GOING_AWAY), ""));
+        assert_eq!(close(&mut server, b"\x03\xe9").taken, Some(taken(CloseStatus::Sent(CloseCode::GOING_AWAY), "")));
     }
 
     #[test]

@@ -468,8 +468,8 @@ mod tests {
         }
     }
 
-    fn frames(header: FrameHeader, count: u32) -> Option<Item<'static>> {
-        Some(Item::Frames { header, count })
+    fn frames(header: FrameHeader, count: u32) -> Item<'static> {
+        Item::Frames { header, count }
     }
 
     #[test]
@@ -490,12 +490,12 @@ mod tests {
         ];
         for (length, header) in cases {
             let plain = [&[0x81], length].concat();
-            assert_eq!(FrameDecoder::new().decode(&mut &plain[..]), frames(header, 1), "{plain:x?}");
+            assert_eq!(FrameDecoder::new().decode(&mut &plain[..]), Some(frames(header, 1)), "{plain:x?}");
 
             let mut masked = [&plain, &KEY[..]].concat();
             masked[1] |= 0x80;
             let header = FrameHeader { mask: Some(KEY), header_len: header.header_len + 4, ..header };
-            assert_eq!(FrameDecoder::new().decode(&mut &masked[..]), frames(header, 1), "{masked:x?}");
+            assert_eq!(FrameDecoder::new().decode(&mut &masked[..]), Some(frames(header, 1)), "{masked:x?}");
         }
     }
 
@@ -515,14 +515,14 @@ mod tests {
                 control: number >= 8,
                 ..text(0, 2)
             };
-            assert_eq!(FrameDecoder::new().decode(&mut &[first, 0][..]), frames(header, 1), "{first:#x}");
+            assert_eq!(FrameDecoder::new().decode(&mut &[first, 0][..]), Some(frames(header, 1)), "{first:#x}");
         }
     }
 
     #[test]
     fn a_frame_in_single_bytes_is_the_same_frame() {
         let bytes = [&[0x82, 0xfe, 0, 126][..], &KEY, &[7; 126]].concat();
-        let header = FrameHeader { opcode: Opcode::Binary, mask: Some([0x37, 0xfa, 0x21, 0x3d]), ..text(126, 8) };
+        let header = FrameHeader { opcode: Opcode::Binary, mask: Some(KEY), ..text(126, 8) };
         let mut decoder = FrameDecoder::new();
         for (position, byte) in bytes.iter().enumerate() {
             assert_eq!(decoder.at_boundary(), position == 0);
@@ -532,7 +532,7 @@ mod tests {
             if position < 7 {
                 assert_eq!((item, decoder.partial_header()), (None, &bytes[..=position]));
             } else {
-                assert_eq!(item, if position == 7 { frames(header, 1) } else { None });
+                assert_eq!(item, (position == 7).then_some(frames(header, 1)));
                 assert_eq!(decoder.partial_header(), []);
                 assert_eq!(decoder.payload_remaining(), 133 - position as u64);
             }
@@ -545,7 +545,7 @@ mod tests {
         let header = FrameHeader { opcode: Opcode::Ping, control: true, ..text(5, 2) };
         let mut decoder = FrameDecoder::new();
         let mut input = &[0x89, 5, b'a', b'b'][..];
-        assert_eq!(decoder.decode(&mut input), frames(header, 1));
+        assert_eq!(decoder.decode(&mut input), Some(frames(header, 1)));
         let first = Item::ControlPayload { header, offset: 0, bytes: b"ab", last: false };
         assert_eq!(decoder.decode(&mut input), Some(first));
         assert_eq!(decoder.decode(&mut input), None);
@@ -554,7 +554,7 @@ mod tests {
         let second = Item::ControlPayload { header, offset: 2, bytes: b"cde", last: true };
         assert_eq!(decoder.decode(&mut input), Some(second));
         assert!(decoder.at_boundary());
-        assert_eq!(decoder.decode(&mut input), frames(text(0, 2), 1));
+        assert_eq!(decoder.decode(&mut input), Some(frames(text(0, 2), 1)));
     }
 
     #[test]
@@ -583,8 +583,8 @@ mod tests {
             let bytes = [&bytes[..], &next, &KEY].concat();
             let mut decoder = FrameDecoder::new();
             let mut input = &bytes[..];
-            assert_eq!(decoder.decode(&mut input), frames(hello, 3));
-            assert_eq!(decoder.decode(&mut input), frames(item, 1));
+            assert_eq!(decoder.decode(&mut input), Some(frames(hello, 3)));
+            assert_eq!(decoder.decode(&mut input), Some(frames(item, 1)));
             assert_eq!((decoder.decode(&mut input), input.len()), (None, 0));
             assert_eq!(decoder.payload_remaining(), item.payload_len);
         }
@@ -597,7 +597,7 @@ mod tests {
             let mut decoder = FrameDecoder::new();
             let mut input = &bytes[..cut];
             let item = frames(FrameHeader { mask: Some(KEY), ..text(5, 6) }, count);
-            assert_eq!(decoder.decode(&mut input), item, "{cut}");
+            assert_eq!(decoder.decode(&mut input), Some(item), "{cut}");
             assert_eq!(decoder.decode(&mut input), None, "{cut}");
             assert_eq!((decoder.payload_remaining(), decoder.partial_header().len()), (remaining, partial), "{cut}");
         }
@@ -622,8 +622,8 @@ mod tests {
         let hello = frames(FrameHeader { mask: Some(KEY), ..text(5, 6) }, 1);
         let mut decoder = FrameDecoder::new();
         let mut input = &bytes[..];
-        assert_eq!((decoder.decode_single(&mut input), input.len()), (hello, 16));
-        assert_eq!((decoder.decode_single(&mut input), input.len()), (hello, 5));
+        assert_eq!((decoder.decode_single(&mut input), input.len()), (Some(hello), 16));
+        assert_eq!((decoder.decode_single(&mut input), input.len()), (Some(hello), 5));
         assert_eq!(decoder.payload_remaining(), 5);
         assert_eq!((decoder.decode_single(&mut input), input.len()), (None, 0));
         assert!(decoder.at_boundary());
@@ -662,12 +662,12 @@ mod tests {
         assert_eq!(encoded(Some(KEY), b"Hello"), MASKED_HELLO);
         assert_eq!(encoded(None, &[0; 125])[..3], [0x81, 125, 0]);
         assert_eq!(encoded(None, &[0; 126])[..5], [0x81, 126, 0, 126, 0]);
-        assert_eq!(encoded(None, &[0; 65535])[..5], [0x81, 126, 0xff, 0xff, 0]);
+        assert_eq!(encoded(None, &vec![0; 65535])[..5], [0x81, 126, 0xff, 0xff, 0]);
         assert_eq!(
-            encoded(Some(KEY), &[0; 65536])[..15],
+            encoded(Some(KEY), &vec![0; 65536])[..15],
             [0x81, 255, 0, 0, 0, 0, 0, 1, 0, 0, 0x37, 0xfa, 0x21, 0x3d, 0x37]
         );
-        assert_eq!(encoded(None, &[0; 65536]).len(), 10 + 65536);
+        assert_eq!(encoded(None, &vec![0; 65536]).len(), 10 + 65536);
 
         let mut out = Vec::new();
         encode(false, Opcode::Ping, None, &[], &mut out);

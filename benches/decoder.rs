@@ -1,0 +1,92 @@
+//! The time a frame costs in the decoder, and with every rule judged. Reported per frame (elements).
+
+#![allow(missing_docs, reason = "criterion's macros make items without documentation")]
+
+use std::hint::black_box;
+
+use closewatch::websocket::{
+    Endpoint,
+    conformance::{Conformance, Extensions},
+    frame::{FrameDecoder, Item, Opcode, encode},
+};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+/// As much as one read takes at most.
+const BUFFER: usize = 256 * 1024;
+
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// A full buffer of a client's text messages whose payload sizes come round in this order, and how many there are.
+fn messages(sizes: &[usize]) -> (Vec<u8>, u64) {
+    let mut buffer = Vec::with_capacity(BUFFER);
+    let mut count = 0;
+    for &size in sizes.iter().cycle() {
+        if buffer.len() + size + 14 > BUFFER {
+            break;
+        }
+        encode(true, Opcode::Text, Some(KEY), &vec![b'x'; size], &mut buffer);
+        count += 1;
+    }
+    (buffer, count)
+}
+
+/// Reads a buffer, as sums that need what every header says.
+fn read(decoder: &mut FrameDecoder, mut input: &[u8]) -> (u64, u64) {
+    let (mut frames, mut payload) = (0, 0);
+    while let Some(item) = decoder.decode(&mut input) {
+        if let Item::Frames { header, count } = item {
+            frames += u64::from(count);
+            payload += header.payload_len * u64::from(count);
+        }
+    }
+    (frames, payload)
+}
+
+/// Reads and judges a buffer.
+fn judge(decoder: &mut FrameDecoder, conformance: &mut Conformance, mut input: &[u8]) -> (u64, u64) {
+    let (mut messages, mut payload) = (0, 0);
+    while let Some(item) = decoder.decode(&mut input) {
+        if let Item::Frames { header, count } = item
+            && let Some(message) = conformance.frames(&header, count).message
+        {
+            messages += u64::from(message.count);
+            payload += message.payload_len * u64::from(message.count);
+        }
+    }
+    (messages, payload)
+}
+
+fn decoder(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decoder");
+    let streams: [(&str, &[usize]); 4] = [
+        ("run of 64 B", &[64]),
+        ("no two alike", &[20, 64, 100, 37, 90, 55, 81]),
+        ("mixed sizes", &[10, 64, 64, 64, 200, 64, 3, 1000]),
+        ("16 KiB", &[16 * 1024]),
+    ];
+    for (name, sizes) in streams {
+        let (buffer, count) = messages(sizes);
+        group.throughput(Throughput::Elements(count));
+        let mut decoder = FrameDecoder::new();
+        group.bench_function(name, |bencher| bencher.iter(|| read(&mut decoder, black_box(&buffer))));
+        let mut conformance = Conformance::new(Endpoint::Client, Extensions::None);
+        group.bench_function(format!("{name}, judged"), |bencher| {
+            bencher.iter(|| judge(&mut decoder, &mut conformance, black_box(&buffer)));
+        });
+    }
+    group.finish();
+}
+
+fn single_bytes(criterion: &mut Criterion) {
+    let (buffer, count) = messages(&[64]);
+    let mut group = criterion.benchmark_group("decoder");
+    group.throughput(Throughput::Elements(count));
+    let mut decoder = FrameDecoder::new();
+    group.bench_function("64 B in single bytes", |bencher| {
+        bencher.iter(|| black_box(&buffer[..]).chunks(1).map(|byte| read(&mut decoder, byte).0).sum::<u64>());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, decoder, single_bytes);
+criterion_main!(benches);
