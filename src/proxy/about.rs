@@ -30,7 +30,7 @@ pub(super) fn about(
 ) -> About {
     About {
         id: unique_id(),
-        client: shown_client(&privacy.client, client),
+        client: shown_client(privacy.client, client),
         server,
         path: privacy.path.then(|| shortened(path)),
         subprotocol: text(response, &header::SEC_WEBSOCKET_PROTOCOL),
@@ -47,7 +47,7 @@ fn unique_id() -> String {
     format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn shown_client(privacy: &ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
+fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
     let address = client.ip().to_canonical();
     match privacy {
         ClientPrivacy::Full => Some(SocketAddr::new(address, client.port()).to_string().into()),

@@ -125,7 +125,7 @@ async fn read_proxy_header(
     let reading = proxy_protocol::accept(&mut accepted.stream, accepted.client, mode);
     let timeout = limits.head_timeout.unwrap_or(Duration::MAX);
     match tokio::time::timeout(timeout, reading).await {
-        Ok(Ok((client, early))) => Some(Accepted { client, early, ..accepted }),
+        Ok(Ok((client, early))) => Some(Accepted { early, client, ..accepted }),
         Ok(Err(error)) => {
             tracing::debug!(peer = %accepted.client, error, "a connection was refused");
             proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);

@@ -253,10 +253,11 @@ impl<'a> Reading<'a> {
 
     /// Lets nothing pass from the next boundary between two frames on, and says whether it lies in this piece.
     pub(super) fn stop_at_boundary(&mut self, decoder: &FrameDecoder) -> bool {
-        let remaining = decoder.payload_remaining();
-        let in_reach = decoder.at_boundary() || (0 < remaining && remaining <= self.rest.len() as u64);
+        // What does not fit into a usize is not in this piece.
+        let remaining = usize::try_from(decoder.payload_remaining()).unwrap_or(usize::MAX);
+        let in_reach = decoder.at_boundary() || (0 < remaining && remaining <= self.rest.len());
         if in_reach && self.stop.is_none() {
-            self.stop = Some(self.position() + remaining as usize);
+            self.stop = Some(self.position() + remaining);
         }
         in_reach
     }

@@ -275,7 +275,7 @@ impl Pair {
                 context.blocked += 1;
             }
         }
-        self.hold(to, bytes.len() as i64, context);
+        self.hold(to, signed(bytes.len()), context);
     }
 
     fn flush(&mut self, to: Endpoint, context: &mut Context) {
@@ -286,7 +286,7 @@ impl Pair {
         spill.advance(count);
         let is_empty = spill.rest().is_empty();
         leg.spill = Some(spill);
-        self.hold(to, -(count as i64), context);
+        self.hold(to, -signed(count), context);
         match result {
             Ok(count) => self.took(to, count, context),
             Err(error) => self.write_failed(to, &error, context),
@@ -298,7 +298,7 @@ impl Pair {
 
     fn drop_spill(&mut self, to: Endpoint, context: &mut Context) {
         let Some(spill) = self.legs[to].spill.take() else { return };
-        self.hold(to, -(spill.rest().len() as i64), context);
+        self.hold(to, -signed(spill.rest().len()), context);
         let waited = context.now.saturating_duration_since(spill.since);
         self.ticket.traffic(context.index).write_blocked(to.other(), waited);
         context.blocked -= 1;
@@ -358,4 +358,9 @@ impl Pair {
             self.resetting = Some((to, context.now + super::worker::ACKNOWLEDGED_POLL));
         }
     }
+}
+
+/// No buffer comes near the bound.
+fn signed(bytes: usize) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

@@ -91,7 +91,7 @@ struct RawTcpInfo {
 #[expect(unsafe_code, reason = "the one system call that std, socket2 and mio do not wrap")]
 fn raw_tcp_info(socket: BorrowedFd<'_>) -> Option<RawTcpInfo> {
     let mut info = RawTcpInfo::default();
-    let mut length = size_of::<RawTcpInfo>() as libc::socklen_t;
+    let mut length = libc::socklen_t::try_from(size_of::<RawTcpInfo>()).ok()?;
     // SAFETY: the descriptor is open for as long as it is borrowed. `info` is plain old data of which any bytes are a
     // value, and the kernel writes at most `length` bytes to it.
     let result = unsafe {

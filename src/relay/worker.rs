@@ -7,7 +7,7 @@
 //! leg, and then the sender is not read until that is gone. So an idle session owns no buffer, and a slow reader holds
 //! up nobody but its own sender. A session that has more to read than one buffer goes to the end of a queue, so that a
 //! flood on one session costs the others one buffer's time and no more. Left out: a tokio task a session (2 KiB more
-//! for each, half again the p99 under load), splice(2) (what it moves cannot be looked at) and io_uring (blocked by
+//! for each, half again the p99 under load), splice(2) (what it moves cannot be looked at) and `io_uring` (blocked by
 //! common container profiles).
 
 use std::{

@@ -533,7 +533,7 @@ mod tests {
                 assert_eq!((item, decoder.partial_header()), (None, &bytes[..=position]));
             } else {
                 assert_eq!(item, (position == 7).then_some(frames(header, 1)));
-                assert_eq!(decoder.partial_header(), []);
+                assert!(decoder.partial_header().is_empty());
                 assert_eq!(decoder.payload_remaining(), 133 - position as u64);
             }
         }

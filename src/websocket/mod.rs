@@ -20,6 +20,7 @@ impl Endpoint {
     pub const BOTH: [Self; 2] = [Self::Client, Self::Server];
 
     /// The endpoint at the other end of the session.
+    #[must_use]
     pub const fn other(self) -> Self {
         match self {
             Self::Client => Self::Server,
