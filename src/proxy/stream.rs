@@ -3,8 +3,11 @@
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
 };
 
 use tokio::{
@@ -18,12 +21,23 @@ use tokio::{
 /// hyper tells nothing of a Content-Length that stood beside a Transfer-Encoding: it follows the latter, as RFC 9112,
 /// 6.3 allows. That shape is how requests are smuggled past a server that decides otherwise, so it is refused here, and
 /// for that the head's own bytes must be seen.
+///
+/// To the 101 of a client that had asked to close the connection too, hyper adds `close`, which some clients take for a
+/// failed handshake. That is left out of what is written.
 #[derive(Debug)]
 pub(super) struct ClientStream {
     tcp: TcpStream,
     early: Vec<u8>,
     heads: Heads,
+    /// The next head written is a 101.
+    switches: Arc<AtomicBool>,
+    /// In how many bytes [`ADDED`] stands.
+    until_added: Option<usize>,
 }
+
+/// What hyper adds, and where.
+const ADDED: &[u8] = b", close";
+const CONNECTION_CLOSE: &[u8] = b"\nconnection: upgrade, close\r\n";
 
 /// The bytes read last, and not yet known to belong to a request that was looked at.
 #[derive(Debug, Clone)]
@@ -75,15 +89,39 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 impl ClientStream {
-    /// `early` is read before what `tcp` brings.
-    pub(super) fn new(tcp: TcpStream, early: Vec<u8>, heads: Heads) -> Self {
-        Self { tcp, early, heads }
+    /// `early` is read before what `tcp` brings. `switches` is set when a 101 is about to be written.
+    pub(super) fn new(tcp: TcpStream, early: Vec<u8>, heads: Heads, switches: Arc<AtomicBool>) -> Self {
+        Self { tcp, early, heads, switches, until_added: None }
     }
 
     /// The bare stream. Everything read early has been read again by then.
     pub(super) fn into_tcp(self) -> TcpStream {
         self.tcp
     }
+
+    fn writes_switch(&self) -> bool {
+        self.until_added.is_some() || self.switches.load(Ordering::Acquire)
+    }
+
+    /// Writes (a part of) a 101's head without what hyper added to it.
+    fn poll_write_switch(&mut self, cx: &mut Context<'_>, head: &[u8]) -> Poll<io::Result<usize>> {
+        let Some(until) = self.until_added.or_else(|| place_of_added(head)) else {
+            return Pin::new(&mut self.tcp).poll_write(cx, head);
+        };
+        if until == 0 {
+            self.until_added = None;
+            return Poll::Ready(Ok(ADDED.len()));
+        }
+        let count = ready!(Pin::new(&mut self.tcp).poll_write(cx, &head[..until]))?;
+        self.until_added = Some(until - count);
+        Poll::Ready(Ok(count))
+    }
+}
+
+fn place_of_added(head: &[u8]) -> Option<usize> {
+    let is_line = |line: &[u8]| line.eq_ignore_ascii_case(CONNECTION_CLOSE);
+    let line = head.windows(CONNECTION_CLOSE.len()).position(is_line)?;
+    Some(line + CONNECTION_CLOSE.len() - ADDED.len() - b"\r\n".len())
 }
 
 impl AsyncRead for ClientStream {
@@ -91,7 +129,7 @@ impl AsyncRead for ClientStream {
         let this = self.get_mut();
         let filled = buf.filled().len();
         if this.early.is_empty() {
-            std::task::ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
+            ready!(Pin::new(&mut this.tcp).poll_read(cx, buf))?;
         } else {
             let count = this.early.len().min(buf.remaining());
             buf.put_slice(&this.early[..count]);
@@ -104,6 +142,9 @@ impl AsyncRead for ClientStream {
 
 impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.writes_switch() {
+            return self.poll_write_switch(cx, buf);
+        }
         Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
@@ -112,6 +153,10 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.writes_switch() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_write_switch(cx, first.map_or(&[], |buf| buf));
+        }
         Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
     }
 
