@@ -62,6 +62,9 @@ pub(super) async fn forward(
 ) -> Response<Body> {
     prepare(routing, route, client, &mut request);
     let response = match route.plain.0.request(request).await {
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            refusal(StatusCode::BAD_GATEWAY, "the upstream switched protocols, which nobody had asked it for")
+        }
         Ok(response) => passed_on(response),
         Err(error) => failure(&error),
     };
