@@ -77,7 +77,7 @@ pub(super) struct Limits {
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
     let Accepted { stream, early, client: address, local, lease } = accepted;
-    let heads = Heads::new(limits.head_bytes);
+    let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
     let client = Arc::new(Client {
         proxy,
         address,

@@ -52,15 +52,31 @@ impl Heads {
         Self { bytes: Arc::default(), limit }
     }
 
-    /// The head of a request that was just parsed, and forgets it and what came before.
-    pub(super) fn take(&self, method: &str, target: &str) -> Option<Vec<u8>> {
+    /// Whether the head of a request that was just parsed has both a Content-Length and a Transfer-Encoding. Forgets what
+    /// came before it.
+    ///
+    /// Where its head begins is not known: a body before it may hold what reads like one. So every head with its method
+    /// is looked at, and where none is found the answer is yes.
+    pub(super) fn have_two_lengths(&self, method: &str) -> bool {
         let mut bytes = self.lock();
-        let request_line = [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1."].concat();
-        let start = find(&bytes, &request_line)?;
-        let end = start + find(&bytes[start..], b"\r\n\r\n").or_else(|| find(&bytes[start..], b"\n\n"))?;
-        let head = bytes[start..end].to_vec();
+        let mut head = None;
+        let mut first_end = None;
+        let mut two_lengths = false;
+        let mut position = 0;
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            position += line.len();
+            let line = line.trim_ascii_end();
+            if is_request_line(line, method) {
+                head = Some(Lengths::default());
+            } else if line.is_empty() && head.take().is_some() {
+                first_end.get_or_insert(position);
+            } else if let Some(lengths) = &mut head {
+                two_lengths |= lengths.add(line);
+            }
+        }
+        let Some(end) = first_end else { return true };
         bytes.drain(..end);
-        Some(head)
+        two_lengths
     }
 
     /// Whether the bytes of a head that no parser accepted ask for a WebSocket.
@@ -72,10 +88,10 @@ impl Heads {
     fn push(&self, read: &[u8]) {
         let mut bytes = self.lock();
         bytes.extend_from_slice(read);
-        // A body is no head: of what is not a request's, only as much stays as a head can be long.
+        // A body is no head: of what is not a request's, only as much stays as hyper may have read and not parsed yet.
         let length = bytes.len();
-        if length > 2 * self.limit {
-            bytes.drain(..length - self.limit);
+        if length > 4 * self.limit {
+            bytes.drain(..length - 2 * self.limit);
         }
     }
 
@@ -84,8 +100,26 @@ impl Heads {
     }
 }
 
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
+/// Which of the two headers that tell where a body ends were seen in a head.
+#[derive(Default)]
+struct Lengths {
+    content_length: bool,
+    transfer_encoding: bool,
+}
+
+impl Lengths {
+    /// Looks at one more line, and says whether both were seen.
+    fn add(&mut self, line: &[u8]) -> bool {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        self.content_length |= name.eq_ignore_ascii_case(b"content-length");
+        self.transfer_encoding |= name.eq_ignore_ascii_case(b"transfer-encoding");
+        self.content_length && self.transfer_encoding
+    }
+}
+
+fn is_request_line(line: &[u8], method: &str) -> bool {
+    let target = line.strip_prefix(method.as_bytes()).and_then(|rest| rest.strip_prefix(b" "));
+    target.is_some_and(|rest| rest.ends_with(b" HTTP/1.1") || rest.ends_with(b" HTTP/1.0"))
 }
 
 impl ClientStream {
