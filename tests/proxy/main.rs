@@ -5,4 +5,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "lengths of frames made here")]
 
 mod harness;
+
+mod failing_handshakes;
 mod opening_handshake;
+mod plain_http;
