@@ -6,6 +6,8 @@
 
 mod harness;
 
+mod ends_of_connections;
 mod failing_handshakes;
 mod opening_handshake;
 mod plain_http;
+mod relay_of_bytes;

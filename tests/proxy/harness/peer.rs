@@ -9,7 +9,7 @@ use std::{
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::PATIENCE;
+use super::{PATIENCE, masked};
 
 /// One end of a connection.
 #[derive(Debug)]
@@ -189,9 +189,25 @@ impl Peer {
         assert_eq!(self.receive_rest(), (Vec::new(), TcpEnd::Fin));
     }
 
+    /// Reads a Close frame of closewatch's own making: its code and reason. Toward a server it must be masked.
+    pub(crate) fn receive_close(&mut self, is_server: bool) -> (u16, String) {
+        let header = self.receive(2);
+        assert_eq!(header[0], 0x88, "a Close frame");
+        assert_eq!(header[1] & 0x80 != 0, is_server, "masked toward a server, and only there");
+        let mask = if is_server { self.receive(4).try_into().unwrap() } else { [0; 4] };
+        let payload = masked(mask, &self.receive(usize::from(header[1] & 0x7f)));
+        let (code, reason) = payload.split_at(2);
+        (u16::from_be_bytes([code[0], code[1]]), String::from_utf8(reason.to_vec()).unwrap())
+    }
+
     /// Reads RST, and nothing before it.
     pub(crate) fn expect_rst(&mut self) {
         assert_eq!(self.receive_rest(), (Vec::new(), TcpEnd::Rst));
+    }
+
+    /// The same end again, for another thread: one reads, one writes.
+    pub(crate) fn again(&self) -> Self {
+        Self { socket: self.socket.try_clone().unwrap(), unread: Vec::new() }
     }
 
     /// Sends FIN: the other direction stays open.

@@ -76,13 +76,16 @@ impl Program {
 
     /// Waits until the samples of a metric that have all these labels add up to this.
     pub(crate) fn wait_for(&self, metric: &str, labels: &[(&str, &str)], wanted: f64) {
-        let mut last = f64::NAN;
-        let what = format!("{metric}{labels:?} = {wanted}");
-        eventually(&what, || {
-            last = self.scrape().sum(metric, labels);
-            (last >= wanted).then_some(())
+        eventually(format!("{metric}{labels:?} = {wanted}"), || {
+            ((self.scrape().sum(metric, labels) - wanted).abs() < f64::EPSILON).then_some(())
         });
-        assert!((last - wanted).abs() < f64::EPSILON, "{what}, but it is {last}");
+    }
+
+    /// Waits until the samples of a metric that have all these labels add up to this or more.
+    pub(crate) fn wait_for_at_least(&self, metric: &str, labels: &[(&str, &str)], wanted: f64) {
+        eventually(format!("{metric}{labels:?} >= {wanted}"), || {
+            (self.scrape().sum(metric, labels) >= wanted).then_some(())
+        });
     }
 
     /// The records of this many endings, oldest first, once all are there. Whatever else ends, the sums hold then.
