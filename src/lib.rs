@@ -1,6 +1,7 @@
 //! closewatch: a transparent WebSocket reverse proxy that tells how and why each connection ended.
 
 pub mod admin;
+pub mod admission;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -32,7 +32,7 @@ use super::{
     request::{has_body, origin_form},
     response::{Body, empty, refusal},
     routing::{Route, Routing},
-    upstream::{ServerStream, peer_name},
+    upstream::ServerStream,
 };
 use crate::{
     config::HostHeader,
@@ -166,7 +166,7 @@ pub(super) async fn forward(
         Answer::Upgraded { mut response, server, early } => {
             let metrics = Arc::clone(&attempt.metrics);
             attempt.upgraded();
-            let server_name = peer_name(&server, &route.config.upstream.address);
+            let server_name = route.connector.peer_name(&server);
             let upgraded = Upgraded {
                 about: about(&routing.privacy, client, server_name, &path, &request_headers, response.headers()),
                 extensions: agreed_extensions(response.headers()),

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use arc_swap::ArcSwap;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
@@ -29,6 +30,7 @@ pub(super) struct Connector {
     timeout: Duration,
     keepalive: TcpKeepalive,
     sends_proxy_protocol: bool,
+    last_peer: Arc<ArcSwap<Arc<str>>>,
 }
 
 /// Why no connection came about.
@@ -55,6 +57,7 @@ impl Connector {
             timeout: upstream.connect_timeout,
             keepalive: tcp_keepalive(keepalive),
             sends_proxy_protocol: upstream.proxy_protocol,
+            last_peer: Arc::new(ArcSwap::from_pointee("".into())),
         }
     }
 
@@ -85,6 +88,24 @@ impl Connector {
                 message: format!("no connection to the upstream within {}", humantime::format_duration(self.timeout)),
             })
         })
+    }
+
+    /// The address of the server that was connected to, as records show it. Its sessions share the one text.
+    pub(super) fn peer_name(&self, stream: &ServerStream) -> Arc<str> {
+        let address = match (stream, &*self.address) {
+            (Either::Left(tcp), UpstreamAddress::Tcp { host, port }) => {
+                tcp.peer_addr().map_or_else(|_| format!("{host}:{port}"), |peer| peer.to_string())
+            }
+            (_, UpstreamAddress::Tcp { host, port }) => format!("{host}:{port}"),
+            (_, UpstreamAddress::Unix(path)) => format!("unix:{}", path.display()),
+        };
+        let last = self.last_peer.load();
+        if ***last == *address {
+            return Arc::clone(&**last);
+        }
+        let name: Arc<str> = address.into();
+        self.last_peer.store(Arc::new(Arc::clone(&name)));
+        name
     }
 
     async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
@@ -119,19 +140,6 @@ pub(super) fn into_socket(stream: ServerStream) -> io::Result<Socket> {
     match stream {
         Either::Left(tcp) => Ok(Socket::from(tcp.into_std()?)),
         Either::Right(unix) => Ok(Socket::from(unix.into_std()?)),
-    }
-}
-
-/// The address of the server that was connected to, as records show it.
-pub(super) fn peer_name(stream: &ServerStream, configured: &UpstreamAddress) -> Arc<str> {
-    let tcp = match stream {
-        Either::Left(tcp) => tcp.peer_addr().ok(),
-        Either::Right(_) => None,
-    };
-    match (tcp, configured) {
-        (Some(address), _) => address.to_string().into(),
-        (None, UpstreamAddress::Tcp { host, port }) => format!("{host}:{port}").into(),
-        (None, UpstreamAddress::Unix(path)) => format!("unix:{}", path.display()).into(),
     }
 }
 
