@@ -1,7 +1,7 @@
 //! The data plane: bytes move between the two legs of each session, and every ending is told.
 //!
-//! One thread a core, each with its own sessions: a [`worker`] is the loop, a [`pair`] one session with its sockets, a
-//! [`leg`] one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
+//! One thread a core, each with its own sessions: `worker` is the loop, a `pair` one session with its sockets, a `leg`
+//! one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
 
 mod lane;
 mod leg;

@@ -3,7 +3,7 @@
 //!
 //! # Design
 //!
-//! A session is two [`Lane`]s, one for what each endpoint sends, and the one [`ClosingHandshake`] that both touch at
+//! A session is two lanes, one for what each endpoint sends, and the one [`ClosingHandshake`] that both touch at
 //! Close frames and ends only. Bytes are never copied here: [`Session::receive`] looks at them where the socket put
 //! them and says how many of them pass. What is to be done besides (a Close frame put in, a FIN, an RST, the end) is
 //! asked for with [`Session::poll`] after every event, so every race of bytes, FIN, RST, timers and drain is a sequence
