@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
@@ -36,7 +36,8 @@ pub(super) struct Connector {
     timeout: Duration,
     keepalive: TcpKeepalive,
     sends_proxy_protocol: bool,
-    last_peer: Arc<ArcSwap<Option<(SocketAddr, Arc<str>)>>>,
+    /// Where a name led to last.
+    last_peer: Arc<ArcSwapOption<Peer>>,
 }
 
 /// Where the server is. What records call it is known beforehand, but for a name, which may lead anywhere.
@@ -62,6 +63,13 @@ impl Target {
             }
         }
     }
+}
+
+/// A server's address and what records call it.
+#[derive(Debug)]
+struct Peer {
+    address: SocketAddr,
+    name: Arc<str>,
 }
 
 /// A connection that was made.
@@ -95,7 +103,7 @@ impl Connector {
             timeout: upstream.connect_timeout,
             keepalive: tcp_keepalive(keepalive),
             sends_proxy_protocol: upstream.proxy_protocol,
-            last_peer: Arc::new(ArcSwap::from_pointee(None)),
+            last_peer: Arc::default(),
         }
     }
 
@@ -163,15 +171,14 @@ impl Connector {
 
     /// How records show a server that a name led to. All sessions that it led to the same address share the one text.
     fn name_of(&self, peer: SocketAddr) -> Arc<str> {
-        let last = self.last_peer.load();
-        match &**last {
-            Some((address, name)) if *address == peer => Arc::clone(name),
-            _ => {
-                let name: Arc<str> = peer.to_string().into();
-                self.last_peer.store(Arc::new(Some((peer, Arc::clone(&name)))));
-                name
-            }
+        if let Some(last) = &*self.last_peer.load()
+            && last.address == peer
+        {
+            return Arc::clone(&last.name);
         }
+        let name: Arc<str> = peer.to_string().into();
+        self.last_peer.store(Some(Arc::new(Peer { address: peer, name: Arc::clone(&name) })));
+        name
     }
 }
 
