@@ -10,6 +10,11 @@
 //! of calls in a test. The design left out, a state machine that owns its buffers and hands out what to write, would
 //! have cost a copy of every byte for the sake of the few sessions in which closewatch writes anything of its own.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod simulation;
+#[cfg(test)]
+mod tests;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
