@@ -82,6 +82,7 @@ b:stalls a:1000 b:1001 b:reads b:fin | 1000 a clean  | 1001 clean | 1000 clean  
 b:stalls a:1000 b:1001 b:fin b:reads | 1000 a clean  | 1001 clean | 1000 clean  | 1001 fin  | 1000 fin
 b:stalls a:1000 a:fin b:1001 b:fin b:reads | 1000 a clean | 1001 clean | 1000 clean | 1001 fin | 1000 fin
 # The answer has reached the first sender; its own Close frame is still on its way when it resets.
+b:stalls a:1000 b:1001 a:rst b:reads | 1000 a clean  | 1001 clean | 1000 clean  | 1001 lost | 1000 fin
 # After a breach, a well-formed Close frame is taken for one.
 a:breach a:1000 b:1000 b:fin         | 1000 a clean  | 1000 clean | 1000 clean  | 1000 fin  | breach&1000 fin
 a:breach&!1006&1000 b:1000 b:fin     | 1000 a clean  | 1000 clean | 1000 clean  | 1000 fin  | breach&!1006&1000 fin
@@ -89,58 +90,60 @@ a:breach&!1006&1000 b:1000 b:fin     | 1000 a clean  | 1000 clean | 1000 clean  
 
 /// A Close frame came first, and an answer or a delivery is missing.
 const UNANSWERED: &str = "
-events                           | told                    | a saw | b saw     | a got    | b got
-a:1000 b:fin a:fin               | 1000 a b:eof            | 1006 | 1000       | fin      | 1000 fin
-a:1000 a:fin b:fin               | 1000 a b:eof            | 1006 | 1000       | fin      | 1000 fin
-a:1000 b:text b:fin a:fin        | 1000 a b:eof            | 1006 | 1000       | text fin | 1000 fin
-a:1000 b:text[..8] b:fin a:fin   | 1000 a b:truncated      | 1006 | 1000       | text[..8] fin | 1000 fin
-a:1000 b:1000[..3] b:fin a:fin   | 1000 a b:truncated      | 1006 | 1000       | 1000[..3] fin | 1000 fin
-a:1000 b:rst                     | 1000 a b:reset          | 1006 | 1000       | rst      | 1000 lost
-a:1000 b:timeout                 | 1000 a b:timeout        | 1006 | 1000       | rst      | 1000 lost
-a:1000 b:unreachable             | 1000 a b:unreachable    | 1006 | 1000       | rst      | 1000 lost
-a:1000 a:fin b:rst               | 1000 a b:reset          | 1006 | 1000       | rst      | 1000 lost
-a:1000 b:fin b:rst a:fin         | 1000 a b:eof            | 1006 | 1000       | fin      | 1000 lost
-a:1000 b:fin a:rst               | 1000 a b:eof            | 1006 | 1000       | lost     | 1000 fin
-a:1000 b:fin +65s                | 1000 a b:eof            | 1006 | 1000       | fin      | 1000 cut
-a:1000 +65s                      | 1000 a b:no_close_reply | 1006 | 1000       | cut      | 1000 cut
-a:1000 +64s b:text +1s           | 1000 a b:no_close_reply | 1006 | 1000       | text cut | 1000 cut
-a:1000 a:fin +65s                | 1000 a b:no_close_reply | 1006 | 1000       | cut      | 1000 fin
-a:empty a:fin b:fin              | 1005 a b:eof            | 1006 | 1005       | fin      | empty fin
-a:empty +65s                     | 1005 a b:no_close_reply | 1006 | 1005       | cut      | empty cut
-a:!1006 b:fin a:fin              | !1006 a b:eof           | 1006 | !1006      | fin      | !1006 fin
-a:! b:rst                        | ! a b:reset             | 1006 | !          | rst      | ! lost
-a:1000&text b:fin a:fin          | 1000 a b:eof            | 1006 | 1000       | fin      | 1000&text fin
+events                            | told                    | a saw      | b saw      | a got     | b got
+a:1000 b:fin a:fin                | 1000 a b:eof            | 1006       | 1000       | fin       | 1000 fin
+a:1000 a:fin b:fin                | 1000 a b:eof            | 1006       | 1000       | fin       | 1000 fin
+a:1000 b:text b:fin a:fin         | 1000 a b:eof            | 1006       | 1000       | text fin  | 1000 fin
+a:1000 b:text[..8] b:fin a:fin    | 1000 a b:truncated      | 1006       | 1000       | text[..8] fin | 1000 fin
+a:1000 b:1000[..3] b:fin a:fin    | 1000 a b:truncated      | 1006       | 1000       | 1000[..3] fin | 1000 fin
+a:1000 b:rst                      | 1000 a b:reset          | 1006       | 1000       | rst       | 1000 lost
+a:1000 b:timeout                  | 1000 a b:timeout        | 1006       | 1000       | rst       | 1000 lost
+a:1000 b:unreachable              | 1000 a b:unreachable    | 1006       | 1000       | rst       | 1000 lost
+a:1000 a:fin b:rst                | 1000 a b:reset          | 1006       | 1000       | rst       | 1000 lost
+a:1000 b:fin b:rst a:fin          | 1000 a b:eof            | 1006       | 1000       | fin       | 1000 lost
+a:1000 b:fin a:rst                | 1000 a b:eof            | 1006       | 1000       | lost      | 1000 fin
+a:1000 b:fin +65s                 | 1000 a b:eof            | 1006       | 1000       | fin       | 1000 cut
+a:1000 +65s                       | 1000 a b:no_close_reply | 1006       | 1000       | cut       | 1000 cut
+a:1000 +64s b:text +1s            | 1000 a b:no_close_reply | 1006       | 1000       | text cut  | 1000 cut
+a:1000 a:fin +65s                 | 1000 a b:no_close_reply | 1006       | 1000       | cut       | 1000 fin
+a:empty a:fin b:fin               | 1005 a b:eof            | 1006       | 1005       | fin       | empty fin
+a:empty +65s                      | 1005 a b:no_close_reply | 1006       | 1005       | cut       | empty cut
+a:!1006 b:fin a:fin               | !1006 a b:eof           | 1006       | !1006      | fin       | !1006 fin
+a:! b:rst                         | ! a b:reset             | 1006       | !          | rst       | ! lost
+a:1000&text b:fin a:fin           | 1000 a b:eof            | 1006       | 1000       | fin       | 1000&text fin
 # What looks like an answer is none: it breaks the rules in a stream that has broken them before.
-a:1000 b:breach&!1006 b:fin a:fin | 1000 a b:eof           | 1006 | 1000       | breach&!1006 fin | 1000 fin
+a:1000 b:breach&!1006 b:fin a:fin | 1000 a b:eof            | 1006       | 1000       | breach&!1006 fin | 1000 fin
 # The first sender resets, or loses its leg, before the answer could be delivered.
-a:1000 a:rst b:fin               | 1000 a a:reset          | 1006 | 1000       | lost     | 1000 fin
-a:1000 a:rst b:1000 b:fin        | 1000 a a:reset          | 1006 | 1000 clean | lost     | 1000 fin
-a:1000 a:timeout b:1000 b:fin    | 1000 a a:timeout        | 1006 | 1000 clean | lost     | 1000 fin
-a:1000 a:unreachable b:rst       | 1000 a a:unreachable    | 1006 | 1000       | lost     | 1000 lost
-a:1000 a:rst +65s                | 1000 a a:reset          | 1006 | 1000       | lost     | 1000 fin
-a:1000 a:fin a:rst b:1000 b:fin  | 1000 a a:reset          | 1006 | 1000 clean | lost     | 1000 fin
-a:stalls a:1000 b:1000 a:rst b:fin | 1000 a a:reset        | 1006 | 1000 clean | lost     | 1000 fin
-a:stalls a:1000 b:1000 b:fin a:rst | 1000 a a:reset        | 1006 | 1000 clean | lost     | 1000 fin
-b:stalls a:1000 a:rst b:reads b:1000 b:fin | 1000 a a:reset | 1006 | 1000 clean | lost    | 1000 fin
-b:stalls a:1000 a:rst b:fin b:reads | 1000 a a:reset       | 1006 | 1000       | lost     | 1000 fin
-b:stalls a:1000 a:rst b:rst      | 1000 a a:reset          | 1006 | 1006       | lost     | lost
-b:stalls a:1000 a:rst +65s       | 1000 a a:reset          | 1006 | 1006       | lost     | rst
-a:dies a:1000 b:1000 a:rst b:fin | 1000 a a:reset          | 1006 | 1000 clean | lost     | 1000 fin
+a:1000 a:rst b:fin                | 1000 a a:reset          | 1006       | 1000       | lost      | 1000 fin
+a:1000 a:rst b:1000 b:fin         | 1000 a a:reset          | 1006       | 1000 clean | lost      | 1000 fin
+a:1000 a:timeout b:1000 b:fin     | 1000 a a:timeout        | 1006       | 1000 clean | lost      | 1000 fin
+a:1000 a:unreachable b:rst        | 1000 a a:unreachable    | 1006       | 1000       | lost      | 1000 lost
+a:1000 a:rst +65s                 | 1000 a a:reset          | 1006       | 1000       | lost      | 1000 fin
+a:1000 a:fin a:rst b:1000 b:fin   | 1000 a a:reset          | 1006       | 1000 clean | lost      | 1000 fin
+a:stalls a:1000 b:1000 a:rst b:fin | 1000 a a:reset         | 1006       | 1000 clean | lost      | 1000 fin
+a:stalls a:1000 b:1000 b:fin a:rst | 1000 a a:reset         | 1006       | 1000 clean | lost      | 1000 fin
+b:stalls a:1000 a:rst b:reads b:1000 b:fin | 1000 a a:reset | 1006       | 1000 clean | lost      | 1000 fin
+b:stalls a:1000 a:rst b:fin b:reads | 1000 a a:reset        | 1006       | 1000       | lost      | 1000 fin
+b:stalls a:1000 a:rst b:rst       | 1000 a a:reset          | 1006       | 1006       | lost      | lost
+b:stalls a:1000 a:rst +65s        | 1000 a a:reset          | 1006       | 1006       | lost      | rst
+a:dies a:1000 b:1000 a:rst b:fin  | 1000 a a:reset          | 1006       | 1000 clean | lost      | 1000 fin
 # The Close frame cannot be delivered: its reader does not read, or is gone.
-b:stalls a:1000 +65s             | 1000 a b:no_close_reply | 1006 | 1006       | cut      | cut
-b:stalls a:text&1000 a:fin +65s  | 1000 a b:no_close_reply | 1006 | 1006       | cut      | cut
-b:stalls a:1000 b:rst            | 1000 a b:reset          | 1006 | 1006       | rst      | lost
-b:stalls a:1000 b:fin a:fin b:reads | 1000 a b:eof         | 1006 | 1000       | fin      | 1000 fin
-b:stalls a:1000 b:fin a:fin b:rst | 1000 a b:eof           | 1006 | 1006       | fin      | lost
-b:dies a:1000 b:rst              | 1000 a b:reset          | 1006 | 1006       | rst      | lost
-b:dies a:1000 b:text b:rst       | 1000 a b:reset          | 1006 | 1006       | text rst | lost
-b:dies a:1000 b:1000 b:rst a:fin | 1000 a b:reset          | 1000 clean | 1006 | 1000 fin | lost
+b:stalls a:1000 +65s              | 1000 a b:no_close_reply | 1006       | 1006       | cut       | cut
+b:stalls a:text&1000 a:fin +65s   | 1000 a b:no_close_reply | 1006       | 1006       | cut       | cut
+b:stalls a:1000 b:rst             | 1000 a b:reset          | 1006       | 1006       | rst       | lost
+b:stalls a:1000 b:fin a:fin b:reads | 1000 a b:eof          | 1006       | 1000       | fin       | 1000 fin
+b:stalls a:1000 b:fin a:fin b:rst | 1000 a b:eof            | 1006       | 1006       | fin       | lost
+b:dies a:1000 b:rst               | 1000 a b:reset          | 1006       | 1006       | rst       | lost
+b:dies a:1000 b:text b:rst        | 1000 a b:reset          | 1006       | 1006       | text rst  | lost
+b:dies a:1000 b:1000 b:rst a:fin  | 1000 a b:reset          | 1000 clean | 1006       | 1000 fin  | lost
 # Both Close frames were sent, and one of them could not be delivered: whoever does not take it is at fault.
-b:stalls a:1000 b:1001 b:rst a:fin | 1000 a b:reset        | 1001 clean | 1006 | 1001 fin | lost
-b:stalls a:1000 b:1001 +65s      | 1000 a b:no_close_reply | 1001 clean | 1006 | 1001 cut | cut
-a:stalls a:1000 b:1000 +65s      | 1000 a a:no_close_reply | 1006 | 1000 clean | cut      | 1000 cut
-a:stalls a:1000 b:1000 b:fin +65s | 1000 a a:no_close_reply | 1006 | 1000 clean | cut     | 1000 cut
-a:stalls b:stalls a:1000 b:1001 +65s | 1000 a b:no_close_reply | 1006 | 1006   | cut      | cut
+b:stalls a:1000 b:1001 b:rst a:fin | 1000 a b:reset         | 1001 clean | 1006       | 1001 fin  | lost
+b:stalls a:1000 b:1001 +65s       | 1000 a b:no_close_reply | 1001 clean | 1006       | 1001 cut  | cut
+b:stalls a:1000 b:1001 a:rst +65s | 1000 a b:no_close_reply | 1001 clean | 1006       | 1001 lost | rst
+b:stalls a:1000 b:1001 a:rst b:rst | 1000 a b:reset         | 1001 clean | 1006       | 1001 lost | lost
+a:stalls a:1000 b:1000 +65s       | 1000 a a:no_close_reply | 1006       | 1000 clean | cut       | 1000 cut
+a:stalls a:1000 b:1000 b:fin +65s | 1000 a a:no_close_reply | 1006       | 1000 clean | cut       | 1000 cut
+a:stalls b:stalls a:1000 b:1001 +65s | 1000 a b:no_close_reply | 1006    | 1006       | cut       | cut
 ";
 
 /// The end of a leg came first: 1006, whatever follows.
