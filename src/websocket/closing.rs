@@ -261,12 +261,18 @@ impl ClosingHandshake {
     }
 
     /// closewatch ends both legs, whatever their state.
+    ///
+    /// Where an answer to an endpoint's Close frame is missing, that is told as the cause, whatever else would fit. A
+    /// session that began with the end of a leg owes no answer: it stays with that leg.
     pub fn cut(&mut self, action: Action) {
         if self.is_complete() {
             return;
         }
         self.first.get_or_insert(First::Cut);
         self.action.get_or_insert(action);
+        if matches!(self.first, Some(First::Close(_))) {
+            self.fault = None;
+        }
         self.blame(Party::Proxy, Cause::Proxy(action));
     }
 

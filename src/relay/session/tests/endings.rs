@@ -305,6 +305,7 @@ a:1000 drain b:1000 b:fin                  | 1000 a clean                      |
 a:1000 drain +20s                          | 1000 a proxy:drain +drain         | 1006       | 1000       | cut           | 1000 cut
 a:1000 +50s drain +15s                     | 1000 a b:no_close_reply           | 1006       | 1000       | cut           | 1000 cut
 a:1000 a:fin drain +20s                    | 1000 a proxy:drain +drain         | 1006       | 1000       | cut           | 1000 fin
+a:1000 b:fin drain +20s                    | 1000 a proxy:drain +drain         | 1006       | 1000       | fin           | 1000 cut
 a:1000 b:1000 drain +2s                    | 1000 a clean                      | 1000 clean | 1000 clean | 1000 cut      | 1000 cut
 a:stalls a:1000 b:1000 drain +20s          | 1000 a proxy:drain +drain         | 1006       | 1000 clean | cut           | 1000 cut
 a:fin drain +20s                           | 1006 a a:eof +drain               | 1006       | 1006       | cut           | fin
@@ -318,6 +319,7 @@ idle=10s drain +15s a:1001 b:1001 b:fin    | 1001 proxy clean +drain           |
 stop                                       | 1006 proxy proxy:drain +drain     | 1006       | 1006       | cut           | cut
 a:text b:text[..8] stop                    | 1006 proxy proxy:drain +drain     | 1006       | 1006       | text[..8] cut | text cut
 a:1000 stop                                | 1000 a proxy:drain +drain         | 1006       | 1000       | cut           | 1000 cut
+a:1000 b:fin stop                          | 1000 a proxy:drain +drain         | 1006       | 1000       | fin           | 1000 cut
 a:1000 b:1000 stop                         | 1000 a clean                      | 1000 clean | 1000 clean | 1000 cut      | 1000 cut
 a:fin stop                                 | 1006 a a:eof +drain               | 1006       | 1006       | cut           | fin
 drain stop                                 | 1001 proxy proxy:drain +drain     | 1001       | 1001       | <1001> cut    | <1001> cut
