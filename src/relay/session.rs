@@ -321,11 +321,11 @@ impl Session {
     }
 
     fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
-        self.count_frames(receipt, header, count);
+        let message_bytes = self.count_frames(receipt, header, count);
         if header.opcode == Opcode::Close {
             reading.close_begins(header);
         }
-        if self.exceeds_limits(receipt.from, header) {
+        if self.exceeds_limits(header, message_bytes) {
             reading.stop_before(header);
             self.lanes[receipt.from].put = Put::Ready;
             self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
@@ -336,7 +336,9 @@ impl Session {
         }
     }
 
-    fn count_frames(&mut self, Receipt { from, traffic, .. }: Receipt<'_>, header: &FrameHeader, count: u32) {
+    /// Counts frames alike, and says how large their message is up to them.
+    fn count_frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32) -> u64 {
+        let Receipt { from, traffic, .. } = receipt;
         let lane = &mut self.lanes[from];
         let count_u64 = u64::from(count);
         lane.sent.frames += count_u64;
@@ -349,6 +351,7 @@ impl Session {
         for violation in verdict.new.iter() {
             traffic.violation(from, violation);
         }
+        verdict.message.map_or_else(|| lane.conformance.message_so_far(), |message| message.payload_len)
     }
 
     /// A piece of a control frame that came in more than one.
@@ -411,12 +414,12 @@ impl Session {
     }
 
     /// Whether a frame is larger than the route allows. A session that is closing already is left to it.
-    fn exceeds_limits(&self, from: Endpoint, header: &FrameHeader) -> bool {
+    fn exceeds_limits(&self, header: &FrameHeader, message_bytes: u64) -> bool {
         let exceeds = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
         self.policy.limits_frames()
             && !self.is_closing()
             && (exceeds(self.policy.frame_bytes, header.payload_len)
-                || exceeds(self.policy.message_bytes, self.lanes[from].conformance.message_so_far()))
+                || exceeds(self.policy.message_bytes, message_bytes))
     }
 
     /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
