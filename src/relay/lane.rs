@@ -47,6 +47,8 @@ pub(super) struct Lane {
     pub(super) sent: Sent,
     /// The payload of a control frame that comes in pieces.
     pub(super) control: Option<Box<ControlPayload>>,
+    /// It stands in the payload of a Close frame.
+    pub(super) in_close: bool,
     pub(super) ping: PingWatch,
     /// Bytes given to the receiver's leg to write, and how many of them its kernel has taken.
     pub(super) queued: u64,
@@ -89,6 +91,7 @@ impl Lane {
             conformance: Conformance::new(sender, extensions),
             sent: Sent::default(),
             control: None,
+            in_close: false,
             ping: PingWatch::default(),
             queued: 0,
             written: 0,

@@ -146,16 +146,11 @@ impl Session {
         while let Some(item) = reading.next(&mut self.lanes[from].decoder) {
             match item {
                 Item::Frames { header, count } => self.frames(receipt, &header, count, &mut reading),
-                Item::ControlPayload { header, offset, bytes, last } => {
-                    let mut payload = ControlPayload::EMPTY;
-                    if offset == 0 && last {
-                        payload.push(&header, bytes);
-                        self.control_frame(receipt, &header, payload.as_slice(), &reading);
-                    } else {
-                        self.control_piece(receipt, &header, bytes, last, &reading);
-                    }
+                Item::ControlPayload { header, bytes, last, .. } => {
+                    self.control_piece(receipt, &header, bytes, last, &reading);
                 }
             }
+            self.stop_for_put_in(receipt, &mut reading);
         }
         let lane = &mut self.lanes[from];
         let (passage, relayed) = reading.finish(&lane.decoder);
@@ -322,6 +317,8 @@ impl Session {
 
     fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
         let message_bytes = self.count_frames(receipt, header, count);
+        let lane = &mut self.lanes[receipt.from];
+        lane.in_close = header.opcode == Opcode::Close && (1..=125).contains(&header.payload_len);
         if header.opcode == Opcode::Close {
             reading.close_begins(header);
         }
@@ -330,7 +327,6 @@ impl Session {
             self.lanes[receipt.from].put = Put::Ready;
             self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
         }
-        self.stop_for_put_in(receipt, reading);
         if header.payload_len == 0 {
             self.control_frame(receipt, header, &[], reading);
         }
@@ -354,7 +350,7 @@ impl Session {
         verdict.message.map_or_else(|| lane.conformance.message_so_far(), |message| message.payload_len)
     }
 
-    /// A piece of a control frame that came in more than one.
+    /// A piece of a control frame's payload: all of it, nearly always.
     fn control_piece(
         &mut self,
         receipt: Receipt<'_>,
@@ -363,12 +359,15 @@ impl Session {
         last: bool,
         reading: &Reading<'_>,
     ) {
-        let mut payload = self.lanes[receipt.from].control.take().unwrap_or_else(|| Box::new(ControlPayload::EMPTY));
-        payload.push(header, bytes);
+        let lane = &mut self.lanes[receipt.from];
+        let begun = lane.control.take();
         if last {
+            lane.in_close = false;
+            let mut payload = begun.map_or(ControlPayload::EMPTY, |begun| *begun);
+            payload.push(header, bytes);
             self.control_frame(receipt, header, payload.as_slice(), reading);
         } else {
-            self.lanes[receipt.from].control = Some(payload);
+            lane.control.insert(begun.unwrap_or_else(|| Box::new(ControlPayload::EMPTY))).push(header, bytes);
         }
     }
 
@@ -402,6 +401,11 @@ impl Session {
         }
         let Some(taken) = verdict.taken else { return };
         lane.close_end = lane.close_end.or(reading.end_in_queue());
+        if lane.put == Put::Wanted {
+            // That leg has a Close frame now, of which a part had passed before closewatch wanted to put one in.
+            lane.put = Put::No;
+        }
+        self.abandon_put_in();
         self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
         let idle = if reading.has_bytes_before_close() {
             Duration::ZERO
@@ -425,7 +429,7 @@ impl Session {
     /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
     fn stop_for_put_in(&mut self, Receipt { from, now, .. }: Receipt<'_>, reading: &mut Reading<'_>) {
         let lane = &mut self.lanes[from];
-        if lane.put == Put::Wanted && reading.stop_at_boundary(&lane.decoder) {
+        if lane.put == Put::Wanted && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
             lane.put = Put::Ready;
             self.begin_put_in(now.saturating_duration_since(self.last_byte), now);
         }
@@ -443,6 +447,18 @@ impl Session {
         }
         if Endpoint::BOTH.into_iter().any(|from| self.lanes[from].put == Put::Ready) {
             self.begin_put_in(idle, now);
+        }
+    }
+
+    /// Something else has come first: a Close frame that waits for the end of a frame is not put in any more.
+    fn abandon_put_in(&mut self) {
+        if self.put_in.is_some() && !self.closing.has_begun() {
+            self.put_in = None;
+            self.close_deadline = None;
+            // All that had it were still waiting, or it would have begun.
+            for from in Endpoint::BOTH {
+                self.lanes[from].put = Put::No;
+            }
         }
     }
 
