@@ -164,6 +164,7 @@ impl Session {
     /// An endpoint's leg ended: everything that it sent before has been received. A lost leg takes no more bytes.
     /// It may be told twice of one leg: a FIN, then a write that met its RST. What was held back may pass now.
     pub fn ended(&mut self, endpoint: Endpoint, end: LegEnd, now: Instant) -> Passage {
+        self.abandon_put_in();
         let lane = &mut self.lanes[endpoint];
         if lane.is_lost() || lane.ended == Some(end) {
             return Passage::default();
@@ -429,7 +430,7 @@ impl Session {
     /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
     fn stop_for_put_in(&mut self, Receipt { from, now, .. }: Receipt<'_>, reading: &mut Reading<'_>) {
         let lane = &mut self.lanes[from];
-        if lane.put == Put::Wanted && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
+        if lane.put == Put::Wanted && lane.passes() && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
             lane.put = Put::Ready;
             self.begin_put_in(now.saturating_duration_since(self.last_byte), now);
         }
@@ -441,7 +442,7 @@ impl Session {
         let withholds = self.policy.limits_frames();
         for from in Endpoint::BOTH {
             let lane = &mut self.lanes[from];
-            if lane.put == Put::No {
+            if lane.passes() {
                 lane.put = if lane.passed_whole_frames(withholds) { Put::Ready } else { Put::Wanted };
             }
         }

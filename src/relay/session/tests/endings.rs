@@ -193,56 +193,59 @@ b:silent a:text a:rst b:1000 b:acks | 1006 a a:reset | 1006 | 1006 | lost | text
 
 /// closewatch puts a Close frame in: control stands for all that do so without a deadline of their own.
 const PUT_IN: &str = "
-events                                       | told                              | a saw      | b saw      | a got         | b got
-control a:1012 b:1012 a:fin                  | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-control a:1000 b:empty b:fin                 | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-control a:1012 b:1012 +2s                    | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-control a:1012 b:1012 b:rst                  | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> lost
-control a:1012 a:fin b:1012                  | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-control a:1012&text b:text&1012 b:fin        | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-a:text control b:text a:1012 b:1012 a:fin    | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | text&<1012> fin
-a:part control a:1012 b:1012 a:fin           | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | part&<1012> fin
+events                                         | told                              | a saw      | b saw      | a got         | b got
+control a:1012 b:1012 a:fin                    | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+control a:1000 b:empty b:fin                   | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+control a:1012 b:1012 +2s                      | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+control a:1012 b:1012 b:rst                    | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> lost
+control a:1012 a:fin b:1012                    | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+control a:1012&text b:text&1012 b:fin          | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+a:text control b:text a:1012 b:1012 a:fin      | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | text&<1012> fin
+a:part control a:1012 b:1012 a:fin             | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | part&<1012> fin
 # Inside a frame it waits for the frame's end.
-a:text[..8] control a:text[8..]&text a:1012 b:1012 a:fin | 1012 proxy clean +control | 1012 clean | 1012 clean | <1012> fin | text&<1012> fin
-a:text[..1] control a:text[1..] a:1012 b:1012 a:fin | 1012 proxy clean +control  | 1012 clean | 1012 clean | <1012> fin    | text&<1012> fin
+a:text[..8] control a:text[8..]&text a:1012 b:1012 a:fin | 1012 proxy clean +control | 1012 clean | 1012 clean | <1012> fin  | text&<1012> fin
+a:text[..1] control a:text[1..] a:1012 b:1012 a:fin | 1012 proxy clean +control    | 1012 clean | 1012 clean | <1012> fin    | text&<1012> fin
 a:text[..8] b:text[..8] control a:text[8..] b:text[8..] b:1012 a:1012 a:fin | 1012 proxy clean +control | 1012 clean | 1012 clean | text&<1012> fin | text&<1012> fin
-a:text[..8] control b:1012 +65s              | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> cut    | text[..8] cut
-a:text[..8] control a:fin b:1012 b:fin       | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> fin    | text[..8] fin
-a:text[..8] control a:rst                    | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> lost   | text[..8] rst
-a:text[..8] b:text[..8] control +65s         | 1006 proxy proxy:control +control | 1006       | 1006       | text[..8] cut | text[..8] cut
-a:unframed b:text[..8] control +65s          | 1006 proxy proxy:control +control | 1006       | 1006       | text[..8] cut | unframed cut
-a:text[..8] b:text[..8] control a:rst        | 1006 a a:reset                    | 1006       | 1006       | text[..8] lost | text[..8] rst
+a:text[..8] control b:1012 +65s                | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> cut    | text[..8] cut
+a:text[..8] control a:fin b:1012 b:fin         | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> fin    | text[..8] fin
+a:text[..8] control a:rst                      | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> lost   | text[..8] rst
+a:text[..8] b:text[..8] control +65s           | 1006 proxy proxy:control +control | 1006       | 1006       | text[..8] cut | text[..8] cut
+a:unframed b:text[..8] control +65s            | 1006 proxy proxy:control +control | 1006       | 1006       | text[..8] cut | unframed cut
+a:text[..8] b:text[..8] control a:rst          | 1006 a a:reset                    | 1006       | 1006       | text[..8] lost | text[..8] rst
 # A leg that ended first: the session is on its way out, and gets no Close frame any more.
-a:fin control b:fin                          | 1006 a a:eof                      | 1006       | 1006       | fin           | fin
-a:dies b:text control b:1012 a:rst b:fin     | 1012 proxy proxy:control +control | 1006       | 1012 clean | lost          | <1012> fin
+a:text[..8] b:text[..8] control a:fin b:text[8..] b:fin | 1006 a a:truncated       | 1006       | 1006       | text fin      | text[..8] fin
+a:fin control b:fin                            | 1006 a a:eof                      | 1006       | 1006       | fin           | fin
+a:dies b:text control b:1012 a:rst b:fin       | 1012 proxy proxy:control +control | 1006       | 1012 clean | lost          | <1012> fin
+a:text[..8] b:text[..8] control a:dies b:text[8..9] b:text[9..] a:rst | 1006 a a:reset | 1006   | 1006       | text[..8] lost | text[..8] rst
+a:text[..8] a:dies b:text control a:rst        | 1006 a a:reset                    | 1006       | 1006       | lost          | text[..8] rst
 # So is one whose closing handshake has begun.
-a:1000 control b:1000 b:fin                  | 1000 a clean                      | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
-a:1000 control +65s                          | 1000 a b:no_close_reply           | 1006       | 1000       | cut           | 1000 cut
+a:1000 control b:1000 b:fin                    | 1000 a clean                      | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
+a:1000 control +65s                            | 1000 a b:no_close_reply           | 1006       | 1000       | cut           | 1000 cut
 # Half of a Close frame has passed already: that leg has its Close frame, and gets no second one behind it.
-a:1000[..3] control a:1000[3..] b:1000 b:fin | 1012 proxy clean +control         | 1012 clean | 1000 clean | <1012> fin    | 1000 fin
-a:1000[..1] control a:1000[1..] b:1000 b:fin | 1012 proxy clean +control         | 1012 clean | 1000 clean | <1012> fin    | 1000 fin
-a:empty[..1] control a:empty[1..] b:1000 b:fin | 1012 proxy clean +control       | 1012 clean | 1005 clean | <1012> fin    | empty fin
-a:1000[..3] control a:1000[3..]&text b:1000 b:fin | 1012 proxy clean +control    | 1012 clean | 1000 clean | <1012> fin    | 1000&text fin
-a:1000[..3] control +65s                     | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> cut    | 1000[..3] cut
+a:1000[..3] control a:1000[3..] b:1000 b:fin   | 1012 proxy clean +control         | 1012 clean | 1000 clean | <1012> fin    | 1000 fin
+a:1000[..1] control a:1000[1..] b:1000 b:fin   | 1012 proxy clean +control         | 1012 clean | 1000 clean | <1012> fin    | 1000 fin
+a:empty[..1] control a:empty[1..] b:1000 b:fin | 1012 proxy clean +control         | 1012 clean | 1005 clean | <1012> fin    | empty fin
+a:1000[..3] control a:1000[3..]&text b:1000 b:fin | 1012 proxy clean +control      | 1012 clean | 1000 clean | <1012> fin    | 1000&text fin
+a:1000[..3] control +65s                       | 1012 proxy proxy:control +control | 1012       | 1006       | <1012> cut    | 1000[..3] cut
 a:breach&!1006[..3] control a:!1006[3..] a:1012 b:1012 b:fin | 1012 proxy clean +control | 1012 clean | 1012 clean | <1012> fin | breach&!1006&<1012> fin
 # Neither leg could get closewatch's before that Close frame came: then it is the first, and closewatch does nothing.
-a:1000[..3] b:text[..8] control a:1000[3..] b:text[8..]&1000 b:fin | 1000 a clean | 1000 clean | 1000 clean | text&1000 fin | 1000 fin
-a:1000[..3] b:1000[..3] control a:1000[3..] b:1000[3..] b:fin | 1000 a clean     | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
-a:1000[..3] b:text[..8] control +30s a:1000[3..] +64s +1s | 1000 a b:no_close_reply | 1006    | 1000       | text[..8] cut | 1000 cut
+a:1000[..3] b:text[..8] control a:1000[3..] b:text[8..]&1000 b:fin | 1000 a clean  | 1000 clean | 1000 clean | text&1000 fin | 1000 fin
+a:1000[..3] b:1000[..3] control a:1000[3..] b:1000[3..] b:fin | 1000 a clean       | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
+a:1000[..3] b:text[..8] control +30s a:1000[3..] +64s +1s | 1000 a b:no_close_reply | 1006      | 1000       | text[..8] cut | 1000 cut
 # An answer is missing: closewatch's doing, whatever else would fit.
-control +65s                                 | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> cut    | <1012> cut
-control a:1012 +65s                          | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> cut
-control a:fin b:fin                          | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> fin    | <1012> fin
-control a:rst b:rst                          | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> lost   | <1012> lost
-control a:rst b:1012 b:fin                   | 1012 proxy proxy:control +control | 1012       | 1012 clean | <1012> lost   | <1012> fin
-control a:rst b:1012 +2s                     | 1012 proxy proxy:control +control | 1012       | 1012 clean | <1012> lost   | <1012> fin
-control a:1012 b:fin +2s                     | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> fin
-control a:1012 b:text[..8] b:fin a:fin       | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> fin
-control a:1012 b:timeout a:fin               | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> lost
-b:stalls control a:1012 +65s                 | 1012 proxy proxy:control +control | 1012 clean | 1006       | <1012> fin    | cut
-b:stalls control a:1012 b:1012 b:reads b:fin | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-b:stalls control a:1012 b:1012 +2s           | 1012 proxy clean +control         | 1012 clean | 1006       | <1012> fin    | cut
-b:dies control b:rst a:1012 a:fin            | 1012 proxy proxy:control +control | 1012 clean | 1006       | <1012> fin    | lost
+control +65s                                   | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> cut    | <1012> cut
+control a:1012 +65s                            | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> cut
+control a:fin b:fin                            | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> fin    | <1012> fin
+control a:rst b:rst                            | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> lost   | <1012> lost
+control a:rst b:1012 b:fin                     | 1012 proxy proxy:control +control | 1012       | 1012 clean | <1012> lost   | <1012> fin
+control a:rst b:1012 +2s                       | 1012 proxy proxy:control +control | 1012       | 1012 clean | <1012> lost   | <1012> fin
+control a:1012 b:fin +2s                       | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> fin
+control a:1012 b:text[..8] b:fin a:fin         | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> fin
+control a:1012 b:timeout a:fin                 | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> lost
+b:stalls control a:1012 +65s                   | 1012 proxy proxy:control +control | 1012 clean | 1006       | <1012> fin    | cut
+b:stalls control a:1012 b:1012 b:reads b:fin   | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+b:stalls control a:1012 b:1012 +2s             | 1012 proxy clean +control         | 1012 clean | 1006       | <1012> fin    | cut
+b:dies control b:rst a:1012 a:fin              | 1012 proxy proxy:control +control | 1012 clean | 1006       | <1012> fin    | lost
 ";
 
 /// Timers, limits, losses that are told, drains, the end of the process.
