@@ -233,7 +233,7 @@ impl<'a> Reading<'a> {
     pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8]) -> Self {
         let partial_header = lane.decoder.partial_header();
         let held = if withholds && lane.passes() { Held::new(partial_header) } else { Held::default() };
-        let in_close = lane.control.is_some() || is_close_header(partial_header);
+        let in_close = lane.in_close || is_close_header(partial_header);
         Self {
             length: bytes.len(),
             rest: bytes,
@@ -265,13 +265,15 @@ impl<'a> Reading<'a> {
         in_reach
     }
 
-    /// Lets nothing pass from the header just read on.
-    pub(super) fn stop_before(&mut self, header: &FrameHeader) {
+    /// Lets nothing pass from the header just read on, and says whether anything of this piece does.
+    pub(super) fn stop_before(&mut self, header: &FrameHeader) -> bool {
         let start = self.position().checked_sub(usize::from(header.header_len));
         if start.is_none() {
             self.held = Held::default();
         }
-        self.stop = Some(self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0)));
+        let stop = self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0));
+        self.stop = Some(stop);
+        stop > 0
     }
 
     /// A Close frame's header was read.

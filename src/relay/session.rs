@@ -116,7 +116,7 @@ impl Session {
     /// spreads `max_age`.
     pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
         let [a, b, c, d, spread, ..] = random.to_le_bytes();
-        let expires = policy.max_age.map(|age| opened + age.mul_f64(1.0 - f64::from(spread) / 2560.0));
+        let expires = after(opened, policy.max_age.map(|age| age - age / 2560 * u32::from(spread)));
         Self {
             policy,
             lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
@@ -181,7 +181,7 @@ impl Session {
         }
         let first = !self.closing.has_begun();
         self.closing.leg_ended(endpoint, cause(end, whole_frames));
-        self.begin(now, now.saturating_duration_since(self.last_byte));
+        self.begin(now);
         let told = first && self.tell_loss(endpoint, now);
         self.settle(now);
         if told || half_closed { Passage::default() } else { self.release_held(endpoint) }
@@ -215,7 +215,7 @@ impl Session {
     pub fn close(&mut self, action: Action, text: CloseText, now: Instant) {
         if !self.is_closing() {
             self.await_end(now);
-            self.put_in(action, text, now.saturating_duration_since(self.last_byte), now);
+            self.put_in(action, text, now);
         }
     }
 
@@ -223,14 +223,14 @@ impl Session {
     pub fn drain(&mut self, text: CloseText, cut_at: Instant, now: Instant) {
         self.cut_deadline = Some(cut_at);
         if !self.is_closing() {
-            self.put_in(Action::Drain, text, now.saturating_duration_since(self.last_byte), now);
+            self.put_in(Action::Drain, text, now);
         }
     }
 
     /// Ends the session at once, whatever its state.
     pub fn cut(&mut self, action: Action, now: Instant) {
         self.closing.cut(action);
-        self.begin(now, now.saturating_duration_since(self.last_byte));
+        self.begin(now);
         self.over.get_or_insert(now);
     }
 
@@ -324,7 +324,9 @@ impl Session {
             reading.close_begins(header);
         }
         if self.exceeds_limits(header, message_bytes) {
-            reading.stop_before(header);
+            if reading.stop_before(header) {
+                self.last_byte = receipt.now;
+            }
             self.lanes[receipt.from].put = Put::Ready;
             self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
         }
@@ -408,12 +410,10 @@ impl Session {
         }
         self.abandon_put_in();
         self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
-        let idle = if reading.has_bytes_before_close() {
-            Duration::ZERO
-        } else {
-            now.saturating_duration_since(self.last_byte)
-        };
-        self.begin(now, idle);
+        if reading.has_bytes_before_close() {
+            self.last_byte = now;
+        }
+        self.begin(now);
         self.await_end(now);
         self.settle(now);
     }
@@ -432,12 +432,14 @@ impl Session {
         let lane = &mut self.lanes[from];
         if lane.put == Put::Wanted && lane.passes() && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
             lane.put = Put::Ready;
-            self.begin_put_in(now.saturating_duration_since(self.last_byte), now);
+            // The rest of that frame passes.
+            self.last_byte = now;
+            self.begin_put_in(now);
         }
     }
 
     /// Means to put a Close frame into both legs; a leg that stands between two frames gets it at once.
-    fn put_in(&mut self, action: Action, text: CloseText, idle: Duration, now: Instant) {
+    fn put_in(&mut self, action: Action, text: CloseText, now: Instant) {
         self.put_in = Some(Box::new((action, text)));
         let withholds = self.policy.limits_frames();
         for from in Endpoint::BOTH {
@@ -447,7 +449,7 @@ impl Session {
             }
         }
         if Endpoint::BOTH.into_iter().any(|from| self.lanes[from].put == Put::Ready) {
-            self.begin_put_in(idle, now);
+            self.begin_put_in(now);
         }
     }
 
@@ -463,10 +465,10 @@ impl Session {
         }
     }
 
-    fn begin_put_in(&mut self, idle: Duration, now: Instant) {
+    fn begin_put_in(&mut self, now: Instant) {
         if let Some(put_in) = &self.put_in {
             self.closing.close_put_in(put_in.0, put_in.1.frame());
-            self.begin(now, idle);
+            self.begin(now);
         }
     }
 
@@ -500,8 +502,8 @@ impl Session {
         passage
     }
 
-    fn begin(&mut self, now: Instant, idle: Duration) {
-        self.begun.get_or_insert(Begun { at: now, idle });
+    fn begin(&mut self, now: Instant) {
+        self.begun.get_or_insert(Begun { at: now, idle: now.saturating_duration_since(self.last_byte) });
     }
 
     /// After a step of the closing handshake: is there an answer, is it complete?
@@ -538,7 +540,7 @@ impl Session {
         {
             // Both legs stand inside a frame whose sender stopped: neither could get the Close frame.
             self.closing.cut(put_in.0);
-            self.begin(now, now.saturating_duration_since(self.last_byte));
+            self.begin(now);
         }
         self.closing.close_timed_out();
         self.over.get_or_insert(now);

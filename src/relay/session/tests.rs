@@ -2,3 +2,4 @@
 //! session whatever happens to it.
 
 mod endings;
+mod times;
