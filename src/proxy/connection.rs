@@ -30,13 +30,14 @@ use super::{
     Proxy,
     handshake::{self, Attempt, Failure, Upgraded},
     http,
-    listener::{Accepted, Lease},
+    listener::Accepted,
     request::{checked_host, is_upgrade},
     response::{Body, draining, refusal},
     stream::{ClientStream, Heads},
     upstream::into_socket,
 };
 use crate::{
+    admission::Place,
     metrics::{HandshakeFailure, HandshakeOutcome, RejectReason},
     relay::{NewSession, Ticket},
     websocket::PerEndpoint,
@@ -76,7 +77,7 @@ pub(super) struct Limits {
 
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
-    let Accepted { stream, early, client: address, local, lease } = accepted;
+    let Accepted { stream, early, client: address, local, place } = accepted;
     let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
     let client = Arc::new(Client {
         proxy,
@@ -107,7 +108,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().into_tcp();
     match (result, upgraded) {
-        (Ok(()), Some(upgraded)) => hand_over(&client.proxy, upgraded, stream, parts.read_buf.to_vec(), lease),
+        (Ok(()), Some(upgraded)) => hand_over(&client.proxy, upgraded, stream, parts.read_buf.to_vec(), place),
         (Ok(()), None) => hang_up(stream).await,
         (Err(error), upgraded) => {
             // The ticket of a session that nobody will have counts it as a lost client.
@@ -237,7 +238,7 @@ impl Upgraded {
 }
 
 /// The 101 is flushed: the data plane takes both connections.
-fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8>, lease: Lease) {
+fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8>, place: Place) {
     let Upgraded { server, early: early_server, policy, extensions, about, metrics, timeout: _ } = upgraded;
     let ticket = Ticket::new(about, metrics, Arc::clone(&proxy.journal));
     let sockets = client.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
@@ -249,7 +250,7 @@ fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8
             extensions,
             opened: Instant::now(),
             ticket,
-            lease: Box::new(lease),
+            place,
         }),
         // The ticket counts the session that did not come about.
         Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),

@@ -115,7 +115,9 @@ impl tower_service::Service<Uri> for PooledConnector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = Arc::clone(&self.0);
-        Box::pin(async move { connector.connect_shared().await.map(|stream| PooledStream(TokioIo::new(stream))) })
+        Box::pin(async move {
+            connector.connect_shared().await.map(|connected| PooledStream(TokioIo::new(connected.stream)))
+        })
     }
 }
 

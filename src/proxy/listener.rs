@@ -8,14 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy,
-    admission::Place,
     connection::{self, Limits},
     proxy_protocol,
     upstream::tcp_keepalive,
 };
 use crate::{
+    admission::Place,
     config::{Config, Listen, ProxyProtocol},
-    metrics::{ActiveConnection, RejectReason},
+    metrics::RejectReason,
 };
 
 /// As many connections may wait to be accepted, where the kernel's own bound (`net.core.somaxconn`) is not lower.
@@ -40,13 +40,7 @@ pub(super) struct Accepted {
     pub(super) early: Vec<u8>,
     pub(super) client: SocketAddr,
     pub(super) local: SocketAddr,
-    pub(super) lease: Lease,
-}
-
-/// What counts a connection for as long as it lives.
-pub(super) struct Lease {
-    _active: ActiveConnection,
-    _place: Place,
+    pub(super) place: Place,
 }
 
 impl Listener {
@@ -96,14 +90,9 @@ impl Listener {
     }
 
     fn take(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
-        let active = proxy.metrics.connection_accepted();
-        let Some(place) = proxy.admission.admit(client.ip()) else {
-            proxy.metrics.connection_rejected(RejectReason::Limit);
-            return;
-        };
-        let lease = Lease { _active: active, _place: place };
+        let Some(place) = proxy.admission.admit(client.ip()) else { return };
         let (mode, limits) = (self.proxy_protocol, self.limits);
-        let accepted = Accepted { local: local(&stream, self.address), stream, early: Vec::new(), client, lease };
+        let accepted = Accepted { local: local(&stream, self.address), stream, early: Vec::new(), client, place };
         let proxy_of_task = Arc::clone(proxy);
         proxy.connections.spawn(async move {
             if let Some(accepted) = read_proxy_header(&proxy_of_task, accepted, mode, limits).await {

@@ -2,7 +2,6 @@
 //! sockets, and what was already read of them, go to the data plane.
 
 mod about;
-mod admission;
 mod connection;
 mod handshake;
 mod headers;
@@ -25,8 +24,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use listener::Listener;
 
-use self::{admission::Admission, routing::Routing};
+use self::routing::Routing;
 use crate::{
+    admission::Admission,
     config::Config,
     journal::Journal,
     metrics::{Metrics, RouteMetrics},
@@ -54,7 +54,7 @@ impl Proxy {
     pub fn new(config: &Config, metrics: Arc<Metrics>, journal: Arc<Journal>, relay: Arc<Relay>) -> Arc<Self> {
         Arc::new(Self {
             routing: ArcSwap::from_pointee(Routing::new(config, &metrics)),
-            admission: Admission::new(config),
+            admission: Admission::new(config, Arc::clone(&metrics)),
             unrouted: metrics.route(""),
             metrics,
             journal,

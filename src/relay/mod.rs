@@ -1,7 +1,7 @@
 //! The data plane: bytes move between the two legs of each session, and every ending is told.
 //!
-//! One thread a core, each with its own sessions: a [`worker`] is the loop, a [`pair`] one session with its sockets, a
-//! [`leg`] one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
+//! One thread a core, each with its own sessions: `worker` is the loop, a `pair` one session with its sockets, a `leg`
+//! one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
 
 mod lane;
 mod leg;
@@ -13,7 +13,6 @@ mod ticket;
 mod worker;
 
 use std::{
-    any::Any,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -30,7 +29,10 @@ pub use lane::{Held, LegEnd, Passage, Sent};
 pub use policy::{CloseText, Policy};
 pub use ticket::{About, Ticket};
 
-use crate::websocket::{PerEndpoint, conformance::Extensions};
+use crate::{
+    admission::Place,
+    websocket::{PerEndpoint, conformance::Extensions},
+};
 
 /// What holds for all sessions of the process.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +60,8 @@ pub struct NewSession {
     pub opened: Instant,
     /// Its place in the counts.
     pub ticket: Ticket,
-    /// Dropped with the session: whatever else counts the connection.
-    pub lease: Box<dyn Any + Send>,
+    /// Its place among the client connections.
+    pub place: Place,
 }
 
 /// Closes all sessions with the same Close frame.
