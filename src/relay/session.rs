@@ -288,13 +288,16 @@ impl Session {
     }
 
     /// Whether this endpoint's leg, where closewatch ends it now, is to be reset: the other endpoint was lost, and this
-    /// one was delivered no Close frame, behind which a browser would take an RST for a 1006.
+    /// one was delivered no Close frame, behind which a browser would take an RST for a 1006. That one has sent FIN
+    /// before it was lost changes nothing for the other, unless that has ended too.
     pub fn ends_by_reset(&self, endpoint: Endpoint) -> bool {
         let lane = &self.lanes[endpoint.other()];
-        lane.is_lost()
-            && matches!(lane.outlet, Outlet::Open | Outlet::Resetting)
-            && lane.put != Put::Done
-            && !self.closing.was_delivered_close(endpoint)
+        let can_be_reset = match lane.outlet {
+            Outlet::Open | Outlet::Resetting => true,
+            Outlet::Finished => self.reads(endpoint),
+            Outlet::Gone => false,
+        };
+        lane.is_lost() && can_be_reset && lane.put != Put::Done && !self.closing.was_delivered_close(endpoint)
     }
 
     /// What is told of the session, now that it is over. One that is not is cut.
@@ -562,12 +565,16 @@ impl Session {
     fn end_writing(&mut self, to: Endpoint, now: Instant) -> Option<Command> {
         let from = to.other();
         let lane = &self.lanes[from];
-        if lane.outlet != Outlet::Open || !lane.is_flushed() || !self.ends_writing(to) {
+        let may_end = matches!(lane.outlet, Outlet::Open | Outlet::Finished);
+        if !may_end || !lane.is_flushed() || !self.ends_writing(to) {
             return None;
         }
         if self.ends_by_reset(to) {
             self.lanes[from].outlet = Outlet::Resetting;
             return Some(Command::Reset(to));
+        }
+        if lane.outlet == Outlet::Finished {
+            return None;
         }
         self.lanes[from].outlet = Outlet::Finished;
         self.await_end(now);

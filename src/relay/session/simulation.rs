@@ -244,7 +244,10 @@ impl Simulation {
                 Command::PutClose(to, bytes) => self.put_close(to, &bytes),
                 Command::Finish(to) => self.end_writing(to).state = LegState::Finished,
                 Command::Reset(to) => {
-                    self.end_writing(to).is_resetting = true;
+                    let leg = &mut self.legs[to];
+                    assert!(leg.takes() || leg.state == LegState::Finished, "{to:?} cannot be reset here: {leg:?}");
+                    assert!(leg.waiting.is_empty(), "a reset of {to:?} loses bytes: {leg:?}");
+                    leg.is_resetting = true;
                     self.reset_acknowledged(to);
                 }
                 Command::Over => return self.let_go(),
@@ -268,7 +271,8 @@ impl Simulation {
 
     fn reset_acknowledged(&mut self, to: Endpoint) {
         let leg = &mut self.legs[to];
-        if leg.is_resetting && !leg.is_unacknowledged && leg.state == LegState::Open {
+        let stands = matches!(leg.state, LegState::Open | LegState::Finished);
+        if leg.is_resetting && !leg.is_unacknowledged && stands {
             leg.state = LegState::Reset;
             self.session.reset_done(to);
         }

@@ -100,7 +100,7 @@ a:1000 b:rst                      | 1000 a b:reset          | 1006       | 1000 
 a:1000 b:timeout                  | 1000 a b:timeout        | 1006       | 1000       | rst       | 1000 lost
 a:1000 b:unreachable              | 1000 a b:unreachable    | 1006       | 1000       | rst       | 1000 lost
 a:1000 a:fin b:rst                | 1000 a b:reset          | 1006       | 1000       | rst       | 1000 lost
-a:1000 b:fin b:rst a:fin          | 1000 a b:eof            | 1006       | 1000       | fin       | 1000 lost
+a:1000 b:fin b:rst                | 1000 a b:eof            | 1006       | 1000       | rst       | 1000 lost
 a:1000 b:fin a:rst                | 1000 a b:eof            | 1006       | 1000       | lost      | 1000 fin
 a:1000 b:fin +65s                 | 1000 a b:eof            | 1006       | 1000       | fin       | 1000 cut
 a:1000 +65s                       | 1000 a b:no_close_reply | 1006       | 1000       | cut       | 1000 cut
@@ -167,8 +167,7 @@ a:text[..8] a:rst           | 1006 a a:reset     | 1006 | 1006 | lost     | text
 a:timeout                   | 1006 a a:timeout   | 1006 | 1006 | lost     | rst
 a:unreachable               | 1006 a a:unreachable | 1006 | 1006 | lost   | rst
 a:fin b:rst                 | 1006 a a:eof       | 1006 | 1006 | rst      | lost
-a:fin a:rst b:fin           | 1006 a a:eof       | 1006 | 1006 | lost     | fin
-a:fin a:rst +65s            | 1006 a a:eof       | 1006 | 1006 | lost     | fin
+a:fin a:rst                 | 1006 a a:eof       | 1006 | 1006 | lost     | rst
 # Everything that came before an RST is delivered before it, or the time is up.
 b:stalls a:text a:rst b:reads | 1006 a a:reset   | 1006 | 1006 | lost     | text rst
 b:stalls a:text a:rst +65s  | 1006 a a:reset     | 1006 | 1006 | lost     | rst
@@ -184,7 +183,7 @@ b:stalls a:text a:fin +999s b:rst | 1006 a a:eof | 1006 | 1006 | rst      | lost
 a:fin b:1000 b:fin          | 1006 a a:eof       | 1000 | 1006 | 1000 fin | fin
 a:fin b:1000 +65s           | 1006 a a:eof       | 1000 | 1006 | 1000 cut | fin
 a:text[..8] a:fin b:1000 b:fin | 1006 a a:truncated | 1000 | 1006 | 1000 fin | text[..8] fin
-a:fin b:1000 a:rst b:fin    | 1006 a a:eof       | 1000 | 1006 | 1000 lost | fin
+a:fin b:1000 a:rst          | 1006 a a:eof       | 1000 | 1006 | 1000 lost | rst
 a:fin b:1000 b:rst          | 1006 a a:eof       | 1000 | 1006 | 1000 fin | lost
 a:fin a:stalls b:1000 b:fin a:reads | 1006 a a:eof | 1000 | 1006 | 1000 fin | fin
 a:dies b:text a:text a:rst  | 1006 a a:reset     | 1006 | 1006 | lost     | text rst
