@@ -6,8 +6,10 @@
 
 mod harness;
 
+mod endings;
 mod ends_of_connections;
 mod failing_handshakes;
 mod opening_handshake;
 mod plain_http;
 mod relay_of_bytes;
+mod slow_readers;

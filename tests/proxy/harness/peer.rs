@@ -65,6 +65,11 @@ impl Peer {
         Self::connect_with(address, |socket| socket.set_recv_buffer_size(4096).unwrap())
     }
 
+    /// Ends being slow: the kernel takes as much again as it would have.
+    pub(crate) fn widen_window(&self) {
+        self.socket.set_recv_buffer_size(1 << 20).unwrap();
+    }
+
     fn connect_with(address: SocketAddr, prepare: impl FnOnce(&Socket)) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         prepare(&socket);
@@ -235,7 +240,7 @@ impl Peer {
     /// Reads at least one more byte.
     fn fill(&mut self, wanted: usize) -> Result<(), TcpEnd> {
         let start = self.unread.len();
-        self.unread.resize(start + wanted.max(64 * 1024), 0);
+        self.unread.resize(start + wanted.clamp(64 << 10, 1 << 20), 0);
         let result = self.socket.read(&mut self.unread[start..]);
         self.unread.truncate(start + *result.as_ref().unwrap_or(&0));
         match result {
