@@ -11,7 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::Socket;
 use tokio::{
@@ -52,6 +58,8 @@ struct Client {
     heads: Heads,
     /// An upgrade request is being forwarded, or was answered with 101.
     is_upgrading: AtomicBool,
+    /// One was answered with 101.
+    switches: Arc<AtomicBool>,
     /// Set by the request that was answered with 101.
     upgraded: Mutex<Option<Upgraded>>,
     was_upgraded: Notify,
@@ -70,19 +78,20 @@ pub(super) struct Limits {
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
     let Accepted { stream, early, client: address, local, place } = accepted;
-    let heads = Heads::new(limits.head_bytes);
+    let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
     let client = Arc::new(Client {
         proxy,
         address,
         local,
         heads: heads.clone(),
         is_upgrading: AtomicBool::new(false),
+        switches: Arc::default(),
         upgraded: Mutex::default(),
         was_upgraded: Notify::new(),
         had_request: AtomicBool::new(false),
     });
     let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
-    let io = TokioIo::new(ClientStream::new(stream, early, heads));
+    let io = TokioIo::new(ClientStream::new(stream, early, heads, Arc::clone(&client.switches)));
     let mut connection = builder(limits).serve_connection(io, service);
     let result = tokio::select! {
         result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result.map_err(Some),
@@ -130,9 +139,13 @@ async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<R
     let checked = checked_host(&mut request, &client.heads);
     let response = if is_upgrade(&request) {
         client.is_upgrading.store(true, Ordering::Release);
-        let response = client.upgrade(checked, request).await;
-        let is_session = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        client.is_upgrading.store(is_session, Ordering::Release);
+        let mut response = client.upgrade(checked, request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            client.switches.store(true, Ordering::Release);
+        } else {
+            client.is_upgrading.store(false, Ordering::Release);
+            client.close_for_drain(&mut response);
+        }
         response
     } else {
         client.plain(checked, request).await
@@ -141,6 +154,13 @@ async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<R
 }
 
 impl Client {
+    /// A drain ends connections when what they have in flight is done, but left this one alone for the sake of a 101.
+    fn close_for_drain(&self, response: &mut Response<Body>) {
+        if self.proxy.is_draining() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     async fn upgrade(&self, host: Result<String, &'static str>, request: Request<Incoming>) -> Response<Body> {
         let proxy = &self.proxy;
         let routing = proxy.routing.load_full();

@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{Either, Empty};
+use http_body_util::Empty;
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
@@ -30,7 +30,7 @@ use super::{
     about::about,
     headers,
     request::{has_body, origin_form},
-    response::{Body, empty, refusal},
+    response::{Body, empty, passed_on, refusal},
     routing::{Route, Routing},
     upstream::{Connected, ServerStream},
 };
@@ -158,10 +158,9 @@ pub(super) async fn forward(
         Err(failure) => return (attempt.fail(&failure), None),
     };
     match answer {
-        Answer::Rejected(mut response) => {
+        Answer::Rejected(response) => {
             attempt.reject(response.status());
-            headers::strip_hop_by_hop(response.headers_mut());
-            (response.map(Either::Left), None)
+            (passed_on(response), None)
         }
         Answer::Upgraded { mut response, server, early } => {
             let metrics = Arc::clone(&attempt.metrics);
