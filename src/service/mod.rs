@@ -239,6 +239,7 @@ impl Service {
         let mut listeners = self.parts.listeners();
         let bound = listeners.bind(&config, &mut Sockets::default()).map_err(|error| error.to_string())?;
         self.parts.proxy.reconfigure(&config);
+        self.parts.relay.reconfigure(config.buffer_total_bytes);
         let before = listeners.addresses();
         listeners.run(bound, &self.parts.proxy);
         tell_changes(&before, &listeners.addresses());
