@@ -25,6 +25,7 @@ use tokio::{
     net::TcpStream,
     sync::Notify,
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Proxy,
@@ -77,7 +78,7 @@ pub(super) struct Limits {
 
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
-    let Accepted { stream, early, client: address, local, place } = accepted;
+    let Accepted { stream, early, client: address, local, place, in_service } = accepted;
     let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
     let client = Arc::new(Client {
         proxy,
@@ -94,12 +95,16 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
     let io = TokioIo::new(ClientStream::new(stream, early, heads, Arc::clone(&client.switches)));
     let mut connection = builder(limits).serve_connection(io, service);
     let result = tokio::select! {
+        biased;
         result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result.map_err(Some),
         () = client.flush_times_out() => Err(None),
         () = client.proxy.closing.cancelled() => {
             // A 101 that is on its way must not be told to close.
             if !client.is_upgrading.load(Ordering::Acquire) {
                 Pin::new(&mut connection).graceful_shutdown();
+                if !client.had_request.load(Ordering::Relaxed) {
+                    return;
+                }
             }
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(Some)
         }
@@ -109,14 +114,14 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
     let stream = parts.io.into_inner().into_tcp();
     match (result, upgraded) {
         (Ok(()), Some(upgraded)) => hand_over(&client.proxy, upgraded, stream, parts.read_buf.to_vec(), place),
-        (Ok(()), None) => hang_up(stream).await,
+        (Ok(()), None) => hang_up(stream, in_service).await,
         (Err(error), upgraded) => {
             // The ticket of a session that nobody will have counts it as a lost client.
             drop(upgraded.map(|upgraded| upgraded.ticket(&client.proxy)));
             if let Some(error) = error {
                 client.failed(&error);
             }
-            hang_up(stream).await;
+            hang_up(stream, in_service).await;
         }
     }
 }
@@ -148,13 +153,15 @@ async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<R
         }
         response
     } else {
-        client.plain(checked, request).await
+        let mut response = client.plain(checked, request).await;
+        client.close_for_drain(&mut response);
+        response
     };
     Ok(response)
 }
 
 impl Client {
-    /// A drain ends connections when what they have in flight is done, but left this one alone for the sake of a 101.
+    /// In a drain, the next request is another instance's.
     fn close_for_drain(&self, response: &mut Response<Body>) {
         if self.proxy.is_draining() {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -258,7 +265,8 @@ fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8
 }
 
 /// Ends a connection so that the last answer reaches the client: FIN, and then what it still sends is read for a while.
-async fn hang_up(mut stream: TcpStream) {
+async fn hang_up(mut stream: TcpStream, in_service: TaskTrackerToken) {
+    drop(in_service);
     let _ = stream.shutdown().await;
     let mut rest = stream.take(LINGER_BYTES);
     let _ = tokio::time::timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

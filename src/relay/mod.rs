@@ -16,7 +16,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -91,6 +91,7 @@ pub struct CloseSome {
 /// The data plane's threads.
 #[derive(Debug)]
 pub struct Relay {
+    budget: Arc<Budget>,
     inboxes: Vec<Arc<Inbox>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -102,7 +103,7 @@ impl Relay {
     ///
     /// Where the kernel has no epoll instance or no thread to give.
     pub fn start(options: Options) -> io::Result<Self> {
-        let budget = Arc::new(Budget { limit: options.buffer_total_bytes, held: AtomicI64::new(0) });
+        let budget = Arc::new(Budget { limit: AtomicU64::new(options.buffer_total_bytes), held: AtomicI64::new(0) });
         let mut inboxes = Vec::with_capacity(options.workers);
         let mut threads = Vec::with_capacity(options.workers);
         for index in 0..options.workers {
@@ -110,7 +111,12 @@ impl Relay {
             inboxes.push(worker.inbox());
             threads.push(thread::Builder::new().name(format!("relay-{index}")).spawn(move || worker.run())?);
         }
-        Ok(Self { inboxes, threads: Mutex::new(threads) })
+        Ok(Self { budget, inboxes, threads: Mutex::new(threads) })
+    }
+
+    /// Changes how many bytes may be held for slow readers in all.
+    pub fn reconfigure(&self, buffer_total_bytes: u64) {
+        self.budget.limit.store(buffer_total_bytes, Ordering::Relaxed);
     }
 
     /// Hands a session to the worker that has the fewest.
@@ -199,7 +205,7 @@ impl Inbox {
 /// What the whole process holds for slow readers.
 #[derive(Debug)]
 struct Budget {
-    limit: u64,
+    limit: AtomicU64,
     held: AtomicI64,
 }
 
@@ -209,7 +215,7 @@ impl Budget {
     }
 
     fn is_exceeded(&self) -> bool {
-        self.held.load(Ordering::Relaxed).max(0).cast_unsigned() > self.limit
+        self.held.load(Ordering::Relaxed).max(0).cast_unsigned() > self.limit.load(Ordering::Relaxed)
     }
 }
 

@@ -116,7 +116,7 @@ impl Session {
     /// spreads `max_age`.
     pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
         let [a, b, c, d, spread, ..] = random.to_le_bytes();
-        let expires = after(opened, policy.max_age.map(|age| age - age / 2560 * u32::from(spread)));
+        let expires = after(opened, policy.max_age.map(|age| age.saturating_sub(age / 2560 * u32::from(spread))));
         Self {
             policy,
             lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
