@@ -143,9 +143,13 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub(super) fn end_of(error: &io::Error) -> LegEnd {
     match error.kind() {
         io::ErrorKind::TimedOut => LegEnd::Timeout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
-            LegEnd::Unreachable
-        }
+        // Also what an ICMP message said: the kernel keeps that, and where nothing better is heard before its own
+        // timeout it tells it in place of the timeout. A refusal is "port unreachable" then, never an RST.
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::PermissionDenied => LegEnd::Unreachable,
         // An RST after the peer's FIN is EPIPE; any other error leaves as little of the connection.
         _ => LegEnd::Reset,
     }
