@@ -7,7 +7,7 @@ use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 use super::{
     Budget, NewSession,
     lane::LegEnd,
-    leg::{Leg, Liveness, Spill, end_of},
+    leg::{Leg, Liveness, Spill, end_of, look_interval},
     policy::{CloseText, Policy},
     session::{Command, Session},
     ticket::Ticket,
@@ -251,7 +251,7 @@ impl Pair {
                 self.legs[to].was_blocked = count < bytes.len();
                 self.spill(to, &bytes[count..], context);
             }
-            Err(error) => self.write_failed(to, &error, context),
+            Err(error) => self.lose(to, end_of(&error), context),
         }
     }
 
@@ -260,7 +260,7 @@ impl Pair {
         self.session.written(to, count, context.now);
         let leg = &mut self.legs[to];
         if leg.check_at.is_none() {
-            leg.check_at = context.patience.map(|patience| context.now + patience);
+            leg.check_at = context.patience.map(|patience| context.now + look_interval(patience));
         }
     }
 
@@ -289,7 +289,7 @@ impl Pair {
         self.hold(to, -signed(count), context);
         match result {
             Ok(count) => self.took(to, count, context),
-            Err(error) => self.write_failed(to, &error, context),
+            Err(error) => self.lose(to, end_of(&error), context),
         }
         if is_empty {
             self.drop_spill(to, context);
@@ -309,10 +309,9 @@ impl Pair {
         self.ticket.traffic(context.index).buffered(to.other(), bytes);
     }
 
-    /// A write met the death of its leg. The kernel tells that only once, so what the endpoint sent before is read out,
-    /// and then the end told as this write met it.
-    fn write_failed(&mut self, to: Endpoint, error: &io::Error, context: &mut Context) {
-        let end = end_of(error);
+    /// A leg was found dead other than by reading it. The kernel tells that only once, so what the endpoint sent before
+    /// is read out, and then the end told as it was found here.
+    fn lose(&mut self, to: Endpoint, end: LegEnd, context: &mut Context) {
         self.session.write_failed(to);
         self.drop_spill(to, context);
         let leg = &mut self.legs[to];
@@ -327,10 +326,13 @@ impl Pair {
     fn check_liveness(&mut self, endpoint: Endpoint, context: &mut Context) {
         let Some(patience) = context.patience else { return };
         let leg = &mut self.legs[endpoint];
-        match leg.liveness(patience) {
+        match leg.liveness(patience, context.now) {
             Liveness::Settled => leg.check_at = None,
-            Liveness::Waiting(rest) => leg.check_at = Some(context.now + rest),
-            Liveness::Dead => self.leg_ended(endpoint, LegEnd::Timeout, context),
+            Liveness::Waiting => leg.check_at = Some(context.now + look_interval(patience)),
+            Liveness::Dead(end) => {
+                leg.check_at = None;
+                self.lose(endpoint, end, context);
+            }
         }
     }
 
