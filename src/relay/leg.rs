@@ -22,8 +22,8 @@ pub(super) struct Leg {
     pub(super) readable: bool,
     /// The kernel has seen a FIN or an RST: a short read does not mean that all was read.
     pub(super) hung_up: bool,
-    /// How a write found the leg dead, until its reading side is drained and its end told.
-    pub(super) broken: Option<LegEnd>,
+    /// The leg was found dead other than by reading it, which is not yet told.
+    pub(super) broken: Option<Broken>,
     /// What the kernel did not take.
     pub(super) spill: Option<Box<Spill>>,
     /// The last write was short: the reader is slow.
@@ -31,6 +31,14 @@ pub(super) struct Leg {
     /// When to ask the kernel whether what was written is acknowledged. See [`Leg::liveness`].
     pub(super) check_at: Option<Instant>,
     stall: Option<Stall>,
+}
+
+/// How a leg was found dead, while what its endpoint sent before is still to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Broken {
+    pub(super) end: LegEnd,
+    /// When that is given up, since the other endpoint does not take it.
+    pub(super) give_up_at: Option<Instant>,
 }
 
 /// Bytes that wait for a slow reader.
@@ -136,6 +144,12 @@ impl Leg {
         TcpInfo::of(self.socket.as_fd())
     }
 
+    /// How the leg ended, where the kernel knows of an error. It tells that only once, and of a leg that still lives it
+    /// tells what routers said of it.
+    pub(super) fn take_error(&self) -> Option<LegEnd> {
+        self.socket.take_error().ok().flatten().map(|error| end_of(&error))
+    }
+
     /// Looks whether what was written gets through. To be asked again every [`look_interval`] while it does not.
     ///
     /// Data that the peer has room for must be acknowledged within `patience`. A peer whose window is closed may leave
@@ -148,8 +162,7 @@ impl Leg {
         };
         let stall = self.stall.take_if(|stall| !stall.has_moved(&info, now)).unwrap_or_else(|| Stall::new(&info, now));
         if stall.is_final(&info, patience, now) {
-            let reported = self.socket.take_error().ok().flatten();
-            return Liveness::Dead(reported.map_or(LegEnd::Timeout, |error| end_of(&error)));
+            return Liveness::Dead(self.take_error().unwrap_or(LegEnd::Timeout));
         }
         // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
         limit_backoff(self.socket.as_fd(), look_interval(patience));

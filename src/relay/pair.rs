@@ -7,7 +7,7 @@ use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 use super::{
     Budget, NewSession,
     lane::LegEnd,
-    leg::{Leg, Liveness, Spill, end_of, look_interval},
+    leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
     policy::{CloseText, Policy},
     session::{Command, Session},
     ticket::Ticket,
@@ -78,7 +78,12 @@ impl Pair {
         let leg = &mut self.legs[endpoint];
         leg.readable |= event.is_readable() || event.is_error();
         leg.hung_up |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && leg.spill.is_some() {
+        if event.is_error()
+            && let Some(end) = leg.take_error()
+        {
+            // While the other endpoint does not take what was read, no read would find it.
+            self.lose(endpoint, end, context);
+        } else if event.is_writable() && leg.spill.is_some() {
             self.flush(endpoint, context);
         }
     }
@@ -108,6 +113,8 @@ impl Pair {
             self.session.deadline(),
             self.legs.client.check_at,
             self.legs.server.check_at,
+            self.legs.client.broken.and_then(|broken| broken.give_up_at),
+            self.legs.server.broken.and_then(|broken| broken.give_up_at),
             self.resetting.map(|(_, at)| at),
             self.drain.as_ref().map(|drain| drain.0),
         ]
@@ -181,6 +188,12 @@ impl Pair {
             if self.legs[endpoint].check_at.is_some_and(|at| at <= now) {
                 self.check_liveness(endpoint, context);
             }
+            if let Some(Broken { end, give_up_at: Some(at) }) = self.legs[endpoint].broken
+                && at <= now
+            {
+                self.leg_ended(endpoint, end, context);
+                self.session.give_up(now);
+            }
         }
         if let Some((endpoint, at)) = self.resetting
             && at <= now
@@ -229,7 +242,7 @@ impl Pair {
         let leg = &mut self.legs[endpoint];
         leg.readable = false;
         leg.check_at = None;
-        let end = leg.broken.take().unwrap_or(end);
+        let end = leg.broken.take().map_or(end, |broken| broken.end);
         let passage = self.session.ended(endpoint, end, context.now);
         if end != LegEnd::Fin {
             self.drop_spill(endpoint, context);
@@ -315,7 +328,8 @@ impl Pair {
         self.session.write_failed(to);
         self.drop_spill(to, context);
         let leg = &mut self.legs[to];
-        leg.broken = Some(end);
+        let give_up_at = self.policy.close.and_then(|wait| context.now.checked_add(wait));
+        leg.broken = Some(Broken { end, give_up_at });
         leg.readable = true;
         leg.hung_up = true;
         if !self.session.reads(to) {
