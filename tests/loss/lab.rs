@@ -18,8 +18,8 @@ use crate::{
 /// The keepalive that nearly every case runs with: a silent link is dead after 3 s.
 const KEEPALIVE: &str = "{idle: 1s, interval: 1s, probes: 2}";
 
-/// By when a dead link must have been told: the 3 s, and ample time for a busy machine.
-pub(crate) const IN_TIME: Duration = Duration::from_secs(8);
+/// By when a dead link must have been told: the 3 s, and as much again for a busy machine.
+pub(crate) const IN_TIME: Duration = Duration::from_secs(6);
 
 /// Receive buffer of a reader that is to be slow, in bytes.
 const SMALL_BUFFER: usize = 16 * 1024;

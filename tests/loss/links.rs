@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     case,
-    eventually::eventually,
+    eventually::{SOON, eventually},
     lab::{IN_TIME, Lab, close_frame, closed_by_client, expect_bytes, expect_reset, lost, message},
     network::{Endpoint, Lost, Network},
 };
@@ -114,7 +114,7 @@ fn back_in_time_in_flight(endpoint: Endpoint) {
     assert_eq!(record["tcp"][endpoint.other().name()]["retransmits"], 0, "{record:#}");
 }
 
-/// The kernel doubles the time between two attempts. Left alone, it would make none between 6 s and 12 s.
+/// The kernel doubles the time between two attempts. Left alone, it would make none between 7 s and 13 s.
 fn back_late_but_in_time(endpoint: Endpoint) {
     if !Network::can_limit_backoff() {
         eprintln!("NOT RUN: back_late_but_in_time: before Linux 6.15 nothing can be done about it");
@@ -125,7 +125,7 @@ fn back_late_but_in_time(endpoint: Endpoint) {
     lab.network.lose(endpoint, Lost::Both);
     let message = message(endpoint.other(), b"hello");
     session.end(endpoint.other()).write_all(&message).unwrap();
-    eventually(2 * IN_TIME, "it is sent 8 times", || (lab.network.lost_packets(endpoint) >= 8).then_some(()));
+    eventually(SOON, "it is sent 8 times", || (lab.network.lost_packets(endpoint) >= 8).then_some(()));
     lab.network.heal(endpoint);
     expect_bytes(session.end(endpoint), &message);
     session.close();

@@ -106,34 +106,34 @@ impl Network {
     /// Loses packets of an endpoint's link.
     pub(crate) fn lose(&self, endpoint: Endpoint, lost: Lost) {
         let host = self.host(endpoint);
-        host.command("nft add table inet loss");
+        host.command("nft add table ip loss");
         let hooks: &[&str] = match lost {
             Lost::Inbound => &["input"],
             Lost::Outbound => &["output"],
             Lost::Both => &["input", "output"],
         };
         for hook in hooks {
-            host.command(&format!("nft add chain inet loss {hook} {{ type filter hook {hook} priority 0 ; }}"));
-            host.command(&format!("nft add rule inet loss {hook} counter drop"));
+            host.command(&format!("nft add chain ip loss {hook} {{ type filter hook {hook} priority 0 ; }}"));
+            host.command(&format!("nft add rule ip loss {hook} ip protocol tcp counter drop"));
         }
     }
 
     /// Answers what comes to an endpoint's host with ICMP "port unreachable".
     pub(crate) fn refuse_by_icmp(&self, endpoint: Endpoint) {
         let host = self.host(endpoint);
-        host.command("nft add table inet loss");
-        host.command("nft add chain inet loss input { type filter hook input priority 0 ; }");
-        host.command("nft add rule inet loss input counter reject with icmp port-unreachable");
+        host.command("nft add table ip loss");
+        host.command("nft add chain ip loss input { type filter hook input priority 0 ; }");
+        host.command("nft add rule ip loss input ip protocol tcp counter reject with icmp port-unreachable");
     }
 
     /// Loses no more packets.
     pub(crate) fn heal(&self, endpoint: Endpoint) {
-        self.host(endpoint).command("nft delete table inet loss");
+        self.host(endpoint).command("nft delete table ip loss");
     }
 
     /// How many packets got lost or were refused since the loss began.
     pub(crate) fn lost_packets(&self, endpoint: Endpoint) -> u64 {
-        let rules = self.host(endpoint).command("nft list table inet loss");
+        let rules = self.host(endpoint).command("nft list table ip loss");
         let counts = rules.split("counter packets ").skip(1);
         counts.map(|count| count.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }

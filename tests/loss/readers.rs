@@ -23,8 +23,8 @@ const FLOOD: usize = 24 << 20;
 /// Less than closewatch and the kernel beside it hold.
 const FITS: usize = 300_000;
 
-/// How many probes of a closed window take more than twice as long as a silent link lives.
-const MANY_PROBES: u64 = 10;
+/// How many probes of a closed window take longer than a silent link lives.
+const MANY_PROBES: u64 = 7;
 
 /// A `timeouts.close` of 2 s, and ample time for a busy machine.
 const CLOSE: (&str, Duration) = ("timeouts: {close: 2s}", Duration::from_secs(8));
