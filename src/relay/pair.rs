@@ -1,6 +1,11 @@
 //! One session with its two sockets: carries out what the session core says.
 
-use std::{any::Any, io, mem, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    io, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 
@@ -18,6 +23,9 @@ use crate::websocket::{Endpoint, PerEndpoint, closing::Action};
 /// What a blocked direction is read in once the process holds more than its budget.
 const SMALL_READ: usize = 4 * 1024;
 
+/// How often the kernel is asked, at first, whether a leg that is to be reset has acknowledged everything.
+const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
+
 /// A session and its sockets.
 pub(super) struct Pair {
     session: Session,
@@ -30,8 +38,15 @@ pub(super) struct Pair {
     /// It stands in the worker's queue.
     pub(super) is_runnable: bool,
     drain: Option<Box<(Instant, CloseText, Instant)>>,
-    /// The leg that is to be reset, and when to ask again whether it has acknowledged everything.
-    resetting: Option<(Endpoint, Instant)>,
+    resetting: Option<Resetting>,
+}
+
+/// The leg that is to be reset, as soon as it has acknowledged everything.
+#[derive(Debug, Clone, Copy)]
+struct Resetting {
+    endpoint: Endpoint,
+    since: Instant,
+    ask_at: Instant,
 }
 
 /// Which two tokens a session's legs have: one behind the other.
@@ -115,7 +130,7 @@ impl Pair {
             self.legs.server.check_at,
             self.legs.client.broken.and_then(|broken| broken.give_up_at),
             self.legs.server.broken.and_then(|broken| broken.give_up_at),
-            self.resetting.map(|(_, at)| at),
+            self.resetting.map(|resetting| resetting.ask_at),
             self.drain.as_ref().map(|drain| drain.0),
         ]
         .into_iter()
@@ -195,10 +210,10 @@ impl Pair {
                 self.session.give_up(now);
             }
         }
-        if let Some((endpoint, at)) = self.resetting
-            && at <= now
+        if let Some(resetting) = self.resetting
+            && resetting.ask_at <= now
         {
-            self.reset(endpoint, context);
+            self.reset(resetting.endpoint, context);
         }
         self.session.wake(now);
     }
@@ -371,7 +386,10 @@ impl Pair {
             self.session.reset_done(to);
             self.resetting = None;
         } else {
-            self.resetting = Some((to, context.now + super::worker::ACKNOWLEDGED_POLL));
+            let since = self.resetting.map_or(context.now, |resetting| resetting.since);
+            // A crash of the server leaves many of these at once, and a slow reader leaves one for long.
+            let wait = ACKNOWLEDGED_POLL.max(context.now.saturating_duration_since(since) / 8);
+            self.resetting = Some(Resetting { endpoint: to, since, ask_at: context.now + wait });
         }
     }
 }
