@@ -9,7 +9,10 @@ use std::{
 
 use socket2::Socket;
 
-use super::{lane::LegEnd, tcp::TcpInfo};
+use super::{
+    lane::LegEnd,
+    tcp::{TcpInfo, limit_backoff},
+};
 
 /// One connection. A leg that nothing waits for owns no buffer.
 #[derive(Debug)]
@@ -19,14 +22,23 @@ pub(super) struct Leg {
     pub(super) readable: bool,
     /// The kernel has seen a FIN or an RST: a short read does not mean that all was read.
     pub(super) hung_up: bool,
-    /// How a write found the leg dead, until its reading side is drained and its end told.
-    pub(super) broken: Option<LegEnd>,
+    /// The leg was found dead other than by reading it, which is not yet told.
+    pub(super) broken: Option<Broken>,
     /// What the kernel did not take.
     pub(super) spill: Option<Box<Spill>>,
     /// The last write was short: the reader is slow.
     pub(super) was_blocked: bool,
     /// When to ask the kernel whether what was written is acknowledged. See [`Leg::liveness`].
     pub(super) check_at: Option<Instant>,
+    stall: Option<Stall>,
+}
+
+/// How a leg was found dead, while what its endpoint sent before is still to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Broken {
+    pub(super) end: LegEnd,
+    /// When that is given up, since the other endpoint does not take it.
+    pub(super) give_up_at: Option<Instant>,
 }
 
 /// Bytes that wait for a slow reader.
@@ -56,20 +68,40 @@ impl Spill {
     }
 }
 
+/// Data that waits for the peer, and did not get further since.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// It is on its way, rather than held back by a closed window.
+    in_flight: bool,
+    /// As they were then.
+    acknowledged_bytes: u64,
+    retransmits: u32,
+}
+
 /// Whether data that waits for an acknowledgement means that the link is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Liveness {
     /// Nothing waits.
     Settled,
-    /// Something waits, but the peer was heard of: ask again after this time.
-    Waiting(Duration),
-    /// Nothing was heard for the whole time.
-    Dead,
+    /// Something waits.
+    Waiting,
+    /// The link is dead, and this is what the kernel knows of it.
+    Dead(LegEnd),
 }
 
 impl Leg {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, readable: false, hung_up: false, broken: None, spill: None, was_blocked: false, check_at: None }
+        Self {
+            socket,
+            readable: false,
+            hung_up: false,
+            broken: None,
+            spill: None,
+            was_blocked: false,
+            check_at: None,
+            stall: None,
+        }
     }
 
     /// One `recv`, restarted where a signal interrupts it.
@@ -112,21 +144,67 @@ impl Leg {
         TcpInfo::of(self.socket.as_fd())
     }
 
-    /// Judges the link after data was written `patience` ago or earlier.
+    /// How the leg ended, where the kernel knows of an error. It tells that only once, and of a leg that still lives it
+    /// tells what routers said of it.
+    pub(super) fn take_error(&self) -> Option<LegEnd> {
+        self.socket.take_error().ok().flatten().map(|error| end_of(&error))
+    }
+
+    /// Looks whether what was written gets through. To be asked again every [`look_interval`] while it does not.
     ///
-    /// Retransmissions go unanswered when the link is dead, but a live peer whose window is closed answers the probes
-    /// of it; `TCP_USER_TIMEOUT` would kill both.
-    pub(super) fn liveness(&self, patience: Duration) -> Liveness {
-        let Some(info) = self.tcp_info() else { return Liveness::Settled };
-        if info.all_acknowledged() {
+    /// Data that the peer has room for must be acknowledged within `patience`. A peer whose window is closed may leave
+    /// data waiting for ever, but answers the kernel's probes of the window; a `TCP_USER_TIMEOUT` would end both. What
+    /// routers said of a link is no proof, so it ends nothing; but where the link is dead, it says why.
+    pub(super) fn liveness(&mut self, patience: Duration, now: Instant) -> Liveness {
+        let Some(info) = self.tcp_info().filter(|info| !info.all_acknowledged()) else {
+            self.stall = None;
             return Liveness::Settled;
+        };
+        let stall = self.stall.take_if(|stall| !stall.has_moved(&info, now)).unwrap_or_else(|| Stall::new(&info, now));
+        if stall.is_final(&info, patience, now) {
+            return Liveness::Dead(self.take_error().unwrap_or(LegEnd::Timeout));
         }
-        let unanswered = info.unacknowledged > 0 || info.unanswered_probes > 1;
-        match patience.checked_sub(info.since_last_ack) {
-            None | Some(Duration::ZERO) if unanswered => Liveness::Dead,
-            None | Some(Duration::ZERO) => Liveness::Waiting(patience / 8),
-            Some(rest) => Liveness::Waiting(rest),
+        // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
+        limit_backoff(self.socket.as_fd(), look_interval(patience));
+        self.stall = Some(stall);
+        Liveness::Waiting
+    }
+}
+
+/// How often to look whether data gets through that must within `patience`.
+pub(super) fn look_interval(patience: Duration) -> Duration {
+    patience / 8
+}
+
+impl Stall {
+    fn new(info: &TcpInfo, now: Instant) -> Self {
+        Self {
+            since: now,
+            in_flight: info.awaits_acknowledgement(),
+            acknowledged_bytes: info.acknowledged_bytes,
+            retransmits: info.retransmits,
         }
+    }
+
+    /// Whether the peer has shown since that it is there.
+    fn has_moved(&self, info: &TcpInfo, now: Instant) -> bool {
+        if self.in_flight != info.awaits_acknowledgement() {
+            return true;
+        }
+        if self.in_flight {
+            // An acknowledgement of nothing new is no progress: what we send gets lost.
+            self.acknowledged_bytes != info.acknowledged_bytes
+        } else {
+            info.since_last_ack < now.saturating_duration_since(self.since)
+        }
+    }
+
+    /// Whether nothing that the peer could have answered was answered for the whole `patience`. A closed window is
+    /// probed seldom once it has been closed for long, and one probe can get lost.
+    fn is_final(&self, info: &TcpInfo, patience: Duration, now: Instant) -> bool {
+        // Data that was on its way when the window closed is sent again instead of a probe.
+        let probes = info.retransmits.wrapping_sub(self.retransmits).max(info.unanswered_probes.into());
+        now.saturating_duration_since(self.since) >= patience && (self.in_flight || probes > 1)
     }
 }
 
@@ -143,9 +221,13 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub(super) fn end_of(error: &io::Error) -> LegEnd {
     match error.kind() {
         io::ErrorKind::TimedOut => LegEnd::Timeout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
-            LegEnd::Unreachable
-        }
+        // Also what an ICMP message said: the kernel keeps that, and where nothing better is heard before its own
+        // timeout it tells it in place of the timeout. A refusal is "port unreachable" then, never an RST.
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::PermissionDenied => LegEnd::Unreachable,
         // An RST after the peer's FIN is EPIPE; any other error leaves as little of the connection.
         _ => LegEnd::Reset,
     }

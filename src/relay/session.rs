@@ -537,7 +537,8 @@ impl Session {
         }
     }
 
-    fn give_up(&mut self, now: Instant) {
+    /// Ends the session where it stands: `timeouts.close` has passed, and what is awaited did not come.
+    pub(super) fn give_up(&mut self, now: Instant) {
         if let Some(put_in) = &self.put_in
             && !self.closing.has_begun()
         {
