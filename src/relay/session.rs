@@ -11,7 +11,9 @@
 //! have cost a copy of every byte for the sake of the few sessions in which closewatch writes anything of its own.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod simulation;
+pub(crate) mod schedule;
+#[cfg(any(test, feature = "fuzzing"))]
+mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -116,7 +118,7 @@ impl Session {
     /// spreads `max_age`.
     pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
         let [a, b, c, d, spread, ..] = random.to_le_bytes();
-        let expires = after(opened, policy.max_age.map(|age| age - age / 2560 * u32::from(spread)));
+        let expires = after(opened, policy.max_age.map(|age| age / 2560 * (2560 - u32::from(spread))));
         Self {
             policy,
             lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
