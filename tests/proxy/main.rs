@@ -11,5 +11,8 @@ mod ends_of_connections;
 mod failing_handshakes;
 mod opening_handshake;
 mod plain_http;
+mod proxy_protocol;
 mod relay_of_bytes;
+mod routes;
 mod slow_readers;
+mod timers_and_limits;

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -63,6 +63,11 @@ impl Peer {
     /// Connects over TCP with a receive buffer so small that its reader is soon slow.
     pub(crate) fn connect_with_small_window(address: SocketAddr) -> Self {
         Self::connect_with(address, |socket| socket.set_recv_buffer_size(4096).unwrap())
+    }
+
+    /// Connects over TCP from another address of this machine.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        Self::connect_with(address, |socket| socket.bind(&SocketAddr::from((source, 0)).into()).unwrap())
     }
 
     /// Ends being slow: the kernel takes as much again as it would have.
