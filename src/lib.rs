@@ -1,6 +1,18 @@
 //! closewatch: a transparent WebSocket reverse proxy that tells how and why each connection ended.
+//!
+//! The life of a session, as a chain of types:
+//!
+//! [`config::Config`] → [`service::Service`] binds and runs everything. A [`proxy::Listener`] takes a connection, if
+//! [`admission::Admission`] has a place; [`proxy::Proxy`] forwards its opening handshake with hyper. At the 101 the two
+//! sockets become a [`relay::NewSession`], which [`relay::Relay`] hands to one of its threads. There
+//! [`relay::session::Session`], which has no I/O, is told of bytes, ends and time: it looks at them with
+//! [`websocket::frame::FrameDecoder`] and [`websocket::conformance::Conformance`], and lets
+//! [`websocket::closing::ClosingHandshake`] judge what they mean, until that says the one
+//! [`websocket::closing::Ending`]. A [`relay::Ticket`] counts it in [`metrics::Metrics`] and writes it as a
+//! [`journal::Record`], which the [`log`] and the [`admin`] show.
 
 pub mod admin;
+pub mod admission;
 pub mod cli;
 pub mod config;
 pub mod demo;

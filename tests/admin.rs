@@ -3,17 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::{
+    collections::VecDeque,
     net::SocketAddr,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use arc_swap::ArcSwap;
 use closewatch::{
-    admin::{Admin, CloseRequest, CodeDescription, Control, Options, Scope, client::AdminUrl, serve},
+    admin::{Admin, CloseRequest, CodeDescription, Control, Options, Phase, Scope, client::AdminUrl, serve},
     journal::{Journal, Record},
     websocket::{
         PerEndpoint,
@@ -30,17 +31,22 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+const METRICS: &str = "websocket_sessions_active{route=\"default\"} 1\n";
+
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-#[derive(Default)]
 struct Program {
-    ready: AtomicBool,
+    /// The phases that it goes through, one for each time it is asked; in the last one it stays.
+    phases: Mutex<VecDeque<Phase>>,
     asked: Mutex<Vec<String>>,
     broken_configuration: AtomicBool,
-    scrapes: AtomicUsize,
 }
 
 impl Program {
+    fn enter(&self, phases: impl IntoIterator<Item = Phase>) {
+        *self.phases.lock().unwrap() = phases.into_iter().collect();
+    }
+
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
@@ -51,8 +57,9 @@ impl Program {
 }
 
 impl Control for Program {
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::SeqCst)
+    fn phase(&self) -> Phase {
+        let mut phases = self.phases.lock().unwrap();
+        if phases.len() > 1 { phases.pop_front().unwrap() } else { phases[0] }
     }
 
     fn drain(&self) {
@@ -90,10 +97,14 @@ impl Running {
     }
 
     async fn start_scoped(options: Options, scope: Scope) -> Self {
-        let program = Arc::new(Program { ready: true.into(), ..Program::default() });
+        let program = Arc::new(Program {
+            phases: Mutex::new([Phase::Ready].into()),
+            asked: Mutex::default(),
+            broken_configuration: false.into(),
+        });
         let journal = Arc::new(Journal::new(1000));
         let admin = Admin {
-            metrics: metrics(Arc::clone(&program)),
+            metrics: Box::new(|| METRICS.as_bytes().to_vec()),
             metrics_content_type: CONTENT_TYPE,
             journal: Arc::clone(&journal),
             codes: vec![normal_closure()],
@@ -145,14 +156,6 @@ impl Running {
 }
 
 const LOCAL_JSON: &str = "Host: localhost:9917\r\nContent-Type: application/json\r\n";
-
-/// Metrics in which a session is open at the first scrape, and none later.
-fn metrics(program: Arc<Program>) -> Box<dyn Fn() -> Vec<u8> + Send + Sync> {
-    Box::new(move || {
-        let sessions = usize::from(program.scrapes.fetch_add(1, Ordering::SeqCst) == 0);
-        format!("websocket_sessions_active{{route=\"default\"}} {sessions}\n").into_bytes()
-    })
-}
 
 fn normal_closure() -> CodeDescription {
     CodeDescription {
@@ -237,22 +240,28 @@ fn sessions(json: &str) -> Vec<String> {
 #[tokio::test]
 async fn metrics_have_their_content_type_also_for_head() {
     let admin = Running::start(Options::default()).await;
-    let body = "websocket_sessions_active{route=\"default\"} 1\n";
     let get = admin.exchange("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!((get.status, get.header("content-type")), (200, Some(CONTENT_TYPE)));
-    assert_eq!(get.body, body);
+    assert_eq!(get.body, METRICS);
     let head = admin.exchange("HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!((head.status, head.header("content-type"), head.body.as_str()), (200, Some(CONTENT_TYPE), ""));
-    assert_eq!(head.header("content-length"), Some(body.len().to_string().as_str()));
+    assert_eq!(head.header("content-length"), Some(METRICS.len().to_string().as_str()));
 }
 
 #[tokio::test]
-async fn ready_ends_before_healthy() {
+async fn ready_tells_the_phase_and_is_only_one_of_them() {
     let admin = Running::start(Options::default()).await;
-    assert_eq!(admin.get("/-/ready").await, (200, "ready\n".to_owned()));
-    admin.program.ready.store(false, Ordering::SeqCst);
-    assert_eq!(admin.get("/-/ready").await, (503, "not ready: starting or draining\n".to_owned()));
-    assert_eq!(admin.get("/-/healthy").await, (200, "healthy\n".to_owned()));
+    let phases = [
+        (Phase::Starting, 503, "starting\n"),
+        (Phase::Ready, 200, "ready\n"),
+        (Phase::Draining, 503, "draining\n"),
+        (Phase::Drained, 503, "drained\n"),
+    ];
+    for (phase, status, body) in phases {
+        admin.program.enter([phase]);
+        assert_eq!(admin.get("/-/ready").await, (status, body.to_owned()));
+        assert_eq!(admin.get("/-/healthy").await, (200, "healthy\n".to_owned()));
+    }
 }
 
 #[tokio::test]
@@ -471,10 +480,10 @@ async fn health_asks_whether_it_is_ready() {
     let ready = run(&["health", "--admin", &address]).await;
     assert_eq!(ready, (0, format!("http://{address} is ready\n"), String::new()));
 
-    admin.program.ready.store(false, Ordering::SeqCst);
+    admin.program.enter([Phase::Draining]);
     let (code, out, error) = run(&["health", "--admin", &format!("http://{address}")]).await;
     assert_eq!((code, out.as_str()), (1, ""));
-    assert!(error.ends_with("it answers 503 Service Unavailable: not ready: starting or draining\n"), "{error}");
+    assert!(error.ends_with("it answers 503 Service Unavailable: draining\n"), "{error}");
 
     let (code, _, error) = run(&["health", "--admin", &nobody().await]).await;
     assert_eq!((code, error.lines().count()), (1, 1), "{error}");
@@ -482,17 +491,18 @@ async fn health_asks_whether_it_is_ready() {
 }
 
 #[tokio::test]
-async fn drain_asks_and_waits_until_no_session_is_left() {
+async fn drain_asks_and_waits_until_it_is_through() {
     let admin = Running::controllable().await;
     let address = admin.address.to_string();
     let asked = run(&["drain", "--admin", &address]).await;
     assert_eq!(asked, (0, format!("http://{address} drains\n"), String::new()));
-    assert_eq!(admin.program.scrapes.load(Ordering::SeqCst), 0);
 
+    // Without an open session it is not through either, while the delay lasts.
+    admin.program.enter([Phase::Draining, Phase::Draining, Phase::Drained]);
     let waited = run(&["drain", "--wait", "--admin", &address]).await;
     assert_eq!(waited, (0, format!("http://{address} is drained: no session is left\n"), String::new()));
-    assert_eq!(admin.program.scrapes.load(Ordering::SeqCst), 2);
     assert_eq!(admin.program.asked(), ["drain", "drain"]);
+    assert_eq!(admin.program.phases.lock().unwrap().len(), 1, "it was asked until it was drained");
 }
 
 #[tokio::test]
@@ -507,8 +517,12 @@ async fn drain_tells_why_it_cannot() {
 
     let controllable = Running::controllable().await;
     let address = controllable.address.to_string();
+    controllable.program.enter([Phase::Draining]);
     let (code, _, error) = run(&["drain", "--wait", "--timeout", "0s", "--admin", &address]).await;
-    assert_eq!((code, error), (1, format!("error: http://{address} still has sessions after 0s\n")));
+    assert_eq!((code, error), (1, format!("error: http://{address} is not drained after 0s\n")));
+    controllable.program.enter([Phase::Starting]);
+    let (code, _, error) = run(&["drain", "--wait", "--admin", &address]).await;
+    assert_eq!((code, error), (1, format!("error: http://{address} does not drain any more: it was restarted\n")));
 }
 
 #[tokio::test]

@@ -56,7 +56,7 @@ privacy: {path: off, client: prefix, reason: off}
 metrics:
   codes: [4001, 4003]
   max_custom_codes: 0
-  listen: off
+  listen: 127.0.0.1:9998
   buckets:
     session_duration: [1, 2]
     idle_before_close: [1, 3]
@@ -188,6 +188,7 @@ fn every_key_reaches_its_value() {
     assert_eq!(config.probes.from[1], ProbeSource::Network("35.191.0.0/16".parse().unwrap()));
     assert_eq!((config.privacy.path, config.privacy.client), (false, ClientPrivacy::Prefix));
     assert_eq!((config.metrics.codes.as_slice(), config.metrics.max_custom_codes), ([4001, 4003].as_slice(), 0));
+    assert_eq!(config.metrics.listen, Some("127.0.0.1:9998".parse().unwrap()));
     let buckets = Buckets {
         session_duration: Some(vec![1.0, 2.0]),
         idle_before_close: Some(vec![1.0, 3.0]),

@@ -13,6 +13,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
+use super::Phase;
+
 /// Where an admin listens if nothing else is configured.
 const DEFAULT_PORT: u16 = 9917;
 
@@ -54,6 +56,13 @@ impl AdminUrl {
     /// Asks for a command without arguments.
     pub async fn post(&self, path: &str) -> io::Result<Answer> {
         self.ask(Method::POST, path).await
+    }
+
+    /// Asks where in its life the process is.
+    pub async fn phase(&self) -> io::Result<Phase> {
+        let answer = self.get("/-/ready").await?;
+        let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == answer.body.trim_end());
+        phase.ok_or_else(|| io::Error::other(format!("it answers {}", answer.status)))
     }
 
     async fn ask(&self, method: Method, path: &str) -> io::Result<Answer> {

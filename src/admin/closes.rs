@@ -46,7 +46,7 @@ pub(super) fn array(records: Vec<Arc<Record>>) -> impl Stream<Item = Bytes> + Se
     stream::iter(opening.chain(elements).chain([Bytes::from_static(b"]\n")]))
 }
 
-/// The records that come as server-sent events, until the reader is too slow or `stop` is cancelled.
+/// The records that come as server-sent events, until the reader is too slow, or all are told after `stop`.
 pub(super) fn events(
     records: Receiver<Arc<Record>>,
     stop: CancellationToken,
@@ -57,7 +57,7 @@ pub(super) fn events(
         let stop = stop.clone();
         async move {
             let (mut records, place) = state?;
-            let event = stop.run_until_cancelled(next_event(&mut records)).await??;
+            let event = next_event(&mut records, &stop).await?;
             Some(match event {
                 Event::Lagged(missed) => (lagged(missed), None),
                 Event::Closed(record) => (format!("data: {}\n\n", json(&record)).into(), Some((records, place))),
@@ -76,13 +76,15 @@ enum Event {
 }
 
 /// What is to be told next; `None` where nothing can come any more.
-async fn next_event(records: &mut Receiver<Arc<Record>>) -> Option<Event> {
+async fn next_event(records: &mut Receiver<Arc<Record>>, stop: &CancellationToken) -> Option<Event> {
     tokio::select! {
+        biased;
         received = records.recv() => match received {
             Ok(record) => Some(Event::Closed(record)),
             Err(RecvError::Lagged(missed)) => Some(Event::Lagged(missed)),
             Err(RecvError::Closed) => None,
         },
+        () = stop.cancelled() => None,
         () = sleep(KEEPALIVE) => Some(Event::Nothing),
     }
 }
@@ -148,14 +150,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_ends_when_the_admin_stops() {
+    async fn a_stream_ends_when_the_admin_stops_and_all_is_told() {
         let journal = Journal::new(1);
         let stop = CancellationToken::new();
         let mut events = Box::pin(events(journal.subscribe(), stop.clone(), place()));
         journal.record(record());
         assert_eq!(events.next().await.unwrap(), ": endings from now on\n\n");
-        assert_eq!(events.next().await.unwrap(), format!("data: {}\n\n", json(&record())));
         stop.cancel();
+        assert_eq!(events.next().await.unwrap(), format!("data: {}\n\n", json(&record())));
         assert_eq!(events.next().await, None);
     }
 }

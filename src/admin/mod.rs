@@ -56,10 +56,38 @@ pub struct Options {
     pub hosts: Vec<String>,
 }
 
+/// Where in its life the process is. Told by `/-/ready`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Not all addresses are served yet.
+    Starting,
+    /// New connections are welcome.
+    Ready,
+    /// Sessions are closed, or will be after a delay.
+    Draining,
+    /// No session is left, and none is taken.
+    Drained,
+}
+
+impl Phase {
+    /// Every phase, in the order of a life.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Draining, Self::Drained];
+
+    /// The word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 /// The running program, as the admin's endpoints see it.
 pub trait Control: Send + Sync {
-    /// Whether new connections are welcome: false while starting and from the beginning of a drain.
-    fn is_ready(&self) -> bool;
+    /// Where in its life the program is.
+    fn phase(&self) -> Phase;
 
     /// Begins to drain; asked again, nothing changes.
     fn drain(&self);

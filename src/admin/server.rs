@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Admin, Scope, closes, control, resource::Resource, response, response::Body};
+use super::{Admin, Phase, Scope, closes, control, resource::Resource, response, response::Body};
 
 const PAGE: &str = include_str!("index.html");
 
@@ -135,11 +135,9 @@ impl Server {
     }
 
     fn ready(&self) -> Response<Body> {
-        if self.admin.control.is_ready() {
-            response::line(StatusCode::OK, "ready")
-        } else {
-            response::line(StatusCode::SERVICE_UNAVAILABLE, "not ready: starting or draining")
-        }
+        let phase = self.admin.control.phase();
+        let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        response::line(status, phase.as_str())
     }
 
     fn closes(&self, query: Option<&str>) -> Response<Body> {
@@ -179,8 +177,8 @@ mod tests {
     struct Idle;
 
     impl Control for Idle {
-        fn is_ready(&self) -> bool {
-            true
+        fn phase(&self) -> Phase {
+            Phase::Ready
         }
 
         fn drain(&self) {}

@@ -11,9 +11,9 @@ use super::{
     say,
 };
 use crate::{
-    config::{self, Overrides},
+    config::Overrides,
     demo,
-    service::Source,
+    service::{Origin, Source},
 };
 
 /// The arguments of `closewatch demo`.
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
 }
 
 /// What the demo does otherwise than `run`: every ending is logged, so that there is something to read.
-const CONFIGURATION: &str = "log: {sessions: all}\n";
+const CONFIGURATION: Origin = Origin::Text { name: "the demo's configuration", text: "log: {sessions: all}\n" };
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -48,7 +48,8 @@ async fn run(arguments: Arguments) -> ExitCode {
         upstream: Some(format!("ws://{}", server.local_addr())),
         admin: Some(arguments.admin),
     };
-    let config = match config::parse("the demo's configuration", CONFIGURATION, &overrides) {
+    let source = Source { origin: CONFIGURATION, overrides };
+    let config = match source.load() {
         Ok(config) => config,
         Err(errors) => {
             say(&errors.to_string());
@@ -57,7 +58,7 @@ async fn run(arguments: Arguments) -> ExitCode {
     };
     tokio::spawn(server.run(std::future::pending()));
     let has_traffic = !arguments.no_traffic;
-    serve(Source { path: None, overrides }, config, move |proxy| clients(proxy, has_traffic)).await
+    serve(source, config, move |proxy| clients(proxy, has_traffic)).await
 }
 
 async fn clients(proxy: SocketAddr, has_traffic: bool) {

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 use super::say;
 use crate::{
     config::{Config, Overrides},
-    service::{End, Service, Source},
+    service::{End, Origin, Service, Source},
 };
 
 /// The arguments of `closewatch run`.
@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let source = Source {
-        path: arguments.config.clone(),
+        origin: arguments.config.clone().map_or(Origin::DefaultFile, Origin::File),
         overrides: Overrides {
             listen: arguments.listen.clone(),
             upstream: arguments.upstream.clone(),
@@ -46,7 +46,12 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
 /// Runs a command on the threads of the opening handshakes: as many as the data plane has of its own.
 pub(super) fn with_runtime(threads: NonZeroUsize, command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().worker_threads(threads.get()).enable_all().build() {
-        Ok(runtime) => runtime.block_on(command),
+        Ok(runtime) => {
+            let code = runtime.block_on(command);
+            // The lookup of a server's name may hang for long: the end of the process does not wait for it.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => failed(&format!("closewatch cannot start its threads: {error}")),
     }
 }
@@ -56,7 +61,7 @@ pub(super) async fn serve<F>(source: Source, config: Config, companion: impl FnO
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let service = match Service::start(source, config).await {
+    let service = match Service::start(source, config) {
         Ok(service) => service,
         Err(error) => return failed(&format!("closewatch cannot start: {error}")),
     };
@@ -65,6 +70,9 @@ where
         say(&format!("listening on ws://{address}"));
     }
     say(&format!("admin on http://{}", service.admin_address()));
+    if let Some(address) = service.metrics_address() {
+        say(&format!("metrics on http://{address}"));
+    }
     let companion = tokio::spawn(companion(addresses[0]));
     let end = service.run().await;
     companion.abort();

@@ -13,11 +13,7 @@ use super::{
 
 /// Keys of the interface whose work is still to come, by the end of their path. They are refused, never ignored; a
 /// value of `off` is what they are without.
-const NOT_YET: &[(&str, &str)] = &[
-    ("listen.tls", "TLS toward clients"),
-    ("upstream.tls", "TLS toward the server"),
-    ("metrics.listen", "a second address for metrics"),
-];
+const NOT_YET: &[(&str, &str)] = &[("listen.tls", "TLS toward clients"), ("upstream.tls", "TLS toward the server")];
 
 /// The faults found so far; shared by all sections of a configuration.
 pub(super) type Faults = RefCell<Vec<Fault>>;

@@ -11,7 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::{Request, Response, StatusCode, body::Incoming, header, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::Socket;
 use tokio::{
@@ -19,18 +25,20 @@ use tokio::{
     net::TcpStream,
     sync::Notify,
 };
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Proxy,
     handshake::{self, Attempt, Failure, Upgraded},
     http,
-    listener::{Accepted, Lease},
+    listener::Accepted,
     request::{checked_host, is_upgrade},
     response::{Body, draining, refusal},
     stream::{ClientStream, Heads},
     upstream::into_socket,
 };
 use crate::{
+    admission::Place,
     metrics::{HandshakeFailure, HandshakeOutcome, RejectReason},
     relay::{NewSession, Ticket},
     websocket::PerEndpoint,
@@ -51,6 +59,8 @@ struct Client {
     heads: Heads,
     /// An upgrade request is being forwarded, or was answered with 101.
     is_upgrading: AtomicBool,
+    /// One was answered with 101.
+    switches: Arc<AtomicBool>,
     /// Set by the request that was answered with 101.
     upgraded: Mutex<Option<Upgraded>>,
     was_upgraded: Notify,
@@ -68,28 +78,33 @@ pub(super) struct Limits {
 
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
-    let Accepted { stream, early, client: address, local, lease } = accepted;
-    let heads = Heads::new(limits.head_bytes);
+    let Accepted { stream, early, client: address, local, place, in_service } = accepted;
+    let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
     let client = Arc::new(Client {
         proxy,
         address,
         local,
         heads: heads.clone(),
         is_upgrading: AtomicBool::new(false),
+        switches: Arc::default(),
         upgraded: Mutex::default(),
         was_upgraded: Notify::new(),
         had_request: AtomicBool::new(false),
     });
     let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
-    let io = TokioIo::new(ClientStream::new(stream, early, heads));
+    let io = TokioIo::new(ClientStream::new(stream, early, heads, Arc::clone(&client.switches)));
     let mut connection = builder(limits).serve_connection(io, service);
     let result = tokio::select! {
+        biased;
         result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result.map_err(Some),
         () = client.flush_times_out() => Err(None),
         () = client.proxy.closing.cancelled() => {
             // A 101 that is on its way must not be told to close.
             if !client.is_upgrading.load(Ordering::Acquire) {
                 Pin::new(&mut connection).graceful_shutdown();
+                if !client.had_request.load(Ordering::Relaxed) {
+                    return;
+                }
             }
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(Some)
         }
@@ -98,15 +113,15 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
     let parts = connection.into_parts();
     let stream = parts.io.into_inner().into_tcp();
     match (result, upgraded) {
-        (Ok(()), Some(upgraded)) => hand_over(&client.proxy, upgraded, stream, parts.read_buf.to_vec(), lease),
-        (Ok(()), None) => hang_up(stream).await,
+        (Ok(()), Some(upgraded)) => hand_over(&client.proxy, upgraded, stream, parts.read_buf.to_vec(), place),
+        (Ok(()), None) => hang_up(stream, in_service).await,
         (Err(error), upgraded) => {
             // The ticket of a session that nobody will have counts it as a lost client.
             drop(upgraded.map(|upgraded| upgraded.ticket(&client.proxy)));
             if let Some(error) = error {
                 client.failed(&error);
             }
-            hang_up(stream).await;
+            hang_up(stream, in_service).await;
         }
     }
 }
@@ -129,17 +144,30 @@ async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<R
     let checked = checked_host(&mut request, &client.heads);
     let response = if is_upgrade(&request) {
         client.is_upgrading.store(true, Ordering::Release);
-        let response = client.upgrade(checked, request).await;
-        let is_session = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-        client.is_upgrading.store(is_session, Ordering::Release);
+        let mut response = client.upgrade(checked, request).await;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            client.switches.store(true, Ordering::Release);
+        } else {
+            client.is_upgrading.store(false, Ordering::Release);
+            client.close_for_drain(&mut response);
+        }
         response
     } else {
-        client.plain(checked, request).await
+        let mut response = client.plain(checked, request).await;
+        client.close_for_drain(&mut response);
+        response
     };
     Ok(response)
 }
 
 impl Client {
+    /// In a drain, the next request is another instance's.
+    fn close_for_drain(&self, response: &mut Response<Body>) {
+        if self.proxy.is_draining() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+
     async fn upgrade(&self, host: Result<String, &'static str>, request: Request<Incoming>) -> Response<Body> {
         let proxy = &self.proxy;
         let routing = proxy.routing.load_full();
@@ -217,7 +245,7 @@ impl Upgraded {
 }
 
 /// The 101 is flushed: the data plane takes both connections.
-fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8>, lease: Lease) {
+fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8>, place: Place) {
     let Upgraded { server, early: early_server, policy, extensions, about, metrics, timeout: _ } = upgraded;
     let ticket = Ticket::new(about, metrics, Arc::clone(&proxy.journal));
     let sockets = client.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
@@ -229,7 +257,7 @@ fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8
             extensions,
             opened: Instant::now(),
             ticket,
-            lease: Box::new(lease),
+            place,
         }),
         // The ticket counts the session that did not come about.
         Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),
@@ -237,7 +265,8 @@ fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8
 }
 
 /// Ends a connection so that the last answer reaches the client: FIN, and then what it still sends is read for a while.
-async fn hang_up(mut stream: TcpStream) {
+async fn hang_up(mut stream: TcpStream, in_service: TaskTrackerToken) {
+    drop(in_service);
     let _ = stream.shutdown().await;
     let mut rest = stream.take(LINGER_BYTES);
     let _ = tokio::time::timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;

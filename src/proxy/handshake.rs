@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{Either, Empty};
+use http_body_util::Empty;
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
@@ -30,9 +30,9 @@ use super::{
     about::about,
     headers,
     request::{has_body, origin_form},
-    response::{Body, empty, refusal},
+    response::{Body, empty, passed_on, refusal},
     routing::{Route, Routing},
-    upstream::{ServerStream, peer_name},
+    upstream::{Connected, ServerStream},
 };
 use crate::{
     config::HostHeader,
@@ -132,7 +132,7 @@ impl Failure {
 /// What the server said.
 enum Answer {
     /// 101: the connection is a WebSocket now, `early` what came behind the head.
-    Upgraded { response: Response<Incoming>, server: ServerStream, early: Vec<u8> },
+    Upgraded { response: Response<Incoming>, server: Connected, early: Vec<u8> },
     /// Anything else.
     Rejected(Response<Incoming>),
 }
@@ -158,19 +158,17 @@ pub(super) async fn forward(
         Err(failure) => return (attempt.fail(&failure), None),
     };
     match answer {
-        Answer::Rejected(mut response) => {
+        Answer::Rejected(response) => {
             attempt.reject(response.status());
-            headers::strip_hop_by_hop(response.headers_mut());
-            (response.map(Either::Left), None)
+            (passed_on(response), None)
         }
         Answer::Upgraded { mut response, server, early } => {
             let metrics = Arc::clone(&attempt.metrics);
             attempt.upgraded();
-            let server_name = peer_name(&server, &route.config.upstream.address);
             let upgraded = Upgraded {
-                about: about(&routing.privacy, client, server_name, &path, &request_headers, response.headers()),
+                about: about(&routing.privacy, client, server.server, &path, &request_headers, response.headers()),
                 extensions: agreed_extensions(response.headers()),
-                server,
+                server: server.stream,
                 early,
                 policy: Arc::clone(&route.policy),
                 metrics,
@@ -204,10 +202,10 @@ async fn ask(
     request: Request<Incoming>,
 ) -> Result<Answer, Failure> {
     let started = Instant::now();
-    let stream = route.connector.connect(client, local).await;
-    let stream = stream.map_err(|error| Failure::new(error.cause, error.message))?;
+    let connected = route.connector.connect(client, local).await;
+    let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
     metrics.upstream_connected(started.elapsed());
-    let asking = exchange(stream, request.map(|_| Empty::new()));
+    let asking = exchange(connected, request.map(|_| Empty::new()));
     match route.config.timeouts.handshake {
         None => asking.await,
         Some(timeout) => tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| {
@@ -218,7 +216,8 @@ async fn ask(
 }
 
 /// Sends the request on a fresh connection and reads the answer's head.
-async fn exchange(stream: ServerStream, request: Request<Empty<Bytes>>) -> Result<Answer, Failure> {
+async fn exchange(connected: Connected, request: Request<Empty<Bytes>>) -> Result<Answer, Failure> {
+    let Connected { stream, server } = connected;
     let (mut sender, mut connection) = http1::Builder::new()
         .preserve_header_case(true)
         .title_case_headers(true)
@@ -248,7 +247,8 @@ async fn exchange(stream: ServerStream, request: Request<Empty<Bytes>>) -> Resul
         return Err(Failure::new(HandshakeFailure::UpstreamInvalid, message));
     }
     let parts = connection.into_parts();
-    Ok(Answer::Upgraded { response, server: parts.io.into_inner(), early: parts.read_buf.to_vec() })
+    let server = Connected { stream: parts.io.into_inner(), server };
+    Ok(Answer::Upgraded { response, server, early: parts.read_buf.to_vec() })
 }
 
 fn failed(error: &hyper::Error) -> Failure {

@@ -58,8 +58,13 @@ fn is_end_to_end(name: &HeaderName) -> bool {
 
 /// Makes the message an upgrade to WebSocket again after [`strip_hop_by_hop`].
 pub(super) fn restore_upgrade(headers: &mut HeaderMap) {
+    restore_upgrade_to(HeaderValue::from_static("websocket"), headers);
+}
+
+/// The same for whatever protocols the message named.
+pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::UPGRADE, protocols);
 }
 
 /// Says for whom, by which scheme and for which host the request was made.

@@ -9,7 +9,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use http_body_util::Either;
 use hyper::{
     Request, Response, StatusCode, Uri,
     body::Incoming,
@@ -27,7 +26,7 @@ use hyper_util::{
 use super::{
     headers,
     request::origin_form,
-    response::{Body, refusal},
+    response::{Body, passed_on, refusal},
     routing::{Route, Routing},
     upstream::{ConnectError, Connector, ServerStream},
 };
@@ -63,10 +62,10 @@ pub(super) async fn forward(
 ) -> Response<Body> {
     prepare(routing, route, client, &mut request);
     let response = match route.plain.0.request(request).await {
-        Ok(mut response) => {
-            strip_answer(&mut response);
-            response.map(Either::Left)
+        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            refusal(StatusCode::BAD_GATEWAY, "the upstream switched protocols, which nobody had asked it for")
         }
+        Ok(response) => passed_on(response),
         Err(error) => failure(&error),
     };
     route.metrics.http_request(response.status().as_u16());
@@ -88,16 +87,6 @@ fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut R
     *request.uri_mut() = target.unwrap_or_default();
     *request.version_mut() = hyper::Version::HTTP_11;
     hyper::upgrade::on(request);
-}
-
-fn strip_answer(response: &mut Response<Incoming>) {
-    let headers = response.headers_mut();
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // Where both stand the length is void (RFC 9112, 6.3), and hyper would refuse to send it.
-        headers.remove(header::CONTENT_LENGTH);
-    }
-    headers::strip_hop_by_hop(headers);
-    *response.version_mut() = hyper::Version::HTTP_11;
 }
 
 fn failure(error: &hyper_util::client::legacy::Error) -> Response<Body> {
@@ -126,7 +115,9 @@ impl tower_service::Service<Uri> for PooledConnector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = Arc::clone(&self.0);
-        Box::pin(async move { connector.connect_shared().await.map(|stream| PooledStream(TokioIo::new(stream))) })
+        Box::pin(async move {
+            connector.connect_shared().await.map(|connected| PooledStream(TokioIo::new(connected.stream)))
+        })
     }
 }
 

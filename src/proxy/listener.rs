@@ -2,35 +2,34 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use super::{
     Proxy,
-    admission::Place,
     connection::{self, Limits},
     proxy_protocol,
     upstream::tcp_keepalive,
 };
 use crate::{
-    config::{Config, Listen, ProxyProtocol},
-    metrics::{ActiveConnection, RejectReason},
+    admission::Place,
+    config::{Keepalive, ProxyProtocol},
+    metrics::RejectReason,
 };
-
-/// As many connections may wait to be accepted, where the kernel's own bound (`net.core.somaxconn`) is not lower.
-const BACKLOG: i32 = 4096;
 
 /// After an accept that failed for want of descriptors or memory: long enough not to spin, short enough to recover.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound public address.
-#[derive(Debug)]
+/// The most that are still taken when a listener is closed: however many come, it does close.
+const MOST_WAITING: usize = 4096;
+
+/// A bound public address. Its clones are the same socket, which is closed with the last of them.
+#[derive(Debug, Clone)]
 pub struct Listener {
-    tcp: TcpListener,
+    tcp: Arc<TcpListener>,
     address: SocketAddr,
     proxy_protocol: ProxyProtocol,
-    limits: Limits,
 }
 
 /// A connection that was taken.
@@ -40,36 +39,36 @@ pub(super) struct Accepted {
     pub(super) early: Vec<u8>,
     pub(super) client: SocketAddr,
     pub(super) local: SocketAddr,
-    pub(super) lease: Lease,
-}
-
-/// What counts a connection for as long as it lives.
-pub(super) struct Lease {
-    _active: ActiveConnection,
-    _place: Place,
+    pub(super) place: Place,
+    /// Held while something of the connection's is in flight: a drain waits for it.
+    pub(super) in_service: TaskTrackerToken,
 }
 
 impl Listener {
-    /// Binds an address of the configuration.
+    /// A listener on a socket that listens.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses the address.
-    pub fn bind(listen: &Listen, config: &Config) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(listen.address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
+    /// Where the kernel refuses what is to be set for its connections.
+    pub fn new(
+        socket: std::net::TcpListener,
+        proxy_protocol: ProxyProtocol,
+        keepalive: &Keepalive,
+    ) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let options = SockRef::from(&socket);
         // What is set here holds for every connection that is accepted, and costs it no system call.
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_keepalive(&tcp_keepalive(&config.keepalive))?;
-        socket.bind(&listen.address.into())?;
-        socket.listen(BACKLOG)?;
-        let tcp = TcpListener::from_std(socket.into())?;
-        Ok(Self {
-            address: tcp.local_addr()?,
-            tcp,
-            proxy_protocol: listen.proxy_protocol,
-            limits: Limits { head_timeout: config.request_head_timeout, head_bytes: config.request_head_bytes },
-        })
+        options.set_tcp_nodelay(true)?;
+        options.set_tcp_keepalive(&tcp_keepalive(keepalive))?;
+        let address = socket.local_addr()?;
+        let tcp = Arc::new(TcpListener::from_std(socket)?);
+        Ok(Self { tcp, address, proxy_protocol })
+    }
+
+    /// The same socket, for connections that begin in another way.
+    #[must_use]
+    pub fn expecting(&self, proxy_protocol: ProxyProtocol) -> Self {
+        Self { proxy_protocol, ..self.clone() }
     }
 
     /// The bound address, with the real port.
@@ -78,12 +77,8 @@ impl Listener {
     }
 
     /// Takes connections until `stop`.
-    pub async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.tcp.accept() => accepted,
-            };
+    pub(super) async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
+        while let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await {
             match accepted {
                 Ok((stream, client)) => self.take(&proxy, stream, client),
                 Err(error) if is_of_one_connection(&error) => {}
@@ -93,21 +88,32 @@ impl Listener {
                 }
             }
         }
+        self.take_rest(&proxy);
+    }
+
+    /// Takes whoever had connected before: closing the socket would reset them.
+    fn take_rest(&self, proxy: &Arc<Proxy>) {
+        // Asks the kernel, since what it has is not all known to the runtime yet.
+        let socket = SockRef::from(&*self.tcp);
+        let waiting = (0..MOST_WAITING).map_while(|_| socket.accept().ok());
+        for (stream, client) in waiting {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
+            if let (Ok(stream), Some(client)) = (stream, client.as_socket()) {
+                self.take(proxy, stream, client);
+            }
+        }
     }
 
     fn take(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
-        let active = proxy.metrics.connection_accepted();
-        let Some(place) = proxy.admission.admit(client.ip()) else {
-            proxy.metrics.connection_rejected(RejectReason::Limit);
-            return;
-        };
-        let lease = Lease { _active: active, _place: place };
-        let (mode, limits) = (self.proxy_protocol, self.limits);
-        let accepted = Accepted { local: local(&stream, self.address), stream, early: Vec::new(), client, lease };
-        let proxy_of_task = Arc::clone(proxy);
-        proxy.connections.spawn(async move {
-            if let Some(accepted) = read_proxy_header(&proxy_of_task, accepted, mode, limits).await {
-                connection::serve(proxy_of_task, accepted, limits).await;
+        let Some(place) = proxy.admission.admit(client.ip()) else { return };
+        let in_service = proxy.in_service.token();
+        let local = local(&stream, self.address);
+        let accepted = Accepted { local, stream, early: Vec::new(), client, place, in_service };
+        let (mode, limits) = (self.proxy_protocol, proxy.routing.load().connection_limits);
+        let proxy = Arc::clone(proxy);
+        tokio::spawn(async move {
+            if let Some(accepted) = read_proxy_header(&proxy, accepted, mode, limits).await {
+                connection::serve(proxy, accepted, limits).await;
             }
         });
     }

@@ -2,7 +2,6 @@
 //! sockets, and what was already read of them, go to the data plane.
 
 mod about;
-mod admission;
 mod connection;
 mod handshake;
 mod headers;
@@ -25,8 +24,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use listener::Listener;
 
-use self::{admission::Admission, routing::Routing};
+use self::routing::Routing;
 use crate::{
+    admission::Admission,
     config::Config,
     journal::Journal,
     metrics::{Metrics, RouteMetrics},
@@ -44,9 +44,10 @@ pub struct Proxy {
     journal: Arc<Journal>,
     relay: Arc<Relay>,
     is_draining: AtomicBool,
-    /// Ends keep-alive connections once what they have in flight is done.
+    /// Ends connections that have nothing in flight, and the others when they have no more.
     closing: CancellationToken,
-    connections: TaskTracker,
+    /// The listeners, and the connections that are no sessions.
+    in_service: TaskTracker,
 }
 
 impl Proxy {
@@ -54,14 +55,14 @@ impl Proxy {
     pub fn new(config: &Config, metrics: Arc<Metrics>, journal: Arc<Journal>, relay: Arc<Relay>) -> Arc<Self> {
         Arc::new(Self {
             routing: ArcSwap::from_pointee(Routing::new(config, &metrics)),
-            admission: Admission::new(config),
+            admission: Admission::new(config, Arc::clone(&metrics)),
             unrouted: metrics.route(""),
             metrics,
             journal,
             relay,
             is_draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
-            connections: TaskTracker::new(),
+            in_service: TaskTracker::new(),
         })
     }
 
@@ -71,16 +72,22 @@ impl Proxy {
         self.routing.store(Arc::new(Routing::new(config, &self.metrics)));
     }
 
-    /// From now on upgrade requests are refused, and connections end when what they have in flight is done.
-    pub fn refuse_sessions(&self) {
-        self.is_draining.store(true, Ordering::Release);
-        self.closing.cancel();
-        self.connections.close();
+    /// Takes connections until `stop`.
+    pub fn listen(self: &Arc<Self>, listener: Listener, stop: CancellationToken) {
+        self.in_service.spawn(listener.run(Arc::clone(self), stop));
     }
 
-    /// Waits until every connection that is not a session has ended. Only after [`Proxy::refuse_sessions`].
-    pub async fn connections_ended(&self) {
-        self.connections.wait().await;
+    /// From now on upgrade requests are refused, and every answer ends its connection.
+    pub fn refuse_sessions(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Ends connections that have nothing in flight, and waits until the others have no more. What was a handshake is a
+    /// session then. Only after the listeners were stopped.
+    pub async fn finish(&self) {
+        self.closing.cancel();
+        self.in_service.close();
+        self.in_service.wait().await;
     }
 
     fn is_draining(&self) -> bool {

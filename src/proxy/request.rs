@@ -14,7 +14,7 @@ use super::{headers::has_token, stream::Heads};
 ///
 /// What is wrong with a request that must not be passed on.
 pub(super) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Result<String, &'static str> {
-    refuse_two_lengths(request, heads)?;
+    refuse_doubtful_lengths(request, heads)?;
     if request.method() == Method::CONNECT {
         return Err("CONNECT is for forward proxies; closewatch stands before one service");
     }
@@ -53,24 +53,19 @@ pub(super) fn origin_form(request: &Request<Incoming>) -> hyper::Uri {
     target.parse().unwrap_or_default()
 }
 
-/// A Content-Length beside a Transfer-Encoding is how requests are smuggled (RFC 9112, 11.2).
-fn refuse_two_lengths(request: &Request<Incoming>, heads: &Heads) -> Result<(), &'static str> {
-    let head = heads.take(request.method().as_str(), &request.uri().to_string());
-    if !request.headers().contains_key(header::TRANSFER_ENCODING) {
-        return Ok(());
+/// A Content-Length beside a Transfer-Encoding is how requests are smuggled (RFC 9112, 11.2). Of any other coding than
+/// `chunked`, which ends here and begins anew, the server would not be told.
+fn refuse_doubtful_lengths(request: &Request<Incoming>, heads: &Heads) -> Result<(), &'static str> {
+    let two_lengths = heads.have_two_lengths(request.method().as_str());
+    let mut codings = request.headers().get_all(header::TRANSFER_ENCODING).into_iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(_), _) if two_lengths => {
+            Err("a request must not have both Content-Length and Transfer-Encoding (RFC 9112, 6.3)")
+        }
+        (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        (Some(_), _) => Err("of all transfer codings only chunked is understood"),
     }
-    let has_length = request.headers().contains_key(header::CONTENT_LENGTH)
-        || head.is_some_and(|head| head.split(|byte| *byte == b'\n').any(is_content_length));
-    if has_length {
-        Err("a request must not have both Content-Length and Transfer-Encoding (RFC 9112, 6.3)")
-    } else {
-        Ok(())
-    }
-}
-
-fn is_content_length(line: &[u8]) -> bool {
-    const NAME: &[u8] = b"content-length:";
-    line.len() >= NAME.len() && line[..NAME.len()].eq_ignore_ascii_case(NAME)
 }
 
 /// A target in absolute form overrules the Host header (RFC 9112, 3.2.2).

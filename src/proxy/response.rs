@@ -1,15 +1,35 @@
-//! Answers of closewatch's own, and the body type of all answers.
+//! Answers to the client: the server's, as they are passed on, and closewatch's own.
 
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::{
-    Response, StatusCode,
+    Response, StatusCode, Version,
     body::Incoming,
     header::{self, HeaderValue},
 };
 
+use super::headers::{restore_upgrade_to, strip_hop_by_hop};
+
 /// Either the server's body, streamed, or a line of closewatch's own.
 pub(super) type Body = Either<Incoming, Full<Bytes>>;
+
+/// The server's answer as the client gets it.
+pub(super) fn passed_on(mut response: Response<Incoming>) -> Response<Body> {
+    let is_about_upgrades = response.status() == StatusCode::UPGRADE_REQUIRED;
+    let headers = response.headers_mut();
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // Where both stand the length is void (RFC 9112, 6.3), and hyper would refuse to send it.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    let offered = headers.get(header::UPGRADE).cloned();
+    strip_hop_by_hop(headers);
+    if is_about_upgrades && let Some(protocols) = offered {
+        // This answer must name what to upgrade to (RFC 9110, 15.5.22).
+        restore_upgrade_to(protocols, headers);
+    }
+    *response.version_mut() = Version::HTTP_11;
+    response.map(Either::Left)
+}
 
 /// An answer of closewatch's own: one line that says what is wrong.
 pub(super) fn refusal(status: StatusCode, line: &str) -> Response<Body> {

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{http::PlainClient, upstream::Connector};
+use super::{connection::Limits, http::PlainClient, upstream::Connector};
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
@@ -17,6 +17,7 @@ pub(super) struct Routing {
     pub(super) forwarded: Forwarded,
     pub(super) host: HostHeader,
     pub(super) privacy: Privacy,
+    pub(super) connection_limits: Limits,
     probes: Probes,
     /// What sessions of probes are told as.
     probe: Option<Arc<RouteMetrics>>,
@@ -40,6 +41,10 @@ impl Routing {
             forwarded: config.forwarded.clone(),
             host: config.host,
             privacy: config.privacy.clone(),
+            connection_limits: Limits {
+                head_timeout: config.request_head_timeout,
+                head_bytes: config.request_head_bytes,
+            },
             probe: (!config.probes.user_agents.is_empty()).then(|| metrics.route("probe")),
             probes: config.probes.clone(),
         }

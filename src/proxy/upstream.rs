@@ -1,11 +1,18 @@
 //! Connections to the server.
 
-use std::{io, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
+use arc_swap::ArcSwapOption;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpStream, UnixStream},
+    net::{TcpStream, ToSocketAddrs, UnixStream},
 };
 use tokio_util::either::Either;
 
@@ -25,10 +32,51 @@ pub(super) type ServerStream = Either<TcpStream, UnixStream>;
 /// Knows how to reach one upstream.
 #[derive(Debug, Clone)]
 pub(super) struct Connector {
-    address: Arc<UpstreamAddress>,
+    target: Target,
     timeout: Duration,
     keepalive: TcpKeepalive,
     sends_proxy_protocol: bool,
+    /// Where a name led to last.
+    last_peer: Arc<ArcSwapOption<Peer>>,
+}
+
+/// Where the server is. What records call it is known beforehand, but for a name, which may lead anywhere.
+#[derive(Debug, Clone)]
+enum Target {
+    Address { address: SocketAddr, name: Arc<str> },
+    Name { host: Arc<str>, port: u16 },
+    Unix { path: Arc<Path>, name: Arc<str> },
+}
+
+impl Target {
+    fn new(address: &UpstreamAddress) -> Self {
+        match address {
+            UpstreamAddress::Tcp { host, port } => match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                Ok(ip) => {
+                    let address = SocketAddr::new(ip, *port);
+                    Self::Address { address, name: address.to_string().into() }
+                }
+                Err(_) => Self::Name { host: host.as_str().into(), port: *port },
+            },
+            UpstreamAddress::Unix(path) => {
+                Self::Unix { path: path.as_path().into(), name: format!("unix:{}", path.display()).into() }
+            }
+        }
+    }
+}
+
+/// A server's address and what records call it.
+#[derive(Debug)]
+struct Peer {
+    address: SocketAddr,
+    name: Arc<str>,
+}
+
+/// A connection that was made.
+pub(super) struct Connected {
+    pub(super) stream: ServerStream,
+    /// What records call the server.
+    pub(super) server: Arc<str>,
 }
 
 /// Why no connection came about.
@@ -51,33 +99,31 @@ impl std::error::Error for ConnectError {}
 impl Connector {
     pub(super) fn new(upstream: &config::Upstream, keepalive: &Keepalive) -> Self {
         Self {
-            address: Arc::new(upstream.address.clone()),
+            target: Target::new(&upstream.address),
             timeout: upstream.connect_timeout,
             keepalive: tcp_keepalive(keepalive),
             sends_proxy_protocol: upstream.proxy_protocol,
+            last_peer: Arc::default(),
         }
     }
 
     /// A new connection for one client, within the configured time.
-    pub(super) async fn connect(&self, client: SocketAddr, local: SocketAddr) -> Result<ServerStream, ConnectError> {
+    pub(super) async fn connect(&self, client: SocketAddr, local: SocketAddr) -> Result<Connected, ConnectError> {
         self.connect_with(|| proxy_protocol::encode(client, local)).await
     }
 
     /// A new connection for whichever clients' requests come to use it.
-    pub(super) async fn connect_shared(&self) -> Result<ServerStream, ConnectError> {
+    pub(super) async fn connect_shared(&self) -> Result<Connected, ConnectError> {
         self.connect_with(proxy_protocol::encode_local).await
     }
 
-    async fn connect_with(&self, proxy_header: impl FnOnce() -> Vec<u8>) -> Result<ServerStream, ConnectError> {
+    async fn connect_with(&self, proxy_header: impl FnOnce() -> Vec<u8>) -> Result<Connected, ConnectError> {
         let connecting = async {
-            let mut stream = match &*self.address {
-                UpstreamAddress::Tcp { host, port } => Either::Left(self.tcp(host, *port).await?),
-                UpstreamAddress::Unix(path) => Either::Right(unix(path).await?),
-            };
+            let mut connected = self.connect_to_target().await?;
             if self.sends_proxy_protocol {
-                stream.write_all(&proxy_header()).await.map_err(|error| failed(&error))?;
+                connected.stream.write_all(&proxy_header()).await.map_err(|error| failed(&error))?;
             }
-            Ok(stream)
+            Ok(connected)
         };
         tokio::time::timeout(self.timeout, connecting).await.unwrap_or_else(|_| {
             Err(ConnectError {
@@ -87,16 +133,52 @@ impl Connector {
         })
     }
 
-    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, ConnectError> {
-        let stream = TcpStream::connect((host, port)).await.map_err(|error| failed(&error))?;
-        let prepared = stream.set_nodelay(true).and_then(|()| {
+    async fn connect_to_target(&self) -> Result<Connected, ConnectError> {
+        Ok(match &self.target {
+            Target::Address { address, name } => {
+                let (stream, _) = self.tcp(*address, Some(*address)).await?;
+                Connected { stream: Either::Left(stream), server: Arc::clone(name) }
+            }
+            Target::Name { host, port } => {
+                let (stream, peer) = self.tcp((&**host, *port), None).await?;
+                Connected { stream: Either::Left(stream), server: self.name_of(peer) }
+            }
+            Target::Unix { path, name } => {
+                Connected { stream: Either::Right(unix(path).await?), server: Arc::clone(name) }
+            }
+        })
+    }
+
+    async fn tcp(
+        &self,
+        address: impl ToSocketAddrs,
+        known: Option<SocketAddr>,
+    ) -> Result<(TcpStream, SocketAddr), ConnectError> {
+        let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+        let prepared = || {
+            let peer = known.map_or_else(|| stream.peer_addr(), Ok)?;
+            stream.set_nodelay(true)?;
             let socket = SockRef::from(&stream);
             socket.set_tcp_keepalive(&self.keepalive)?;
-            let is_local = stream.peer_addr().is_ok_and(|peer| peer.ip().is_loopback());
-            if is_local { socket.set_send_buffer_size(LOCAL_SEND_BUFFER) } else { Ok(()) }
-        });
-        prepared.map_err(|error| failed(&error))?;
-        Ok(stream)
+            if peer.ip().is_loopback() {
+                socket.set_send_buffer_size(LOCAL_SEND_BUFFER)?;
+            }
+            Ok(peer)
+        };
+        let peer = prepared().map_err(|error| failed(&error))?;
+        Ok((stream, peer))
+    }
+
+    /// How records show a server that a name led to. All sessions that it led to the same address share the one text.
+    fn name_of(&self, peer: SocketAddr) -> Arc<str> {
+        if let Some(last) = &*self.last_peer.load()
+            && last.address == peer
+        {
+            return Arc::clone(&last.name);
+        }
+        let name: Arc<str> = peer.to_string().into();
+        self.last_peer.store(Some(Arc::new(Peer { address: peer, name: Arc::clone(&name) })));
+        name
     }
 }
 
@@ -119,19 +201,6 @@ pub(super) fn into_socket(stream: ServerStream) -> io::Result<Socket> {
     match stream {
         Either::Left(tcp) => Ok(Socket::from(tcp.into_std()?)),
         Either::Right(unix) => Ok(Socket::from(unix.into_std()?)),
-    }
-}
-
-/// The address of the server that was connected to, as records show it.
-pub(super) fn peer_name(stream: &ServerStream, configured: &UpstreamAddress) -> Arc<str> {
-    let tcp = match stream {
-        Either::Left(tcp) => tcp.peer_addr().ok(),
-        Either::Right(_) => None,
-    };
-    match (tcp, configured) {
-        (Some(address), _) => address.to_string().into(),
-        (None, UpstreamAddress::Tcp { host, port }) => format!("{host}:{port}").into(),
-        (None, UpstreamAddress::Unix(path)) => format!("unix:{}", path.display()).into(),
     }
 }
 

@@ -47,6 +47,8 @@ pub(super) struct Lane {
     pub(super) sent: Sent,
     /// The payload of a control frame that comes in pieces.
     pub(super) control: Option<Box<ControlPayload>>,
+    /// It stands in the payload of a Close frame.
+    pub(super) in_close: bool,
     pub(super) ping: PingWatch,
     /// Bytes given to the receiver's leg to write, and how many of them its kernel has taken.
     pub(super) queued: u64,
@@ -89,6 +91,7 @@ impl Lane {
             conformance: Conformance::new(sender, extensions),
             sent: Sent::default(),
             control: None,
+            in_close: false,
             ping: PingWatch::default(),
             queued: 0,
             written: 0,
@@ -230,7 +233,7 @@ impl<'a> Reading<'a> {
     pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8]) -> Self {
         let partial_header = lane.decoder.partial_header();
         let held = if withholds && lane.passes() { Held::new(partial_header) } else { Held::default() };
-        let in_close = lane.control.is_some() || is_close_header(partial_header);
+        let in_close = lane.in_close || is_close_header(partial_header);
         Self {
             length: bytes.len(),
             rest: bytes,
@@ -262,13 +265,15 @@ impl<'a> Reading<'a> {
         in_reach
     }
 
-    /// Lets nothing pass from the header just read on.
-    pub(super) fn stop_before(&mut self, header: &FrameHeader) {
+    /// Lets nothing pass from the header just read on, and says whether anything of this piece does.
+    pub(super) fn stop_before(&mut self, header: &FrameHeader) -> bool {
         let start = self.position().checked_sub(usize::from(header.header_len));
         if start.is_none() {
             self.held = Held::default();
         }
-        self.stop = Some(self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0)));
+        let stop = self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0));
+        self.stop = Some(stop);
+        stop > 0
     }
 
     /// A Close frame's header was read.

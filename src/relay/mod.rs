@@ -1,7 +1,7 @@
 //! The data plane: bytes move between the two legs of each session, and every ending is told.
 //!
-//! One thread a core, each with its own sessions: a [`worker`] is the loop, a [`pair`] one session with its sockets, a
-//! [`leg`] one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
+//! One thread a core, each with its own sessions: `worker` is the loop, a `pair` one session with its sockets, a `leg`
+//! one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
 
 mod lane;
 mod leg;
@@ -13,11 +13,10 @@ mod ticket;
 mod worker;
 
 use std::{
-    any::Any,
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -30,7 +29,10 @@ pub use lane::{Held, LegEnd, Passage, Sent};
 pub use policy::{CloseText, Policy};
 pub use ticket::{About, Ticket};
 
-use crate::websocket::{PerEndpoint, conformance::Extensions};
+use crate::{
+    admission::Place,
+    websocket::{PerEndpoint, conformance::Extensions},
+};
 
 /// What holds for all sessions of the process.
 #[derive(Debug, Clone, Copy)]
@@ -58,8 +60,8 @@ pub struct NewSession {
     pub opened: Instant,
     /// Its place in the counts.
     pub ticket: Ticket,
-    /// Dropped with the session: whatever else counts the connection.
-    pub lease: Box<dyn Any + Send>,
+    /// Its place among the client connections.
+    pub place: Place,
 }
 
 /// Closes all sessions with the same Close frame.
@@ -89,6 +91,7 @@ pub struct CloseSome {
 /// The data plane's threads.
 #[derive(Debug)]
 pub struct Relay {
+    budget: Arc<Budget>,
     inboxes: Vec<Arc<Inbox>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -100,7 +103,7 @@ impl Relay {
     ///
     /// Where the kernel has no epoll instance or no thread to give.
     pub fn start(options: Options) -> io::Result<Self> {
-        let budget = Arc::new(Budget { limit: options.buffer_total_bytes, held: AtomicI64::new(0) });
+        let budget = Arc::new(Budget { limit: AtomicU64::new(options.buffer_total_bytes), held: AtomicI64::new(0) });
         let mut inboxes = Vec::with_capacity(options.workers);
         let mut threads = Vec::with_capacity(options.workers);
         for index in 0..options.workers {
@@ -108,7 +111,12 @@ impl Relay {
             inboxes.push(worker.inbox());
             threads.push(thread::Builder::new().name(format!("relay-{index}")).spawn(move || worker.run())?);
         }
-        Ok(Self { inboxes, threads: Mutex::new(threads) })
+        Ok(Self { budget, inboxes, threads: Mutex::new(threads) })
+    }
+
+    /// Changes how many bytes may be held for slow readers in all.
+    pub fn reconfigure(&self, buffer_total_bytes: u64) {
+        self.budget.limit.store(buffer_total_bytes, Ordering::Relaxed);
     }
 
     /// Hands a session to the worker that has the fewest.
@@ -197,7 +205,7 @@ impl Inbox {
 /// What the whole process holds for slow readers.
 #[derive(Debug)]
 struct Budget {
-    limit: u64,
+    limit: AtomicU64,
     held: AtomicI64,
 }
 
@@ -207,7 +215,7 @@ impl Budget {
     }
 
     fn is_exceeded(&self) -> bool {
-        self.held.load(Ordering::Relaxed).max(0).cast_unsigned() > self.limit
+        self.held.load(Ordering::Relaxed).max(0).cast_unsigned() > self.limit.load(Ordering::Relaxed)
     }
 }
 

@@ -1,7 +1,6 @@
 //! One session with its two sockets: carries out what the session core says.
 
 use std::{
-    any::Any,
     io, mem,
     sync::Arc,
     time::{Duration, Instant},
@@ -18,7 +17,10 @@ use super::{
     ticket::Ticket,
     worker::Context,
 };
-use crate::websocket::{Endpoint, PerEndpoint, closing::Action};
+use crate::{
+    admission::Place,
+    websocket::{Endpoint, PerEndpoint, closing::Action},
+};
 
 /// What a blocked direction is read in once the process holds more than its budget.
 const SMALL_READ: usize = 4 * 1024;
@@ -32,7 +34,7 @@ pub(super) struct Pair {
     legs: PerEndpoint<Leg>,
     ticket: Ticket,
     policy: Arc<Policy>,
-    _lease: Box<dyn Any + Send>,
+    _place: Place,
     /// Its place in the worker's timers.
     pub(super) timer: Option<Instant>,
     /// It stands in the worker's queue.
@@ -62,7 +64,7 @@ pub(super) fn key(Token(token): Token) -> (usize, Endpoint) {
 impl Pair {
     /// Takes a session over: its sockets tell of themselves from now on, also of what came before.
     pub(super) fn adopt(new: NewSession, key: usize, registry: &Registry, context: &mut Context) -> io::Result<Self> {
-        let NewSession { sockets, early, policy, extensions, opened, mut ticket, lease } = new;
+        let NewSession { sockets, early, policy, extensions, opened, mut ticket, place } = new;
         for endpoint in Endpoint::BOTH {
             let fd = std::os::fd::AsRawFd::as_raw_fd(&sockets[endpoint]);
             registry.register(&mut SourceFd(&fd), token(key, endpoint), Interest::READABLE | Interest::WRITABLE)?;
@@ -74,7 +76,7 @@ impl Pair {
             legs: PerEndpoint { client: Leg::new(client), server: Leg::new(server) },
             ticket,
             policy,
-            _lease: lease,
+            _place: place,
             timer: None,
             is_runnable: false,
             drain: None,

@@ -3,12 +3,17 @@
 //!
 //! # Design
 //!
-//! A session is two [`Lane`]s, one for what each endpoint sends, and the one [`ClosingHandshake`] that both touch at
+//! A session is two lanes, one for what each endpoint sends, and the one [`ClosingHandshake`] that both touch at
 //! Close frames and ends only. Bytes are never copied here: [`Session::receive`] looks at them where the socket put
 //! them and says how many of them pass. What is to be done besides (a Close frame put in, a FIN, an RST, the end) is
 //! asked for with [`Session::poll`] after every event, so every race of bytes, FIN, RST, timers and drain is a sequence
 //! of calls in a test. The design left out, a state machine that owns its buffers and hands out what to write, would
 //! have cost a copy of every byte for the sake of the few sessions in which closewatch writes anything of its own.
+
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::Arc,
@@ -111,7 +116,7 @@ impl Session {
     /// spreads `max_age`.
     pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
         let [a, b, c, d, spread, ..] = random.to_le_bytes();
-        let expires = policy.max_age.map(|age| opened + age.mul_f64(1.0 - f64::from(spread) / 2560.0));
+        let expires = after(opened, policy.max_age.map(|age| age.saturating_sub(age / 2560 * u32::from(spread))));
         Self {
             policy,
             lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
@@ -141,16 +146,11 @@ impl Session {
         while let Some(item) = reading.next(&mut self.lanes[from].decoder) {
             match item {
                 Item::Frames { header, count } => self.frames(receipt, &header, count, &mut reading),
-                Item::ControlPayload { header, offset, bytes, last } => {
-                    let mut payload = ControlPayload::EMPTY;
-                    if offset == 0 && last {
-                        payload.push(&header, bytes);
-                        self.control_frame(receipt, &header, payload.as_slice(), &reading);
-                    } else {
-                        self.control_piece(receipt, &header, bytes, last, &reading);
-                    }
+                Item::ControlPayload { header, bytes, last, .. } => {
+                    self.control_piece(receipt, &header, bytes, last, &reading);
                 }
             }
+            self.stop_for_put_in(receipt, &mut reading);
         }
         let lane = &mut self.lanes[from];
         let (passage, relayed) = reading.finish(&lane.decoder);
@@ -164,6 +164,7 @@ impl Session {
     /// An endpoint's leg ended: everything that it sent before has been received. A lost leg takes no more bytes.
     /// It may be told twice of one leg: a FIN, then a write that met its RST. What was held back may pass now.
     pub fn ended(&mut self, endpoint: Endpoint, end: LegEnd, now: Instant) -> Passage {
+        self.abandon_put_in();
         let lane = &mut self.lanes[endpoint];
         if lane.is_lost() || lane.ended == Some(end) {
             return Passage::default();
@@ -180,7 +181,7 @@ impl Session {
         }
         let first = !self.closing.has_begun();
         self.closing.leg_ended(endpoint, cause(end, whole_frames));
-        self.begin(now, now.saturating_duration_since(self.last_byte));
+        self.begin(now);
         let told = first && self.tell_loss(endpoint, now);
         self.settle(now);
         if told || half_closed { Passage::default() } else { self.release_held(endpoint) }
@@ -214,7 +215,7 @@ impl Session {
     pub fn close(&mut self, action: Action, text: CloseText, now: Instant) {
         if !self.is_closing() {
             self.await_end(now);
-            self.put_in(action, text, now.saturating_duration_since(self.last_byte), now);
+            self.put_in(action, text, now);
         }
     }
 
@@ -222,14 +223,14 @@ impl Session {
     pub fn drain(&mut self, text: CloseText, cut_at: Instant, now: Instant) {
         self.cut_deadline = Some(cut_at);
         if !self.is_closing() {
-            self.put_in(Action::Drain, text, now.saturating_duration_since(self.last_byte), now);
+            self.put_in(Action::Drain, text, now);
         }
     }
 
     /// Ends the session at once, whatever its state.
     pub fn cut(&mut self, action: Action, now: Instant) {
         self.closing.cut(action);
-        self.begin(now, now.saturating_duration_since(self.last_byte));
+        self.begin(now);
         self.over.get_or_insert(now);
     }
 
@@ -287,13 +288,16 @@ impl Session {
     }
 
     /// Whether this endpoint's leg, where closewatch ends it now, is to be reset: the other endpoint was lost, and this
-    /// one was delivered no Close frame, behind which a browser would take an RST for a 1006.
+    /// one was delivered no Close frame, behind which a browser would take an RST for a 1006. That one has sent FIN
+    /// before it was lost changes nothing for the other, unless that has ended too.
     pub fn ends_by_reset(&self, endpoint: Endpoint) -> bool {
         let lane = &self.lanes[endpoint.other()];
-        lane.is_lost()
-            && matches!(lane.outlet, Outlet::Open | Outlet::Resetting)
-            && lane.put != Put::Done
-            && !self.closing.was_delivered_close(endpoint)
+        let can_be_reset = match lane.outlet {
+            Outlet::Open | Outlet::Resetting => true,
+            Outlet::Finished => self.reads(endpoint),
+            Outlet::Gone => false,
+        };
+        lane.is_lost() && can_be_reset && lane.put != Put::Done && !self.closing.was_delivered_close(endpoint)
     }
 
     /// What is told of the session, now that it is over. One that is not is cut.
@@ -316,22 +320,27 @@ impl Session {
     }
 
     fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
-        self.count_frames(receipt, header, count);
+        let message_bytes = self.count_frames(receipt, header, count);
+        let lane = &mut self.lanes[receipt.from];
+        lane.in_close = header.opcode == Opcode::Close && (1..=125).contains(&header.payload_len);
         if header.opcode == Opcode::Close {
             reading.close_begins(header);
         }
-        if self.exceeds_limits(receipt.from, header) {
-            reading.stop_before(header);
+        if self.exceeds_limits(header, message_bytes) {
+            if reading.stop_before(header) {
+                self.last_byte = receipt.now;
+            }
             self.lanes[receipt.from].put = Put::Ready;
             self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
         }
-        self.stop_for_put_in(receipt, reading);
         if header.payload_len == 0 {
             self.control_frame(receipt, header, &[], reading);
         }
     }
 
-    fn count_frames(&mut self, Receipt { from, traffic, .. }: Receipt<'_>, header: &FrameHeader, count: u32) {
+    /// Counts frames alike, and says how large their message is up to them.
+    fn count_frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32) -> u64 {
+        let Receipt { from, traffic, .. } = receipt;
         let lane = &mut self.lanes[from];
         let count_u64 = u64::from(count);
         lane.sent.frames += count_u64;
@@ -344,9 +353,10 @@ impl Session {
         for violation in verdict.new.iter() {
             traffic.violation(from, violation);
         }
+        verdict.message.map_or_else(|| lane.conformance.message_so_far(), |message| message.payload_len)
     }
 
-    /// A piece of a control frame that came in more than one.
+    /// A piece of a control frame's payload: all of it, nearly always.
     fn control_piece(
         &mut self,
         receipt: Receipt<'_>,
@@ -355,12 +365,15 @@ impl Session {
         last: bool,
         reading: &Reading<'_>,
     ) {
-        let mut payload = self.lanes[receipt.from].control.take().unwrap_or_else(|| Box::new(ControlPayload::EMPTY));
-        payload.push(header, bytes);
+        let lane = &mut self.lanes[receipt.from];
+        let begun = lane.control.take();
         if last {
+            lane.in_close = false;
+            let mut payload = begun.map_or(ControlPayload::EMPTY, |begun| *begun);
+            payload.push(header, bytes);
             self.control_frame(receipt, header, payload.as_slice(), reading);
         } else {
-            self.lanes[receipt.from].control = Some(payload);
+            lane.control.insert(begun.unwrap_or_else(|| Box::new(ControlPayload::EMPTY))).push(header, bytes);
         }
     }
 
@@ -394,54 +407,71 @@ impl Session {
         }
         let Some(taken) = verdict.taken else { return };
         lane.close_end = lane.close_end.or(reading.end_in_queue());
+        if lane.put == Put::Wanted {
+            // That leg has a Close frame now, of which a part had passed before closewatch wanted to put one in.
+            lane.put = Put::No;
+        }
+        self.abandon_put_in();
         self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
-        let idle = if reading.has_bytes_before_close() {
-            Duration::ZERO
-        } else {
-            now.saturating_duration_since(self.last_byte)
-        };
-        self.begin(now, idle);
+        if reading.has_bytes_before_close() {
+            self.last_byte = now;
+        }
+        self.begin(now);
         self.await_end(now);
         self.settle(now);
     }
 
     /// Whether a frame is larger than the route allows. A session that is closing already is left to it.
-    fn exceeds_limits(&self, from: Endpoint, header: &FrameHeader) -> bool {
+    fn exceeds_limits(&self, header: &FrameHeader, message_bytes: u64) -> bool {
         let exceeds = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
         self.policy.limits_frames()
             && !self.is_closing()
             && (exceeds(self.policy.frame_bytes, header.payload_len)
-                || exceeds(self.policy.message_bytes, self.lanes[from].conformance.message_so_far()))
+                || exceeds(self.policy.message_bytes, message_bytes))
     }
 
     /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
     fn stop_for_put_in(&mut self, Receipt { from, now, .. }: Receipt<'_>, reading: &mut Reading<'_>) {
         let lane = &mut self.lanes[from];
-        if lane.put == Put::Wanted && reading.stop_at_boundary(&lane.decoder) {
+        if lane.put == Put::Wanted && lane.passes() && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
             lane.put = Put::Ready;
-            self.begin_put_in(now.saturating_duration_since(self.last_byte), now);
+            // The rest of that frame passes.
+            self.last_byte = now;
+            self.begin_put_in(now);
         }
     }
 
     /// Means to put a Close frame into both legs; a leg that stands between two frames gets it at once.
-    fn put_in(&mut self, action: Action, text: CloseText, idle: Duration, now: Instant) {
+    fn put_in(&mut self, action: Action, text: CloseText, now: Instant) {
         self.put_in = Some(Box::new((action, text)));
         let withholds = self.policy.limits_frames();
         for from in Endpoint::BOTH {
             let lane = &mut self.lanes[from];
-            if lane.put == Put::No {
+            if lane.passes() {
                 lane.put = if lane.passed_whole_frames(withholds) { Put::Ready } else { Put::Wanted };
             }
         }
         if Endpoint::BOTH.into_iter().any(|from| self.lanes[from].put == Put::Ready) {
-            self.begin_put_in(idle, now);
+            self.begin_put_in(now);
         }
     }
 
-    fn begin_put_in(&mut self, idle: Duration, now: Instant) {
+    /// Something else has come first: a Close frame that waits for the end of a frame is not put in any more.
+    fn abandon_put_in(&mut self) {
+        if self.put_in.is_some() && !self.closing.has_begun() {
+            self.put_in = None;
+            self.close_deadline = None;
+            // All that had it were still waiting, or it would have begun.
+            for from in Endpoint::BOTH {
+                self.lanes[from].put = Put::No;
+            }
+        }
+    }
+
+    fn begin_put_in(&mut self, now: Instant) {
         if let Some(put_in) = &self.put_in {
             self.closing.close_put_in(put_in.0, put_in.1.frame());
-            self.begin(now, idle);
+            self.begin(now);
         }
     }
 
@@ -475,8 +505,8 @@ impl Session {
         passage
     }
 
-    fn begin(&mut self, now: Instant, idle: Duration) {
-        self.begun.get_or_insert(Begun { at: now, idle });
+    fn begin(&mut self, now: Instant) {
+        self.begun.get_or_insert(Begun { at: now, idle: now.saturating_duration_since(self.last_byte) });
     }
 
     /// After a step of the closing handshake: is there an answer, is it complete?
@@ -514,7 +544,7 @@ impl Session {
         {
             // Both legs stand inside a frame whose sender stopped: neither could get the Close frame.
             self.closing.cut(put_in.0);
-            self.begin(now, now.saturating_duration_since(self.last_byte));
+            self.begin(now);
         }
         self.closing.close_timed_out();
         self.over.get_or_insert(now);
@@ -536,12 +566,16 @@ impl Session {
     fn end_writing(&mut self, to: Endpoint, now: Instant) -> Option<Command> {
         let from = to.other();
         let lane = &self.lanes[from];
-        if lane.outlet != Outlet::Open || !lane.is_flushed() || !self.ends_writing(to) {
+        let may_end = matches!(lane.outlet, Outlet::Open | Outlet::Finished);
+        if !may_end || !lane.is_flushed() || !self.ends_writing(to) {
             return None;
         }
         if self.ends_by_reset(to) {
             self.lanes[from].outlet = Outlet::Resetting;
             return Some(Command::Reset(to));
+        }
+        if lane.outlet == Outlet::Finished {
+            return None;
         }
         self.lanes[from].outlet = Outlet::Finished;
         self.await_end(now);

@@ -132,7 +132,7 @@ impl Worker {
         let timer = self.timers.first().map(|(at, _)| *at);
         let tick = (self.context.blocked > 0).then_some(self.blocked_tick);
         let next = [timer, tick].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        Some(next.saturating_duration_since(self.context.now))
     }
 
     fn notice(&mut self, events: &Events) -> bool {

@@ -9,19 +9,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    admin::{CloseRequest, Control},
+    admin::{CloseRequest, Control, Phase},
     relay::{CloseSome, CloseText, Relay},
     websocket::close::CloseCode,
 };
-
-/// Where in its life the process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Phase {
-    Starting,
-    Ready,
-    Draining,
-}
 
 /// What the admin asks of the service.
 pub(super) enum Request {
@@ -31,6 +22,7 @@ pub(super) enum Request {
 
 /// Shared by the service and its admin.
 pub(super) struct State {
+    /// A place in [`Phase::ALL`].
     phase: AtomicU8,
     relay: Arc<Relay>,
     requests: mpsc::UnboundedSender<Request>,
@@ -48,8 +40,8 @@ impl State {
 }
 
 impl Control for State {
-    fn is_ready(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == Phase::Ready as u8
+    fn phase(&self) -> Phase {
+        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire))]
     }
 
     fn drain(&self) {

@@ -1,70 +1,109 @@
 //! A drain: sessions are closed in good order before the process goes.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::{
+    admin::Phase,
     config::Shutdown,
-    relay::{CloseText, Drain},
+    relay::{self, CloseText},
 };
 
 /// How often it is looked whether the last session has ended.
 const POLL: Duration = Duration::from_millis(10);
 
-/// Beyond the timeout, for cut sessions to be told and plain requests to be given up.
-const GRACE: Duration = Duration::from_secs(1);
+/// For the sessions that were cut to be told.
+const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// How a drain goes about its pauses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// With delay, spread and linger as configured.
-    Configured,
-    /// Without: somebody at a terminal waits.
-    Immediate,
+/// A drain that has begun. Its clones are the same drain.
+#[derive(Debug, Clone)]
+pub(super) struct Drain {
+    ended: watch::Receiver<Option<Instant>>,
+    hurry: CancellationToken,
 }
 
-impl Pace {
-    pub(super) fn linger(self, shutdown: &Shutdown) -> Duration {
-        self.pause(shutdown.linger)
+impl Drain {
+    /// Begins a drain.
+    pub(super) fn begin(parts: Arc<Parts>, shutdown: Shutdown) -> Self {
+        parts.state.enter(Phase::Draining);
+        let hurry = CancellationToken::new();
+        let course = Course { parts, shutdown, hurry: hurry.clone() };
+        let (sender, ended) = watch::channel(None);
+        tokio::spawn(async move { sender.send(Some(course.run().await)) });
+        Self { ended, hurry }
     }
 
-    fn pause(self, configured: Duration) -> Duration {
-        match self {
-            Self::Configured => configured,
-            Self::Immediate => Duration::ZERO,
+    /// Lets it go on without the pauses that are configured: somebody at a terminal waits.
+    pub(super) fn hurry(&self) {
+        self.hurry.cancel();
+    }
+
+    /// Waits until no session is left, or the time is up, and for `linger` after that.
+    pub(super) async fn ended(mut self, linger: Duration) {
+        let ended = self.ended.wait_for(Option::is_some).await.ok().and_then(|ended| *ended);
+        // A drain that panicked has said so; what is left is cut with the relay.
+        sleep_until(ended.unwrap_or_else(Instant::now) + linger).await;
+    }
+}
+
+struct Course {
+    parts: Arc<Parts>,
+    shutdown: Shutdown,
+    hurry: CancellationToken,
+}
+
+impl Course {
+    async fn run(self) -> Instant {
+        tracing::info!(sessions = self.parts.relay.sessions(), "draining");
+        self.hurry.run_until_cancelled(sleep(self.shutdown.delay)).await;
+        self.parts.listeners().close();
+        self.parts.proxy.refuse_sessions();
+        let deadline = Instant::now() + self.shutdown.timeout;
+        if timeout_at(deadline, self.close_all(deadline)).await.is_err() {
+            tracing::warn!(sessions = self.parts.relay.sessions(), "the time to drain is over; what is left is cut");
+            // Who does not end now is told as the relay stops.
+            let _ = timeout(CUT_GRACE, self.sessions_ended()).await;
         }
+        self.parts.state.enter(Phase::Drained);
+        tracing::info!("drained");
+        Instant::now()
     }
-}
 
-/// Drains: readiness has been taken back already. Ends when no session and no request is left, or the time is up.
-pub(super) async fn drain(parts: Arc<Parts>, stop_listening: CancellationToken, pace: Pace, shutdown: Shutdown) {
-    tracing::info!(sessions = parts.relay.sessions(), "draining");
-    tokio::time::sleep(pace.pause(shutdown.delay)).await;
-    stop_listening.cancel();
-    parts.proxy.refuse_sessions();
-    let start = Instant::now();
-    parts.relay.drain(&Drain {
-        text: CloseText { code: shutdown.code, reason: shutdown.reason },
-        start,
-        spread: pace.pause(shutdown.spread),
-        cut_at: start + shutdown.timeout,
-    });
-    let left = tokio::time::timeout(shutdown.timeout + GRACE, all_ended(&parts)).await;
-    if left.is_err() {
-        tracing::warn!(sessions = parts.relay.sessions(), "the time to drain is over; what is left is cut");
+    /// Closes all sessions and waits for their ends, and for the end of what else is in flight.
+    async fn close_all(&self, deadline: Instant) {
+        let start = Instant::now();
+        let order = |spread| relay::Drain {
+            text: CloseText { code: self.shutdown.code, reason: self.shutdown.reason.clone() },
+            start: start.into_std(),
+            spread,
+            cut_at: deadline.into_std(),
+        };
+        self.parts.relay.drain(&order(self.shutdown.spread));
+        tokio::select! {
+            () = self.all_ended() => return,
+            () = self.hurry.cancelled() => {}
+        }
+        self.parts.relay.drain(&order(Duration::ZERO));
+        self.all_ended().await;
     }
-    tracing::info!("drained");
-}
 
-async fn all_ended(parts: &Parts) {
-    // Connections first: one of them may still become a session, which then drains like the others.
-    parts.proxy.connections_ended().await;
-    while parts.relay.sessions() > 0 {
-        tokio::time::sleep(POLL).await;
+    async fn all_ended(&self) {
+        // Until then clients on open connections are told to go elsewhere.
+        self.sessions_ended().await;
+        self.parts.proxy.finish().await;
+        // Of the last handshakes.
+        self.sessions_ended().await;
+    }
+
+    async fn sessions_ended(&self) {
+        while self.parts.relay.sessions() > 0 {
+            sleep(POLL).await;
+        }
     }
 }

@@ -1,67 +1,73 @@
 //! The public listeners, which come and go with the configuration.
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{StartError, start_error};
+use super::{Sockets, StartError, start_error};
 use crate::{
-    config::{Config, Listen},
+    config::Config,
     proxy::{Listener, Proxy},
 };
 
 /// The listeners that run.
+#[derive(Debug, Default)]
 pub(super) struct Listeners {
-    running: HashMap<SocketAddr, Running>,
+    running: Vec<Bound>,
+    /// Ends the accepting of connections on all that run.
     stop: CancellationToken,
+    is_closed: bool,
 }
 
-struct Running {
-    listen: Listen,
-    bound: SocketAddr,
-    stop: CancellationToken,
+/// A public address of a configuration and its socket.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// As configured: port 0 stays 0.
+    address: SocketAddr,
+    listener: Listener,
 }
 
 impl Listeners {
-    /// Binds and runs all listeners of a configuration.
-    pub(super) fn bind(config: &Config, proxy: &Arc<Proxy>) -> Result<Self, StartError> {
-        let mut listeners = Self { running: HashMap::new(), stop: CancellationToken::new() };
-        listeners.rebind(config, proxy)?;
-        Ok(listeners)
-    }
-
-    /// Binds what is new, and ends what is no longer configured. Where an address is refused, nothing changes.
-    pub(super) fn rebind(&mut self, config: &Config, proxy: &Arc<Proxy>) -> Result<(), StartError> {
-        let is_running = |listen: &Listen| self.running.get(&listen.address).is_some_and(|it| it.listen == *listen);
-        let new: Vec<&Listen> = config.listen.iter().filter(|listen| !is_running(listen)).collect();
-        let mut bound = Vec::with_capacity(new.len());
-        for listen in new {
-            let listener = Listener::bind(listen, config).map_err(start_error(format!("listen {}", listen.address)))?;
-            bound.push((listen.clone(), listener));
+    /// The listeners of a configuration. Those that run already keep their sockets; the others are new, and closed again
+    /// where one of them cannot be had. Once all were closed for a drain there are none.
+    pub(super) fn bind(&self, config: &Config, sockets: &mut Sockets) -> Result<Vec<Bound>, StartError> {
+        if self.is_closed {
+            return Ok(Vec::new());
         }
-        self.running.retain(|_, running| {
-            let stays = config.listen.contains(&running.listen);
-            if !stays {
-                running.stop.cancel();
-            }
-            stays
+        let mut running: Vec<&Bound> = self.running.iter().collect();
+        let bound = config.listen.iter().map(|listen| {
+            let address = listen.address;
+            let listener = match running.iter().position(|bound| bound.address == address) {
+                Some(place) => running.remove(place).listener.expecting(listen.proxy_protocol),
+                None => sockets
+                    .listen(address)
+                    .and_then(|socket| Listener::new(socket, listen.proxy_protocol, &config.keepalive))
+                    .map_err(start_error(format!("listen {address}")))?,
+            };
+            Ok(Bound { address, listener })
         });
-        for (listen, listener) in bound {
-            let stop = self.stop.child_token();
-            let running = Running { bound: listener.address(), stop: stop.clone(), listen };
-            self.running.insert(running.listen.address, running);
-            tokio::spawn(listener.run(Arc::clone(proxy), stop));
+        bound.collect()
+    }
+
+    /// Takes connections on these listeners, and no more on the others. The connections that were taken stay.
+    pub(super) fn run(&mut self, listeners: Vec<Bound>, proxy: &Arc<Proxy>) {
+        let stop = CancellationToken::new();
+        for bound in &listeners {
+            proxy.listen(bound.listener.clone(), stop.clone());
         }
-        Ok(())
+        std::mem::replace(&mut self.stop, stop).cancel();
+        self.running = listeners;
     }
 
-    /// The addresses, with their real ports.
+    /// Closes all of them, for good.
+    pub(super) fn close(&mut self) {
+        self.is_closed = true;
+        self.stop.cancel();
+        self.running.clear();
+    }
+
+    /// The addresses in the order of the configuration, with their real ports.
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
-        self.running.values().map(|running| running.bound).collect()
-    }
-
-    /// Ends all of them.
-    pub(super) fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
+        self.running.iter().map(|bound| bound.listener.address()).collect()
     }
 }

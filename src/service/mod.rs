@@ -1,31 +1,37 @@
 //! A whole closewatch: listeners, control plane, data plane, admin; its life from a configuration to its end.
 
+mod admins;
 mod control;
 mod drain;
 mod listeners;
 mod settings;
 mod signals;
+mod sockets;
+mod source;
+mod systemd;
 
 use std::{
     fmt, io,
     net::SocketAddr,
-    path::PathBuf,
-    sync::Arc,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
-use tokio::{sync::mpsc, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 
+pub use self::source::{Origin, Source};
 use self::{
-    control::{Phase, Request, State},
-    drain::Pace,
+    admins::Admins,
+    control::{Request, State},
+    drain::Drain,
     listeners::Listeners,
     signals::{Signal, Signals},
+    sockets::Sockets,
 };
 use crate::{
-    admin::{self, Admin, Scope},
-    config::{self, Config, Errors, Overrides},
+    admin::{self, Phase},
+    config::Config,
     journal::Journal,
     log::{self, LogHandle},
     metrics::Metrics,
@@ -35,22 +41,6 @@ use crate::{
 
 /// How long the last log lines may take to be written.
 const LOG_FLUSH: Duration = Duration::from_secs(1);
-
-/// Where the configuration comes from, and comes from again on a reload.
-#[derive(Debug, Clone, Default)]
-pub struct Source {
-    /// The file; `None`: `config.yaml` in the working directory where it exists.
-    pub path: Option<PathBuf>,
-    /// What flags and environment say.
-    pub overrides: Overrides,
-}
-
-impl Source {
-    /// Reads the configuration.
-    pub fn load(&self) -> Result<Config, Errors> {
-        config::load(self.path.as_deref(), &self.overrides)
-    }
-}
 
 /// Why a closewatch could not start: what, and where.
 #[derive(Debug)]
@@ -85,31 +75,41 @@ pub struct Service {
     source: Source,
     config: Config,
     parts: Arc<Parts>,
-    listeners: Listeners,
-    admin: Arc<Admin>,
+    admins: Admins,
     admin_address: SocketAddr,
-    admin_stop: CancellationToken,
+    metrics_address: Option<SocketAddr>,
     requests: mpsc::UnboundedReceiver<Request>,
     signals: Signals,
     log: LogHandle,
-    draining: Option<JoinHandle<()>>,
+    drain: Option<Drain>,
 }
 
 /// What drain and reload act on.
 struct Parts {
     state: Arc<State>,
+    listeners: Mutex<Listeners>,
     proxy: Arc<Proxy>,
     relay: Arc<Relay>,
     metrics: Arc<Metrics>,
 }
 
+impl Parts {
+    fn listeners(&self) -> MutexGuard<'_, Listeners> {
+        // A panic leaves them whole: each change is one step.
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Service {
-    /// Binds all addresses and starts all threads. Nothing is bound before the configuration holds.
+    /// Binds all addresses and starts all threads. Nothing is bound before the configuration holds, and nobody is served
+    /// before all is bound. Within a runtime of tokio's.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses an address, a thread, a signal handler.
-    pub async fn start(source: Source, config: Config) -> Result<Self, StartError> {
+    /// Where the kernel refuses an address, a thread, a signal handler, or systemd passed a socket without use.
+    pub fn start(source: Source, config: Config) -> Result<Self, StartError> {
+        let signals = Signals::new().map_err(start_error("the signal handlers"))?;
+        let mut sockets = Sockets::passed()?;
         let metrics = Arc::new(Metrics::new(settings::metrics(&config)));
         let drops = metrics.log_drops();
         let log = log::start(settings::log(&config.log), move || drops.record_dropped(), Box::new(io::stdout()))
@@ -122,30 +122,22 @@ impl Service {
         let proxy = Proxy::new(&config, Arc::clone(&metrics), Arc::clone(&journal), Arc::clone(&relay));
         let (sender, requests) = mpsc::unbounded_channel();
         let state = Arc::new(State::new(Arc::clone(&relay), sender));
-        let listeners = Listeners::bind(&config, &proxy)?;
-        let admin = Arc::new(settings::admin(&config, &metrics, journal, &state));
-        let admin_stop = CancellationToken::new();
-        let admin_address = serve_admin(&config, &admin, &admin_stop).await?;
-        let signals = Signals::new().map_err(start_error("the signal handlers"))?;
-        let parts = Arc::new(Parts { state, proxy, relay, metrics });
-        Ok(Self {
-            source,
-            config,
-            parts,
-            listeners,
-            admin,
-            admin_address,
-            admin_stop,
-            requests,
-            signals,
-            log,
-            draining: None,
-        })
+
+        let mut listeners = Listeners::default();
+        let bound = listeners.bind(&config, &mut sockets)?;
+        let bound_admin = admins::Bound::new(&config, &mut sockets)?;
+        let (admin_address, metrics_address) = bound_admin.addresses()?;
+        sockets.all_taken()?;
+        listeners.run(bound, &proxy);
+        let admins = Admins::serve(bound_admin, settings::admin(&config, &metrics, journal, &state));
+        let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics });
+        let drain = None;
+        Ok(Self { source, config, parts, admins, admin_address, metrics_address, requests, signals, log, drain })
     }
 
-    /// The public addresses, with their real ports.
+    /// The public addresses in the order of the configuration, with their real ports.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.addresses()
+        self.parts.listeners().addresses()
     }
 
     /// The admin's address, with its real port.
@@ -153,57 +145,76 @@ impl Service {
         self.admin_address
     }
 
+    /// The second address for metrics, with its real port, where it is configured.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics_address
+    }
+
     /// Runs until a signal ends it.
     pub async fn run(mut self) -> End {
         self.parts.state.enter(Phase::Ready);
-        let end = loop {
-            tokio::select! {
-                signal = self.signals.next() => match signal {
-                    Signal::Terminate => break self.end(Pace::Configured).await,
-                    Signal::Interrupt => break self.end(Pace::Immediate).await,
-                    Signal::Hangup => drop(self.reload()),
-                },
-                Some(request) = self.requests.recv() => match request {
-                    Request::Drain => self.begin_drain(Pace::Configured),
-                    Request::Reload(answer) => drop(answer.send(self.reload())),
-                },
-            }
-        };
+        systemd::ready();
+        let signal = self.until_signal().await;
+        systemd::stopping();
+        let end = self.until_end(signal).await;
         self.parts.relay.stop();
-        self.admin_stop.cancel();
+        if end == End::Drained {
+            self.admins.stop().await;
+        }
         self.log.flush(LOG_FLUSH);
         end
     }
 
-    /// Drains, unless that has begun, and waits for its end; a second signal does not wait.
-    async fn end(&mut self, pace: Pace) -> End {
-        let linger = pace.linger(&self.config.shutdown);
-        self.begin_drain(pace);
-        let draining = self.draining.take();
-        let ending = async {
-            if let Some(draining) = draining {
-                // A drain that panicked has said so; what is left is cut with the relay.
-                let _ = draining.await;
+    /// Does what is asked until a signal says that the process is to end.
+    async fn until_signal(&mut self) -> Signal {
+        loop {
+            tokio::select! {
+                signal = self.signals.next() => match signal {
+                    Signal::Terminate | Signal::Interrupt => return signal,
+                    Signal::Hangup => drop(self.reload()),
+                },
+                Some(request) = self.requests.recv() => self.obey(request),
             }
-            tokio::time::sleep(linger).await;
-        };
-        tokio::select! {
-            () = ending => End::Drained,
-            () = self.signals.next_end() => End::Forced,
         }
     }
 
-    fn begin_drain(&mut self, pace: Pace) {
-        if self.draining.is_none() {
-            self.parts.state.enter(Phase::Draining);
-            let stop = self.listeners.stop_token();
-            self.draining =
-                Some(tokio::spawn(drain::drain(Arc::clone(&self.parts), stop, pace, self.config.shutdown.clone())));
+    /// Drains, unless that was begun before, and does what is asked meanwhile. A second signal does not wait.
+    async fn until_end(&mut self, first: Signal) -> End {
+        let linger = if first == Signal::Interrupt { Duration::ZERO } else { self.config.shutdown.linger };
+        let drain = self.drain();
+        if first == Signal::Interrupt {
+            drain.hurry();
         }
+        let mut ended = pin!(drain.ended(linger));
+        loop {
+            tokio::select! {
+                () = &mut ended => return End::Drained,
+                signal = self.signals.next() => match signal {
+                    Signal::Terminate | Signal::Interrupt => return End::Forced,
+                    Signal::Hangup => drop(self.reload()),
+                },
+                Some(request) = self.requests.recv() => self.obey(request),
+            }
+        }
+    }
+
+    fn obey(&mut self, request: Request) {
+        match request {
+            Request::Drain => drop(self.drain()),
+            // Who asked may have gone; the log has the answer too.
+            Request::Reload(answer) => drop(answer.send(self.reload())),
+        }
+    }
+
+    /// The drain: there is only one.
+    fn drain(&mut self) -> Drain {
+        let begin = || Drain::begin(Arc::clone(&self.parts), self.config.shutdown.clone());
+        self.drain.get_or_insert_with(begin).clone()
     }
 
     /// Reads the configuration again. A bad one changes nothing.
     fn reload(&mut self) -> Result<(), String> {
+        systemd::reloading();
         let result = self.source.load().map_err(|errors| errors.to_string()).and_then(|config| self.apply(config));
         match &result {
             Ok(()) => {
@@ -215,6 +226,7 @@ impl Service {
                 tracing::error!(error, "the configuration was not reloaded; the running one stays");
             }
         }
+        systemd::ready();
         result
     }
 
@@ -224,23 +236,26 @@ impl Service {
             return Err(format!("{} cannot change while closewatch runs; restart it", fixed.join(", ")));
         }
         // The one step that can fail comes first, so that a reload is whole or nothing.
-        self.listeners.rebind(&config, &self.parts.proxy).map_err(|error| error.to_string())?;
+        let mut listeners = self.parts.listeners();
+        let bound = listeners.bind(&config, &mut Sockets::default()).map_err(|error| error.to_string())?;
         self.parts.proxy.reconfigure(&config);
-        self.admin.options.store(Arc::new(settings::admin_options(&config)));
+        self.parts.relay.reconfigure(config.buffer_total_bytes);
+        let before = listeners.addresses();
+        listeners.run(bound, &self.parts.proxy);
+        tell_changes(&before, &listeners.addresses());
+        drop(listeners);
+        self.admins.reconfigure(settings::admin_options(&config));
         self.log.reconfigure(settings::log(&config.log));
         self.config = config;
         Ok(())
     }
 }
 
-async fn serve_admin(config: &Config, admin: &Arc<Admin>, stop: &CancellationToken) -> Result<SocketAddr, StartError> {
-    let mut bound = Vec::new();
-    let scopes = [(Some(config.admin.listen), Scope::Full), (config.metrics.listen, Scope::MetricsOnly)];
-    for (address, scope) in scopes.into_iter().filter_map(|(address, scope)| Some((address?, scope))) {
-        let what = || format!("admin {address}");
-        let listener = tokio::net::TcpListener::bind(address).await.map_err(start_error(what()))?;
-        bound.push(listener.local_addr().map_err(start_error(what()))?);
-        tokio::spawn(admin::serve(listener, Arc::clone(admin), scope, stop.clone()));
+fn tell_changes(before: &[SocketAddr], after: &[SocketAddr]) {
+    for address in after.iter().filter(|address| !before.contains(address)) {
+        tracing::info!(%address, "listening");
     }
-    Ok(bound[0])
+    for address in before.iter().filter(|address| !after.contains(address)) {
+        tracing::info!(%address, "no longer listening; the sessions from there go on");
+    }
 }

@@ -81,7 +81,6 @@ pub(super) fn fixed_differences(running: &Config, wanted: &Config) -> Vec<&'stat
     [
         ("workers", running.workers != wanted.workers),
         ("keepalive", running.keepalive != wanted.keepalive),
-        ("limits.buffer_total_bytes", running.buffer_total_bytes != wanted.buffer_total_bytes),
         ("admin.listen", running.admin.listen != wanted.admin.listen),
         ("metrics.listen", old.listen != new.listen),
         ("metrics.codes", old.codes != new.codes),

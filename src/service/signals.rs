@@ -38,9 +38,4 @@ impl Signals {
             _ = self.hangup.recv() => Signal::Hangup,
         }
     }
-
-    /// The next signal that ends the process.
-    pub(super) async fn next_end(&mut self) {
-        while self.next().await == Signal::Hangup {}
-    }
 }

@@ -234,18 +234,12 @@ impl ClosingHandshake {
                 self.first = Some(First::Loss(endpoint));
                 self.blame(endpoint.into(), cause);
             }
-            Some(First::Close(sender)) if !self.is_complete() => {
+            Some(First::Close(_)) if !self.is_complete() => {
                 let half_open = matches!(cause, Cause::Eof | Cause::Truncated);
-                let lost = if endpoint == sender {
-                    // Its FIN behind its own Close frame is no loss: the answer can still reach it.
-                    !half_open
-                } else if self.has_sent_close(endpoint) {
-                    // It has answered. What it may still owe is to take the Close frame that crossed its own.
-                    !half_open && self.delivered[endpoint].is_none()
-                } else {
-                    true
-                };
-                if lost {
+                // Who has sent its Close frame owes nothing more than to take the other's, for which a FIN leaves it
+                // open. Who took it, too, may go: the other's can still be delivered.
+                let owes = !self.has_sent_close(endpoint) || (!half_open && self.delivered[endpoint].is_none());
+                if owes {
                     self.blame(endpoint.into(), cause);
                 }
             }
@@ -267,12 +261,18 @@ impl ClosingHandshake {
     }
 
     /// closewatch ends both legs, whatever their state.
+    ///
+    /// Where an answer to an endpoint's Close frame is missing, that is told as the cause, whatever else would fit. A
+    /// session that began with the end of a leg owes no answer: it stays with that leg.
     pub fn cut(&mut self, action: Action) {
         if self.is_complete() {
             return;
         }
         self.first.get_or_insert(First::Cut);
         self.action.get_or_insert(action);
+        if matches!(self.first, Some(First::Close(_))) {
+            self.fault = None;
+        }
         self.blame(Party::Proxy, Cause::Proxy(action));
     }
 

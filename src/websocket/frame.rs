@@ -222,6 +222,7 @@ impl FrameDecoder {
         if input.is_empty() {
             return None;
         }
+        // `resume` gets a copy: a reference to `input` itself would keep it out of the registers above.
         let mut rest = *input;
         let item = self.resume(&mut rest, runs);
         *input = rest;

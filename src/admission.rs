@@ -1,4 +1,4 @@
-//! How many connections are taken, in all and of each address.
+//! How many client connections there are, in all and of each address, and how many there may be.
 
 use std::{
     collections::HashMap,
@@ -9,14 +9,18 @@ use std::{
     },
 };
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    metrics::{ActiveConnection, Metrics, RejectReason},
+};
 
 /// Descriptors that are not connections: listeners, epoll instances, the log, scrapes, resolver sockets.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// Counts connections against the limits.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub struct Admission {
+    metrics: Arc<Metrics>,
     limit: AtomicUsize,
     limit_per_ip: AtomicUsize,
     taken: Arc<Taken>,
@@ -28,37 +32,45 @@ struct Taken {
     by_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// A connection's place. Dropping it makes room for another.
+/// A connection's place, from its accept to its end. Dropping it makes room for another.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
+    _active: ActiveConnection,
     taken: Arc<Taken>,
     /// Where addresses are counted.
     ip: Option<IpAddr>,
 }
 
 impl Admission {
-    pub(super) fn new(config: &Config) -> Self {
-        let admission =
-            Self { limit: AtomicUsize::new(0), limit_per_ip: AtomicUsize::new(usize::MAX), taken: Arc::default() };
+    /// The limits of a configuration.
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
+        let (limit, limit_per_ip) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
+        let admission = Self { metrics, limit, limit_per_ip, taken: Arc::default() };
         admission.reconfigure(config);
         admission
     }
 
-    pub(super) fn reconfigure(&self, config: &Config) {
+    /// Takes over the limits of another configuration, for the connections to come.
+    pub fn reconfigure(&self, config: &Config) {
         let limit = config.connections.unwrap_or_else(what_open_files_allow);
         self.limit.store(limit, Ordering::Relaxed);
         self.limit_per_ip.store(config.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    /// A place for one more connection, if there is one.
-    pub(super) fn admit(&self, ip: IpAddr) -> Option<Place> {
+    /// Counts an accepted connection, and gives it a place if there is one. It is to be closed at once if not.
+    pub fn admit(&self, ip: IpAddr) -> Option<Place> {
+        let active = self.metrics.connection_accepted();
         let limit_per_ip = self.limit_per_ip.load(Ordering::Relaxed);
         let ip = (limit_per_ip != usize::MAX).then(|| ip.to_canonical());
         // Taken first and then judged: a place that is refused gives itself back.
         let all = self.taken.all.fetch_add(1, Ordering::Relaxed);
         let of_ip = ip.map_or(0, |ip| self.taken.add(ip));
-        let place = Place { taken: Arc::clone(&self.taken), ip };
-        (all < self.limit.load(Ordering::Relaxed) && of_ip < limit_per_ip).then_some(place)
+        let place = Place { _active: active, taken: Arc::clone(&self.taken), ip };
+        if all < self.limit.load(Ordering::Relaxed) && of_ip < limit_per_ip {
+            return Some(place);
+        }
+        self.metrics.connection_rejected(RejectReason::Limit);
+        None
     }
 }
 

@@ -1,0 +1,86 @@
+//! What a session costs beside its system calls: looking at what was read, and a whole life from open to ending.
+
+use std::{hint::black_box, sync::Arc, time::Instant};
+
+use closewatch::{
+    metrics::{BucketOptions, Metrics, Options, RouteMetrics},
+    relay::{
+        LegEnd, Policy,
+        session::{Command, Session},
+    },
+    websocket::{
+        Endpoint,
+        conformance::Extensions,
+        frame::{self, Opcode},
+    },
+};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+
+const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
+
+/// What one worker reads at once at the most.
+const BUFFER: usize = 256 * 1024;
+
+fn route() -> Arc<RouteMetrics> {
+    let options = Options {
+        codes: Vec::new(),
+        max_custom_codes: 16,
+        buckets: BucketOptions::default(),
+        workers: 1,
+        registered_codes: Vec::new(),
+    };
+    Metrics::new(options).route("default")
+}
+
+fn session() -> Session {
+    Session::new(Arc::new(Policy::default()), Extensions::None, Instant::now(), 0)
+}
+
+fn message(size: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame::encode(true, Opcode::Text, MASK, &vec![b'x'; size], &mut bytes);
+    bytes
+}
+
+fn receive(criterion: &mut Criterion) {
+    let route = route();
+    let mut group = criterion.benchmark_group("receive");
+    for (name, read, frames) in [
+        ("one frame of 64 B", message(64), 1),
+        ("a buffer of 64 B frames", message(64).repeat(BUFFER / 70), BUFFER / 70),
+        ("a buffer of 16 KiB frames", message(16 * 1024).repeat(BUFFER / (16 * 1024 + 8)), BUFFER / (16 * 1024 + 8)),
+    ] {
+        group.throughput(Throughput::Elements(frames as u64));
+        let (mut session, now) = (session(), Instant::now());
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let passage = session.receive(Endpoint::Client, black_box(&read), now, route.traffic(0));
+                session.written(Endpoint::Server, passage.keep, now);
+                session.poll(now)
+            });
+        });
+    }
+    group.finish();
+}
+
+fn life(criterion: &mut Criterion) {
+    let route = route();
+    let mut close = [Vec::new(), Vec::new()];
+    frame::encode(true, Opcode::Close, MASK, &1000_u16.to_be_bytes(), &mut close[0]);
+    frame::encode(true, Opcode::Close, None, &1000_u16.to_be_bytes(), &mut close[1]);
+    criterion.bench_function("open, closing handshake, ending", |bencher| {
+        bencher.iter(|| {
+            let (mut session, now) = (session(), Instant::now());
+            for (from, bytes) in Endpoint::BOTH.into_iter().zip(&close) {
+                let passage = session.receive(from, bytes, now, route.traffic(0));
+                session.written(from.other(), passage.keep, now);
+            }
+            session.ended(Endpoint::Client, LegEnd::Fin, now);
+            while session.poll(now).is_some_and(|command| command != Command::Over) {}
+            session.finish(now)
+        });
+    });
+}
+
+criterion_group!(benches, receive, life);
+criterion_main!(benches);

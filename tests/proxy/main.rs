@@ -1,0 +1,15 @@
+//! The whole program on real sockets: a client, closewatch in a process of its own, and a service, where both ends hold
+//! every byte, FIN and RST in their hands. The modules are named by what they show.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::cast_possible_truncation, reason = "lengths of frames made here")]
+
+mod harness;
+
+mod endings;
+mod ends_of_connections;
+mod failing_handshakes;
+mod opening_handshake;
+mod plain_http;
+mod relay_of_bytes;
+mod slow_readers;

@@ -1,0 +1,125 @@
+//! A reader that does not keep up holds back its own sender, and nobody else; nothing is lost, and little is held.
+
+use std::thread;
+
+use crate::harness::{Peer, Program, REQUEST, Server, Session, from_client, from_server};
+
+/// Far more than the kernels' buffers of both legs take.
+const FLOOD: usize = 24 << 20;
+
+/// As one frame.
+fn flood() -> Vec<u8> {
+    let payload: Vec<u8> = (0..FLOOD).map(|index| (index % 251) as u8).collect();
+    from_server(0x82, &payload)
+}
+
+/// What is held when all is blocked: what the sender's kernel and closewatch's took is not closewatch's memory.
+fn wait_until_blocked(program: &Program, from: &str) {
+    program.wait_for_at_least("websocket_buffered_bytes", &[("from", from)], 1.0);
+    // The time counts up while the reader is still slow.
+    program.wait_for_at_least("websocket_write_blocked_seconds_total", &[("from", from)], 0.001);
+}
+
+#[test]
+fn a_client_that_reads_slowly_holds_back_its_server() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let bystander = &mut Session::open(&program, &server);
+    let client = Peer::connect_with_small_window(program.address());
+    let Session { mut client, server: mut sender } = Session::open_with(client, &server, REQUEST);
+    let bytes = flood();
+    let resident = program.scrape().sum("process_resident_memory_bytes", &[]);
+    let sent = sender.send_some(&bytes);
+    wait_until_blocked(&program, "server");
+
+    let scrape = program.scrape();
+    let of_server = |metric: &str| scrape.sum(metric, &[("from", "server")]);
+    assert!(of_server("websocket_buffered_bytes") <= f64::from(256 << 10));
+    assert!(of_server("websocket_bytes_total") < FLOOD as f64 / 2.0, "the server is read on");
+    assert!(scrape.sum("process_resident_memory_bytes", &[]) - resident < f64::from(4 << 20));
+    bystander.exchange();
+    // Its own other direction is not held up either.
+    client.send(from_client(0x81, b"still here"));
+    sender.expect(from_client(0x81, b"still here"));
+
+    let bytes = &bytes;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            sender.send(&bytes[sent..]);
+            sender.finish();
+        });
+        client.widen_window();
+        client.expect(bytes);
+        client.expect_fin();
+    });
+    // And the answer to the bystander.
+    program.wait_for("websocket_bytes_total", &[("from", "server")], (bytes.len() + 8) as f64);
+    program.wait_for("websocket_buffered_bytes", &[], 0.0);
+}
+
+#[test]
+fn a_server_that_reads_slowly_holds_back_its_client() {
+    let server = Server::with_small_window();
+    let program = Program::before(&server, "limits: {buffer_bytes: 64KiB}\n");
+    let bystander = &mut Session::open(&program, &server);
+    let Session { mut client, server: mut reader } = Session::open(&program, &server);
+    let bytes = flood();
+    let sent = client.send_some(&bytes);
+    wait_until_blocked(&program, "client");
+
+    let scrape = program.scrape();
+    assert!(scrape.sum("websocket_buffered_bytes", &[("from", "client")]) <= f64::from(64 << 10));
+    assert!(scrape.sum("websocket_bytes_total", &[("from", "client")]) < FLOOD as f64 / 2.0);
+    bystander.exchange();
+    reader.send(from_server(0x81, b"still here"));
+    client.expect(from_server(0x81, b"still here"));
+
+    let bytes = &bytes;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            client.send(&bytes[sent..]);
+            client.finish();
+        });
+        reader.widen_window();
+        reader.expect(bytes);
+        reader.expect_fin();
+    });
+    program.wait_for("websocket_buffered_bytes", &[], 0.0);
+}
+
+#[test]
+fn a_session_that_ends_while_bytes_wait_leaves_nothing_held() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {buffer_total_bytes: 300KiB}\n");
+    let bytes = flood();
+    for count in 1..=3 {
+        let client = Peer::connect_with_small_window(program.address());
+        let Session { client, server: mut sender } = Session::open_with(client, &server, REQUEST);
+        sender.send_some(&bytes);
+        program.wait_for_at_least("websocket_buffered_bytes", &[], 1.0);
+        client.reset();
+        sender.receive_rest();
+        assert_eq!(program.records(count).pop().unwrap()["cause_endpoint"], "client");
+        program.wait_for("websocket_buffered_bytes", &[], 0.0);
+    }
+}
+
+#[test]
+fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {buffer_total_bytes: 256KiB}\n");
+    let bytes = flood();
+    let blocked: Vec<Session> = (1..=8)
+        .map(|_| {
+            let client = Peer::connect_with_small_window(program.address());
+            let mut session = Session::open_with(client, &server, REQUEST);
+            session.server.send_some(&bytes);
+            session
+        })
+        .collect();
+    program.wait_for_at_least("websocket_buffered_bytes", &[], f64::from(256 << 10));
+    // Whoever is not slow is not concerned.
+    Session::open(&program, &server).exchange();
+    drop(blocked);
+    program.wait_for("websocket_buffered_bytes", &[], 0.0);
+}
