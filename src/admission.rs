@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Descriptors that are not connections: listeners, epoll instances, the log, scrapes, resolver sockets.
-const RESERVED_DESCRIPTORS: u64 = 128;
+const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// Counts connections against the limits.
 #[derive(Debug)]

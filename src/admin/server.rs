@@ -43,7 +43,7 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         let (request_head, unread) = (Duration::from_secs(20), Duration::from_secs(30));
-        Self { connections: 128, streams: 32, request_head, unread }
+        Self { connections: 128, streams: 64, request_head, unread }
     }
 }
 

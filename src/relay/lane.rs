@@ -225,15 +225,14 @@ pub(super) struct Reading<'a> {
     base: u64,
     /// How much of the piece passes, once that is settled.
     stop: Option<usize>,
-    /// Where a Close frame began: at 0 where an earlier piece began it.
-    close_start: Option<usize>,
+    /// How many of the bytes that pass so far are a Close frame's.
+    close_bytes: usize,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8]) -> Self {
         let partial_header = lane.decoder.partial_header();
         let held = if withholds && lane.passes() { Held::new(partial_header) } else { Held::default() };
-        let in_close = lane.in_close || is_close_header(partial_header);
         Self {
             length: bytes.len(),
             rest: bytes,
@@ -242,7 +241,7 @@ impl<'a> Reading<'a> {
             held,
             base: lane.queued + held.as_slice().len() as u64,
             stop: (!lane.passes()).then_some(0),
-            close_start: in_close.then_some(0),
+            close_bytes: 0,
         }
     }
 
@@ -265,26 +264,33 @@ impl<'a> Reading<'a> {
         in_reach
     }
 
-    /// Lets nothing pass from the header just read on, and says whether anything of this piece does.
-    pub(super) fn stop_before(&mut self, header: &FrameHeader) -> bool {
+    /// Lets nothing pass from the header just read on.
+    pub(super) fn stop_before(&mut self, header: &FrameHeader) {
         let start = self.position().checked_sub(usize::from(header.header_len));
         if start.is_none() {
             self.held = Held::default();
         }
-        let stop = self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0));
-        self.stop = Some(stop);
-        stop > 0
+        self.stop = Some(self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0)));
     }
 
-    /// A Close frame's header was read.
-    pub(super) fn close_begins(&mut self, header: &FrameHeader) {
-        let start = self.position().saturating_sub(usize::from(header.header_len));
-        self.close_start.get_or_insert(start);
+    /// The header just read is a Close frame's.
+    pub(super) fn note_close_header(&mut self, header: &FrameHeader) {
+        // What an earlier piece brought of it has passed then, if it was not held back.
+        self.close_bytes += usize::from(header.header_len).min(self.passed());
     }
 
-    /// Whether this piece brought anything before the Close frame in it.
-    pub(super) fn has_bytes_before_close(&self) -> bool {
-        self.close_start.is_none_or(|start| start > 0)
+    /// These bytes, the last that were read, are a Close frame's.
+    pub(super) fn note_close_payload(&mut self, payload: &[u8]) {
+        self.close_bytes += payload.len();
+    }
+
+    /// Whether anything but Close frames passes: of what is read so far, or up to where the piece is stopped.
+    pub(super) fn passes_others(&self) -> bool {
+        self.passed() > self.close_bytes
+    }
+
+    fn passed(&self) -> usize {
+        self.held.as_slice().len() + self.stop.unwrap_or(self.position())
     }
 
     /// Where in `Lane::queued` what was just read ends, where it passes.
@@ -293,20 +299,20 @@ impl<'a> Reading<'a> {
         self.stop.is_none_or(|stop| position <= stop).then(|| self.base + position as u64)
     }
 
-    /// The piece is read to its end: what of it passes, and whether it brought more than (a part of) a Close frame.
+    /// The piece is read to its end: what of it passes, and whether that is more than Close frames.
     pub(super) fn finish(mut self, decoder: &FrameDecoder) -> (Passage, bool) {
         let partial = decoder.partial_header();
-        if is_close_header(partial) {
-            self.close_start.get_or_insert(self.length.saturating_sub(partial.len()));
-        }
         let withheld = if self.withholds { partial.len() } else { 0 };
+        if is_close_header(partial) && !self.withholds {
+            self.close_bytes += partial.len().min(self.length);
+        }
         let passage = match self.stop {
             Some(keep) => Passage { held: self.held, keep },
             // The header that an earlier piece began is still not whole.
             None if withheld > self.length => Passage::default(),
             None => Passage { held: self.held, keep: self.length - withheld },
         };
-        (passage, self.has_bytes_before_close())
+        (passage, passage.len() > self.close_bytes as u64)
     }
 }
 

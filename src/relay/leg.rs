@@ -9,7 +9,10 @@ use std::{
 
 use socket2::Socket;
 
-use super::{lane::LegEnd, tcp::TcpInfo};
+use super::{
+    lane::LegEnd,
+    tcp::{TcpInfo, limit_backoff},
+};
 
 /// One connection. A leg that nothing waits for owns no buffer.
 #[derive(Debug)]
@@ -19,14 +22,23 @@ pub(super) struct Leg {
     pub(super) readable: bool,
     /// The kernel has seen a FIN or an RST: a short read does not mean that all was read.
     pub(super) hung_up: bool,
-    /// How a write found the leg dead, until its reading side is drained and its end told.
-    pub(super) broken: Option<LegEnd>,
+    /// The leg was found dead other than by reading it, which is not yet told.
+    pub(super) broken: Option<Broken>,
     /// What the kernel did not take.
     pub(super) spill: Option<Box<Spill>>,
     /// The last write was short: the reader is slow.
     pub(super) was_blocked: bool,
     /// When to ask the kernel whether what was written is acknowledged. See [`Leg::liveness`].
     pub(super) check_at: Option<Instant>,
+    stall: Option<Stall>,
+}
+
+/// How a leg was found dead, while what its endpoint sent before is still to be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Broken {
+    pub(super) end: LegEnd,
+    /// When that is given up, since the other endpoint does not take it.
+    pub(super) give_up_at: Option<Instant>,
 }
 
 /// Bytes that wait for a slow reader.
@@ -56,20 +68,40 @@ impl Spill {
     }
 }
 
+/// Data that waits for the peer, and did not get further since.
+#[derive(Debug, Clone, Copy)]
+struct Stall {
+    since: Instant,
+    /// It is on its way, rather than held back by a closed window.
+    in_flight: bool,
+    /// As they were then.
+    acknowledged_bytes: u64,
+    retransmits: u32,
+}
+
 /// Whether data that waits for an acknowledgement means that the link is dead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Liveness {
     /// Nothing waits.
     Settled,
-    /// Something waits, but the peer was heard of: ask again after this time.
-    Waiting(Duration),
-    /// Nothing was heard for the whole time.
-    Dead,
+    /// Something waits.
+    Waiting,
+    /// The link is dead, and this is what the kernel knows of it.
+    Dead(LegEnd),
 }
 
 impl Leg {
     pub(super) fn new(socket: Socket) -> Self {
-        Self { socket, readable: false, hung_up: false, broken: None, spill: None, was_blocked: false, check_at: None }
+        Self {
+            socket,
+            readable: false,
+            hung_up: false,
+            broken: None,
+            spill: None,
+            was_blocked: false,
+            check_at: None,
+            stall: None,
+        }
     }
 
     /// One `recv`, restarted where a signal interrupts it.
@@ -112,21 +144,68 @@ impl Leg {
         TcpInfo::of(self.socket.as_fd())
     }
 
-    /// Judges the link after data was written `patience` ago or earlier.
+    /// How the leg ended, where the kernel knows of an error. It tells that only once, and of a leg that still lives it
+    /// tells what routers said of it.
+    pub(super) fn take_error(&self) -> Option<LegEnd> {
+        self.socket.take_error().ok().flatten().map(|error| end_of(&error))
+    }
+
+    /// Looks whether what was written gets through. To be asked again every [`look_interval`] while it does not.
     ///
-    /// Retransmissions go unanswered when the link is dead, but a live peer whose window is closed answers the probes
-    /// of it; `TCP_USER_TIMEOUT` would kill both.
-    pub(super) fn liveness(&self, patience: Duration) -> Liveness {
-        let Some(info) = self.tcp_info() else { return Liveness::Settled };
-        if info.all_acknowledged() {
+    /// Data that the peer has room for must be acknowledged within `patience`. A peer whose window is closed may leave
+    /// data waiting for ever, but answers the kernel's probes of the window; a `TCP_USER_TIMEOUT` would end both. What
+    /// routers said of a link is no proof, so it ends nothing; but where the link is dead, it says why.
+    pub(super) fn liveness(&mut self, patience: Duration, now: Instant) -> Liveness {
+        let Some(info) = self.tcp_info().filter(|info| !info.all_acknowledged()) else {
+            self.stall = None;
             return Liveness::Settled;
+        };
+        let stall = Stall::at(self.stall, &info, now);
+        if stall.is_final(&info, patience, now) {
+            return Liveness::Dead(self.take_error().unwrap_or(LegEnd::Timeout));
         }
-        let unanswered = info.unacknowledged > 0 || info.unanswered_probes > 1;
-        match patience.checked_sub(info.since_last_ack) {
-            None | Some(Duration::ZERO) if unanswered => Liveness::Dead,
-            None | Some(Duration::ZERO) => Liveness::Waiting(patience / 8),
-            Some(rest) => Liveness::Waiting(rest),
+        // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
+        limit_backoff(self.socket.as_fd(), look_interval(patience));
+        self.stall = Some(stall);
+        Liveness::Waiting
+    }
+}
+
+/// How often to look whether data gets through that must within `patience`.
+pub(super) fn look_interval(patience: Duration) -> Duration {
+    patience / 8
+}
+
+impl Stall {
+    /// The stall of a link on which something waits: the one that was, or a new one where the link moved since.
+    fn at(before: Option<Self>, info: &TcpInfo, now: Instant) -> Self {
+        before.filter(|stall| !stall.has_moved(info, now)).unwrap_or(Self {
+            since: now,
+            in_flight: info.awaits_acknowledgement(),
+            acknowledged_bytes: info.acknowledged_bytes,
+            retransmits: info.retransmits,
+        })
+    }
+
+    /// Whether the peer has shown since that it is there.
+    fn has_moved(&self, info: &TcpInfo, now: Instant) -> bool {
+        if self.in_flight != info.awaits_acknowledgement() {
+            return true;
         }
+        if self.in_flight {
+            // An acknowledgement of nothing new is no progress: what we send gets lost.
+            self.acknowledged_bytes != info.acknowledged_bytes
+        } else {
+            info.since_last_ack < now.saturating_duration_since(self.since)
+        }
+    }
+
+    /// Whether nothing that the peer could have answered was answered for the whole `patience`. A closed window is
+    /// probed seldom once it has been closed for long, and one probe can get lost.
+    fn is_final(&self, info: &TcpInfo, patience: Duration, now: Instant) -> bool {
+        // Data that was on its way when the window closed is sent again instead of a probe.
+        let probes = info.retransmits.wrapping_sub(self.retransmits).max(info.unanswered_probes.into());
+        now.saturating_duration_since(self.since) >= patience && (self.in_flight || probes > 1)
     }
 }
 
@@ -143,10 +222,141 @@ fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub(super) fn end_of(error: &io::Error) -> LegEnd {
     match error.kind() {
         io::ErrorKind::TimedOut => LegEnd::Timeout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
-            LegEnd::Unreachable
-        }
+        // Also what an ICMP message said: the kernel keeps that, and where nothing better is heard before its own
+        // timeout it tells it in place of the timeout. A refusal is "port unreachable" then, never an RST.
+        io::ErrorKind::HostUnreachable
+        | io::ErrorKind::NetworkUnreachable
+        | io::ErrorKind::NetworkDown
+        | io::ErrorKind::ConnectionRefused
+        | io::ErrorKind::PermissionDenied => LegEnd::Unreachable,
         // An RST after the peer's FIN is EPIPE; any other error leaves as little of the connection.
         _ => LegEnd::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(80);
+
+    /// A connection on which all was acknowledged just now.
+    const SETTLED: TcpInfo = TcpInfo {
+        rtt: Duration::from_millis(1),
+        retransmits: 0,
+        unacknowledged: 0,
+        unsent_bytes: 0,
+        acknowledged_bytes: 1000,
+        window: 65_536,
+        unanswered_probes: 0,
+        since_last_ack: Duration::ZERO,
+    };
+
+    /// Data is on its way, and the last acknowledgement came `silence` seconds ago.
+    fn in_flight(silence: u64) -> TcpInfo {
+        TcpInfo { unacknowledged: 1, since_last_ack: Duration::from_secs(silence), ..SETTLED }
+    }
+
+    /// The window is closed, `probes` went unanswered, and the last acknowledgement came `silence` seconds ago.
+    fn closed(probes: u8, silence: u64) -> TcpInfo {
+        TcpInfo {
+            unsent_bytes: 5000,
+            window: 0,
+            unanswered_probes: probes,
+            since_last_ack: Duration::from_secs(silence),
+            ..SETTLED
+        }
+    }
+
+    /// Looks every 10 s for an hour at what is so after so many seconds. Says after how many the link is given up.
+    fn given_up_after(info_after: impl Fn(u64) -> TcpInfo) -> Option<u64> {
+        let start = Instant::now();
+        let mut stall: Option<Stall> = None;
+        (0..3600).step_by(10).find(|&seconds| {
+            let (info, now) = (info_after(seconds), start + Duration::from_secs(seconds));
+            let current = stall.insert(Stall::at(stall, &info, now));
+            current.is_final(&info, PATIENCE, now)
+        })
+    }
+
+    #[test]
+    fn data_that_nobody_acknowledges_is_given_up_after_the_patience() {
+        assert_eq!(given_up_after(in_flight), Some(80));
+        assert_eq!(given_up_after(|seconds| in_flight(seconds + 500)), Some(80));
+    }
+
+    /// The peer's own packets arrive and acknowledge what they did before: what we send gets lost.
+    #[test]
+    fn acknowledgements_of_nothing_new_are_no_progress() {
+        assert_eq!(given_up_after(|_| in_flight(0)), Some(80));
+    }
+
+    /// Each message is acknowledged, but whenever one looks the next one is on its way.
+    #[test]
+    fn a_link_with_progress_lives() {
+        let progress = |seconds: u64| TcpInfo { acknowledged_bytes: seconds / 70, ..in_flight(seconds % 70) };
+        assert_eq!(given_up_after(progress), None);
+    }
+
+    #[test]
+    fn traffic_that_stops_in_the_middle_is_given_up_a_patience_later() {
+        let until_300 =
+            |seconds: u64| TcpInfo { acknowledged_bytes: seconds.min(300), ..in_flight(seconds.saturating_sub(300)) };
+        assert_eq!(given_up_after(until_300), Some(380));
+    }
+
+    /// Two minutes is the longest time that the kernel leaves between two probes.
+    #[test]
+    fn a_closed_window_whose_probes_are_answered_lives() {
+        assert_eq!(given_up_after(|seconds| closed(0, seconds % 120)), None);
+    }
+
+    #[test]
+    fn one_lost_probe_of_a_closed_window_is_no_death() {
+        let one_lost = |seconds: u64| closed(u8::from(seconds % 240 >= 120), seconds % 240);
+        assert_eq!(given_up_after(one_lost), None);
+    }
+
+    #[test]
+    fn a_closed_window_that_answers_no_probes_is_given_up() {
+        let seldom = |seconds: u64| closed(u8::try_from(seconds / 120).unwrap(), seconds);
+        assert_eq!(given_up_after(seldom), Some(240));
+        let often = |seconds: u64| closed(u8::try_from(seconds / 10).unwrap(), seconds);
+        assert_eq!(given_up_after(often), Some(80));
+    }
+
+    /// Then the kernel sends that data again, seldom, and each time the peer says that its window is closed.
+    #[test]
+    fn a_window_that_closed_over_data_on_its_way_lives_while_it_answers() {
+        let shrunk = |seconds: u64, silence: u64| TcpInfo {
+            unacknowledged: 3,
+            retransmits: u32::try_from(seconds / 120).unwrap(),
+            ..closed(0, silence)
+        };
+        assert_eq!(given_up_after(|seconds| shrunk(seconds, seconds % 120)), None);
+        assert_eq!(given_up_after(|seconds| shrunk(seconds, seconds)), Some(240));
+    }
+
+    /// What is sent then is new, however long the window was closed and silent.
+    #[test]
+    fn a_window_that_opens_gives_data_its_whole_patience() {
+        let opens = |seconds: u64| if seconds < 110 { closed(0, seconds) } else { in_flight(seconds - 110) };
+        assert_eq!(given_up_after(opens), Some(190));
+    }
+
+    #[test]
+    fn errors_are_told_as_how_the_leg_ended() {
+        for (error, end) in [
+            (libc::ECONNRESET, LegEnd::Reset),
+            (libc::EPIPE, LegEnd::Reset),
+            (libc::ETIMEDOUT, LegEnd::Timeout),
+            (libc::EHOSTUNREACH, LegEnd::Unreachable),
+            (libc::ENETUNREACH, LegEnd::Unreachable),
+            (libc::ENETDOWN, LegEnd::Unreachable),
+            (libc::ECONNREFUSED, LegEnd::Unreachable),
+            (libc::EACCES, LegEnd::Unreachable),
+        ] {
+            assert_eq!(end_of(&io::Error::from_raw_os_error(error)), end, "{error}");
+        }
     }
 }

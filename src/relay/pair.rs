@@ -1,13 +1,17 @@
 //! One session with its two sockets: carries out what the session core says.
 
-use std::{io, mem, sync::Arc, time::Instant};
+use std::{
+    io, mem,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 
 use super::{
     Budget, NewSession,
     lane::LegEnd,
-    leg::{Leg, Liveness, Spill, end_of},
+    leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
     policy::{CloseText, Policy},
     session::{Command, Session},
     ticket::Ticket,
@@ -21,6 +25,9 @@ use crate::{
 /// What a blocked direction is read in once the process holds more than its budget.
 const SMALL_READ: usize = 4 * 1024;
 
+/// How often the kernel is asked, at first, whether a leg that is to be reset has acknowledged everything.
+const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
+
 /// A session and its sockets.
 pub(super) struct Pair {
     session: Session,
@@ -33,8 +40,15 @@ pub(super) struct Pair {
     /// It stands in the worker's queue.
     pub(super) is_runnable: bool,
     drain: Option<Box<(Instant, CloseText, Instant)>>,
-    /// The leg that is to be reset, and when to ask again whether it has acknowledged everything.
-    resetting: Option<(Endpoint, Instant)>,
+    resetting: Option<Resetting>,
+}
+
+/// The leg that is to be reset, as soon as it has acknowledged everything.
+#[derive(Debug, Clone, Copy)]
+struct Resetting {
+    endpoint: Endpoint,
+    since: Instant,
+    ask_at: Instant,
 }
 
 /// Which two tokens a session's legs have: one behind the other.
@@ -81,7 +95,12 @@ impl Pair {
         let leg = &mut self.legs[endpoint];
         leg.readable |= event.is_readable() || event.is_error();
         leg.hung_up |= event.is_read_closed() || event.is_error();
-        if event.is_writable() && leg.spill.is_some() {
+        if event.is_error()
+            && let Some(end) = leg.take_error()
+        {
+            // While the other endpoint does not take what was read, no read would find it.
+            self.lose(endpoint, end, context);
+        } else if event.is_writable() && leg.spill.is_some() {
             self.flush(endpoint, context);
         }
     }
@@ -111,7 +130,9 @@ impl Pair {
             self.session.deadline(),
             self.legs.client.check_at,
             self.legs.server.check_at,
-            self.resetting.map(|(_, at)| at),
+            self.legs.client.broken.and_then(|broken| broken.give_up_at),
+            self.legs.server.broken.and_then(|broken| broken.give_up_at),
+            self.resetting.map(|resetting| resetting.ask_at),
             self.drain.as_ref().map(|drain| drain.0),
         ]
         .into_iter()
@@ -184,11 +205,17 @@ impl Pair {
             if self.legs[endpoint].check_at.is_some_and(|at| at <= now) {
                 self.check_liveness(endpoint, context);
             }
+            if let Some(Broken { end, give_up_at: Some(at) }) = self.legs[endpoint].broken
+                && at <= now
+            {
+                self.leg_ended(endpoint, end, context);
+                self.session.give_up(now);
+            }
         }
-        if let Some((endpoint, at)) = self.resetting
-            && at <= now
+        if let Some(resetting) = self.resetting
+            && resetting.ask_at <= now
         {
-            self.reset(endpoint, context);
+            self.reset(resetting.endpoint, context);
         }
         self.session.wake(now);
     }
@@ -232,7 +259,7 @@ impl Pair {
         let leg = &mut self.legs[endpoint];
         leg.readable = false;
         leg.check_at = None;
-        let end = leg.broken.take().unwrap_or(end);
+        let end = leg.broken.take().map_or(end, |broken| broken.end);
         let passage = self.session.ended(endpoint, end, context.now);
         if end != LegEnd::Fin {
             self.drop_spill(endpoint, context);
@@ -254,7 +281,7 @@ impl Pair {
                 self.legs[to].was_blocked = count < bytes.len();
                 self.spill(to, &bytes[count..], context);
             }
-            Err(error) => self.write_failed(to, &error, context),
+            Err(error) => self.lose(to, end_of(&error), context),
         }
     }
 
@@ -263,7 +290,7 @@ impl Pair {
         self.session.written(to, count, context.now);
         let leg = &mut self.legs[to];
         if leg.check_at.is_none() {
-            leg.check_at = context.patience.map(|patience| context.now + patience);
+            leg.check_at = context.patience.map(|patience| context.now + look_interval(patience));
         }
     }
 
@@ -292,7 +319,7 @@ impl Pair {
         self.hold(to, -signed(count), context);
         match result {
             Ok(count) => self.took(to, count, context),
-            Err(error) => self.write_failed(to, &error, context),
+            Err(error) => self.lose(to, end_of(&error), context),
         }
         if is_empty {
             self.drop_spill(to, context);
@@ -312,14 +339,14 @@ impl Pair {
         self.ticket.traffic(context.index).buffered(to.other(), bytes);
     }
 
-    /// A write met the death of its leg. The kernel tells that only once, so what the endpoint sent before is read out,
-    /// and then the end told as this write met it.
-    fn write_failed(&mut self, to: Endpoint, error: &io::Error, context: &mut Context) {
-        let end = end_of(error);
+    /// A leg was found dead other than by reading it. The kernel tells that only once, so what the endpoint sent before
+    /// is read out, and then the end told as it was found here.
+    fn lose(&mut self, to: Endpoint, end: LegEnd, context: &mut Context) {
         self.session.write_failed(to);
         self.drop_spill(to, context);
         let leg = &mut self.legs[to];
-        leg.broken = Some(end);
+        let give_up_at = self.policy.close.and_then(|wait| context.now.checked_add(wait));
+        leg.broken = Some(Broken { end, give_up_at });
         leg.readable = true;
         leg.hung_up = true;
         if !self.session.reads(to) {
@@ -330,10 +357,13 @@ impl Pair {
     fn check_liveness(&mut self, endpoint: Endpoint, context: &mut Context) {
         let Some(patience) = context.patience else { return };
         let leg = &mut self.legs[endpoint];
-        match leg.liveness(patience) {
+        match leg.liveness(patience, context.now) {
             Liveness::Settled => leg.check_at = None,
-            Liveness::Waiting(rest) => leg.check_at = Some(context.now + rest),
-            Liveness::Dead => self.leg_ended(endpoint, LegEnd::Timeout, context),
+            Liveness::Waiting => leg.check_at = Some(context.now + look_interval(patience)),
+            Liveness::Dead(end) => {
+                leg.check_at = None;
+                self.lose(endpoint, end, context);
+            }
         }
     }
 
@@ -358,7 +388,10 @@ impl Pair {
             self.session.reset_done(to);
             self.resetting = None;
         } else {
-            self.resetting = Some((to, context.now + super::worker::ACKNOWLEDGED_POLL));
+            let since = self.resetting.map_or(context.now, |resetting| resetting.since);
+            // A crash of the server leaves many of these at once, and a slow reader leaves one for long.
+            let wait = ACKNOWLEDGED_POLL.max(context.now.saturating_duration_since(since) / 8);
+            self.resetting = Some(Resetting { endpoint: to, since, ask_at: context.now + wait });
         }
     }
 }

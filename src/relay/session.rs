@@ -11,7 +11,9 @@
 //! have cost a copy of every byte for the sake of the few sessions in which closewatch writes anything of its own.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod simulation;
+pub(crate) mod schedule;
+#[cfg(any(test, feature = "fuzzing"))]
+mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -116,7 +118,7 @@ impl Session {
     /// spreads `max_age`.
     pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
         let [a, b, c, d, spread, ..] = random.to_le_bytes();
-        let expires = after(opened, policy.max_age.map(|age| age.saturating_sub(age / 2560 * u32::from(spread))));
+        let expires = after(opened, policy.max_age.map(|age| age / 2560 * (2560 - u32::from(spread))));
         Self {
             policy,
             lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
@@ -147,15 +149,18 @@ impl Session {
             match item {
                 Item::Frames { header, count } => self.frames(receipt, &header, count, &mut reading),
                 Item::ControlPayload { header, bytes, last, .. } => {
+                    if header.opcode == Opcode::Close {
+                        reading.note_close_payload(bytes);
+                    }
                     self.control_piece(receipt, &header, bytes, last, &reading);
                 }
             }
             self.stop_for_put_in(receipt, &mut reading);
         }
         let lane = &mut self.lanes[from];
-        let (passage, relayed) = reading.finish(&lane.decoder);
+        let (passage, passes_others) = reading.finish(&lane.decoder);
         lane.queued += passage.len();
-        if relayed {
+        if passes_others {
             self.last_byte = now;
         }
         passage
@@ -322,16 +327,13 @@ impl Session {
     fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
         let message_bytes = self.count_frames(receipt, header, count);
         let lane = &mut self.lanes[receipt.from];
-        lane.in_close = header.opcode == Opcode::Close && (1..=125).contains(&header.payload_len);
-        if header.opcode == Opcode::Close {
-            reading.close_begins(header);
-        }
+        // A longer one is never taken for a Close frame (RFC 6455, 5.5).
+        let is_close = header.opcode == Opcode::Close && header.payload_len <= 125;
+        lane.in_close = is_close && header.payload_len > 0;
         if self.exceeds_limits(header, message_bytes) {
-            if reading.stop_before(header) {
-                self.last_byte = receipt.now;
-            }
-            self.lanes[receipt.from].put = Put::Ready;
-            self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
+            self.stop_for_limit(receipt, header, reading);
+        } else if is_close {
+            reading.note_close_header(header);
         }
         if header.payload_len == 0 {
             self.control_frame(receipt, header, &[], reading);
@@ -413,9 +415,7 @@ impl Session {
         }
         self.abandon_put_in();
         self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
-        if reading.has_bytes_before_close() {
-            self.last_byte = now;
-        }
+        self.note_relayed(receipt, reading);
         self.begin(now);
         self.await_end(now);
         self.settle(now);
@@ -430,14 +430,24 @@ impl Session {
                 || exceeds(self.policy.message_bytes, message_bytes))
     }
 
+    /// Closes the session before a frame that is too large.
+    fn stop_for_limit(&mut self, receipt: Receipt<'_>, header: &FrameHeader, reading: &mut Reading<'_>) {
+        reading.stop_before(header);
+        self.note_relayed(receipt, reading);
+        let lane = &mut self.lanes[receipt.from];
+        if lane.passes() {
+            lane.put = Put::Ready;
+        }
+        self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
+    }
+
     /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
-    fn stop_for_put_in(&mut self, Receipt { from, now, .. }: Receipt<'_>, reading: &mut Reading<'_>) {
-        let lane = &mut self.lanes[from];
+    fn stop_for_put_in(&mut self, receipt: Receipt<'_>, reading: &mut Reading<'_>) {
+        let lane = &mut self.lanes[receipt.from];
         if lane.put == Put::Wanted && lane.passes() && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
             lane.put = Put::Ready;
-            // The rest of that frame passes.
-            self.last_byte = now;
-            self.begin_put_in(now);
+            self.note_relayed(receipt, reading);
+            self.begin_put_in(receipt.now);
         }
     }
 
@@ -505,6 +515,13 @@ impl Session {
         passage
     }
 
+    /// Before something is told to have come after the last byte: is that one in this piece?
+    fn note_relayed(&mut self, Receipt { now, .. }: Receipt<'_>, reading: &Reading<'_>) {
+        if reading.passes_others() {
+            self.last_byte = now;
+        }
+    }
+
     fn begin(&mut self, now: Instant) {
         self.begun.get_or_insert(Begun { at: now, idle: now.saturating_duration_since(self.last_byte) });
     }
@@ -537,7 +554,8 @@ impl Session {
         }
     }
 
-    fn give_up(&mut self, now: Instant) {
+    /// Ends the session where it stands: `timeouts.close` has passed, and what is awaited did not come.
+    pub(super) fn give_up(&mut self, now: Instant) {
         if let Some(put_in) = &self.put_in
             && !self.closing.has_begun()
         {

@@ -32,9 +32,6 @@ const READ_BUFFER: usize = 256 * 1024;
 /// How often the time that bytes wait is added to the metrics while they still wait.
 const BLOCKED_TICK: Duration = Duration::from_millis(500);
 
-/// How often the kernel is asked whether a leg that is to be reset has acknowledged everything.
-pub(super) const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
-
 const EVENTS: usize = 1024;
 
 /// The token of the inbox. Sessions have two tokens each, from 0.

@@ -1,0 +1,145 @@
+//! What a drain does to connections that are no sessions.
+
+use crate::{
+    closewatch::{Closewatch, LOG_ALL},
+    closing_handshakes_in_a_drain::close_both,
+    harness::{Peer, REQUEST, Server, TcpEnd},
+};
+
+const GET: &str = "GET /page HTTP/1.1\r\nHost: example.com\r\n\r\n";
+
+/// A connection that has had an answer to a plain request, and stays open for the next one.
+fn idle_connection(closewatch: &Closewatch, server: &Server) -> Peer {
+    let mut client = closewatch.connect();
+    client.send(GET);
+    let mut behind = server.accept();
+    behind.receive_head();
+    behind.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npage");
+    assert_eq!(client.receive_answer().1, "page");
+    client
+}
+
+fn expect_refusal(client: &mut Peer) {
+    client.send(REQUEST);
+    let (head, body) = client.receive_answer();
+    assert_eq!(head.first_line(), "HTTP/1.1 503 Service Unavailable");
+    assert_eq!((head.value("retry-after"), head.value("connection")), (Some("1"), Some("close")));
+    assert_eq!(body, "closewatch is draining; try another instance\n");
+    client.expect_fin();
+}
+
+#[test]
+fn upgrade_requests_on_open_connections_are_refused() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
+    let mut session = closewatch.session(&server);
+    let mut idle = idle_connection(&closewatch, &server);
+    let mut fresh = closewatch.connect();
+    closewatch.wait_for("closewatch_connections_active", &[], 3.0);
+    closewatch.drain();
+    expect_refusal(&mut idle);
+    expect_refusal(&mut fresh);
+    let scrape = closewatch.scrape();
+    assert_eq!(scrape.sum("websocket_handshake_failures_total", &[("cause", "draining")]), 2.0);
+    assert_eq!(scrape.sum("websocket_handshakes_total", &[("status", "503")]), 2.0);
+    close_both(&mut session);
+    assert_eq!(closewatch.drained().len(), 1);
+}
+
+#[test]
+fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
+    let mut session = closewatch.session(&server);
+    // All at once, so that some are still in the kernel's queue.
+    let waiting: Vec<Peer> = (0..200).map(|_| closewatch.connect()).collect();
+    closewatch.signal("TERM");
+    closewatch.wait_until_closed(closewatch.address());
+    for mut client in waiting {
+        expect_refusal(&mut client);
+    }
+    close_both(&mut session);
+    assert_eq!(closewatch.drained().len(), 1);
+}
+
+#[test]
+fn a_plain_answer_under_way_is_finished() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
+    let mut client = closewatch.connect();
+    client.send(GET);
+    let mut behind = server.accept();
+    behind.receive_head();
+    behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
+    client.receive_head();
+    client.expect("4\r\nslow\r\n");
+    closewatch.drain();
+    behind.send("6\r\n stream\r\n0\r\n\r\n".replace("6\r\n stream", "7\r\n stream"));
+    client.expect("7\r\n stream\r\n0\r\n\r\n");
+    client.expect_fin();
+    assert_eq!(closewatch.ended().code, Some(0));
+}
+
+#[test]
+fn a_plain_request_under_way_is_answered_and_its_connection_ended() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
+    let mut client = closewatch.connect();
+    client.send(GET);
+    let mut behind = server.accept();
+    behind.receive_head();
+    closewatch.drain();
+    behind.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage");
+    let (head, body) = client.receive_answer();
+    assert_eq!((head.value("connection"), body.as_str()), (Some("close"), "page"));
+    client.expect_fin();
+    assert_eq!(closewatch.ended().code, Some(0));
+}
+
+#[test]
+fn a_handshake_under_way_that_is_rejected_ends_the_connection() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
+    let mut client = closewatch.connect();
+    client.send(REQUEST);
+    let mut behind = server.accept();
+    behind.receive_head();
+    closewatch.drain();
+    behind.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
+    let (head, body) = client.receive_answer();
+    assert_eq!((head.value("connection"), body.as_str()), (Some("close"), "no"));
+    client.expect_fin();
+    assert_eq!(closewatch.ended().code, Some(0));
+}
+
+#[test]
+fn connections_without_anything_in_flight_hold_nothing_up() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\ntimeouts: {request_head: off}\n");
+    let mut idle = idle_connection(&closewatch, &server);
+    let mut fresh = closewatch.connect();
+    let mut half = closewatch.connect();
+    half.send("GET / HTT");
+    closewatch.wait_for("closewatch_connections_active", &[], 3.0);
+    closewatch.signal("TERM");
+    idle.expect_fin();
+    fresh.expect_fin();
+    assert!(matches!(half.receive_rest(), (rest, TcpEnd::Fin | TcpEnd::Rst) if rest.is_empty()));
+    assert_eq!(closewatch.ended().code, Some(0));
+}
+
+#[test]
+fn a_plain_answer_without_end_is_given_up_at_the_timeout() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 300ms}\n");
+    let mut client = closewatch.connect();
+    client.send(GET);
+    let mut behind = server.accept();
+    behind.receive_head();
+    behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
+    client.receive_head();
+    client.expect("4\r\nslow\r\n");
+    closewatch.signal("TERM");
+    assert_eq!(client.receive_rest().0, b"");
+    assert_eq!(closewatch.ended().code, Some(0));
+}

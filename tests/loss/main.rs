@@ -1,0 +1,71 @@
+//! Links that die for real: closewatch on a host of its own between a client's and a server's, all three network
+//! namespaces of this machine, with cables that can be pulled.
+//!
+//! Needs root, `ip` (iproute2) and `nft` (nftables). Where they are missing the cases do not run, and say so; where
+//! `CI` is `true` or `CLOSEWATCH_REQUIRE_ALL` is `1` that is a failure. `CLOSEWATCH_BIN` names another program to test.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on is to fail there")]
+
+mod closewatch;
+mod eventually;
+mod lab;
+mod links;
+mod namespace;
+mod network;
+mod peers;
+mod readers;
+
+use std::{env, process::Command};
+
+use libtest_mimic::{Arguments, Conclusion, Trial};
+
+use namespace::Namespace;
+
+/// How many cases run at once: they wait far more than they work.
+const AT_ONCE: usize = 32;
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    run(&arguments).exit();
+}
+
+fn run(arguments: &Arguments) -> Conclusion {
+    let cases: Vec<Trial> = [links::cases(), readers::cases(), peers::cases()].into_iter().flatten().collect();
+    let cases = match missing() {
+        None => cases,
+        Some(missing) if is_required() => cases.into_iter().map(|case| failing(case.name(), &missing)).collect(),
+        Some(missing) => {
+            eprintln!("\nNOT RUN: tests/loss, {} cases with real loss: {missing}\n", cases.len());
+            Vec::new()
+        }
+    };
+    libtest_mimic::run(arguments, cases)
+}
+
+/// What keeps the cases from running here.
+fn missing() -> Option<String> {
+    if let Err(error) = Namespace::new() {
+        return Some(format!("no network namespace can be made (root can): {error}"));
+    }
+    let is_there = |command: &str| Command::new(command).arg("-V").output().is_ok();
+    ["ip", "nft"].into_iter().find(|command| !is_there(command)).map(|command| format!("{command} is not installed"))
+}
+
+fn is_required() -> bool {
+    [("CI", "true"), ("CLOSEWATCH_REQUIRE_ALL", "1")]
+        .into_iter()
+        .any(|(name, value)| env::var(name).is_ok_and(|is| is == value))
+}
+
+/// One case: it fails by panicking.
+fn case(name: String, run: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        run();
+        Ok(())
+    })
+}
+
+fn failing(name: &str, missing: &str) -> Trial {
+    let message = format!("NOT RUN: {missing}");
+    Trial::test(name, move || Err(message.into()))
+}

@@ -1,0 +1,129 @@
+//! Programs at either end that die or do not keep up, on links that are well.
+
+use std::{
+    collections::HashSet,
+    io::{Read, Write},
+    net::TcpStream,
+    os::fd::OwnedFd,
+    process::Command,
+};
+
+use libtest_mimic::Trial;
+
+use crate::{
+    case,
+    lab::{
+        IN_TIME, Lab, Session, closed_by_client, expect_bytes, expect_fin, expect_record, expect_reset, lost, message,
+    },
+    network::Endpoint,
+};
+
+/// How many sessions a server has that restarts.
+const MANY: u32 = 500;
+
+pub(crate) fn cases() -> Vec<Trial> {
+    let mut cases = Vec::new();
+    for endpoint in Endpoint::BOTH {
+        let name = endpoint.name();
+        cases.push(case(format!("{name}::killed_while_idle"), move || killed_while_idle(endpoint)));
+        cases.push(case(format!("{name}::killed_with_unread_data"), move || killed_with_unread_data(endpoint)));
+        cases.push(case(format!("{name}::killed_inside_a_frame"), move || killed_inside_a_frame(endpoint)));
+    }
+    cases.push(case("server::accept_queue_is_full".to_owned(), accept_queue_is_full));
+    cases.push(case("server::restarts_under_500_sessions".to_owned(), restarts_under_500_sessions));
+    cases
+}
+
+/// The kernel says FIN for it.
+fn killed_while_idle(endpoint: Endpoint) {
+    let lab = Lab::new();
+    let mut other = kill(lab.open_and_idle(endpoint), endpoint);
+    expect_fin(&mut other);
+    drop(other);
+    lab.expect_told(&lost(endpoint, "eof"), IN_TIME);
+}
+
+/// The kernel says RST for it.
+fn killed_with_unread_data(endpoint: Endpoint) {
+    let lab = Lab::new();
+    let mut session = lab.open_and_idle(endpoint);
+    session.end(endpoint.other()).write_all(&message(endpoint.other(), b"hello")).unwrap();
+    session.end(endpoint).peek(&mut [0]).unwrap();
+    let mut other = kill(session, endpoint);
+    expect_reset(&mut other);
+    lab.expect_told(&lost(endpoint, "reset"), IN_TIME);
+}
+
+fn killed_inside_a_frame(endpoint: Endpoint) {
+    let lab = Lab::new();
+    let mut session = lab.open_and_idle(endpoint);
+    let message = message(endpoint, b"a message that is never sent to its end");
+    session.end(endpoint).write_all(&message[..20]).unwrap();
+    let mut other = kill(session, endpoint);
+    expect_bytes(&mut other, &message[..20]);
+    expect_fin(&mut other);
+    drop(other);
+    lab.expect_told(&lost(endpoint, "truncated"), IN_TIME);
+}
+
+/// The server's kernel does not answer: nobody takes what it has for the server.
+fn accept_queue_is_full() {
+    let lab = Lab::with_backlog(0);
+    let _the_one_that_fits = lab.connect_to_server();
+    let mut client = lab.request();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap_or_default();
+    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    let failures = lab.count("websocket_handshake_failures_total", &["cause=\"upstream_timeout\""]);
+    assert!((failures - 1.0).abs() < 0.5, "{failures} handshakes failed so");
+    lab.expect_sums(0);
+}
+
+/// Half of its connections have something unread in them and end by RST, half end by FIN. Then all clients return.
+fn restarts_under_500_sessions() {
+    let mut lab = Lab::new();
+    let mut sessions: Vec<Session> = (0..MANY).map(|_| lab.open()).collect();
+    let (idle, busy) = sessions.split_at_mut(MANY as usize / 2);
+    for session in busy.iter_mut() {
+        session.client.write_all(&message(Endpoint::Client, b"hello")).unwrap();
+        session.server.peek(&mut [0]).unwrap();
+    }
+    assert_eq!(idle.len(), busy.len());
+    let (clients, servers): (Vec<_>, Vec<_>) =
+        sessions.into_iter().map(|session| (session.client, session.server)).unzip();
+    drop(servers);
+    lab.restart_server();
+    for (place, mut client) in (0..MANY).zip(clients) {
+        if place < MANY / 2 { expect_fin(&mut client) } else { expect_reset(&mut client) }
+    }
+    lab.expect_sums(MANY);
+    let records = lab.records();
+    let told: HashSet<&str> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
+    assert_eq!(told.len(), MANY as usize);
+    for cause in ["eof", "reset"] {
+        let of_it: Vec<_> = records.iter().filter(|record| record["cause"] == cause).collect();
+        assert_eq!(of_it.len(), MANY as usize / 2);
+        for record in of_it {
+            expect_record(record, &lost(Endpoint::Server, cause));
+        }
+    }
+
+    let again: Vec<Session> = (0..MANY).map(|_| lab.open()).collect();
+    again.into_iter().for_each(Session::close);
+    lab.expect_sums(2 * MANY);
+    for record in &lab.records()[..MANY as usize] {
+        expect_record(record, &closed_by_client());
+    }
+}
+
+/// Gives one end to a program that then gets SIGKILL. What is left is the other end.
+fn kill(session: Session, endpoint: Endpoint) -> TcpStream {
+    let (victim, left) = match endpoint {
+        Endpoint::Client => (session.client, session.server),
+        Endpoint::Server => (session.server, session.client),
+    };
+    let mut program = Command::new("sleep").arg("600").stdin(OwnedFd::from(victim)).spawn().unwrap();
+    program.kill().unwrap();
+    program.wait().unwrap();
+    left
+}
