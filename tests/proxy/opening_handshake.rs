@@ -72,12 +72,14 @@ fn every_header_passes_both_ways_in_its_own_case() {
 
 const ORIGIN_UNKNOWN: &[&str] = &[];
 
+/// What is configured, what the client tells; the address, scheme and host that the server is told.
+type Forwarding<'a> = (&'a str, &'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
 #[test]
 fn forwarding_headers_are_written_as_configured() {
     let told = "X-Forwarded-For: 1.2.3.4\r\nX-FORWARDED-FOR: 5.6.7.8\r\nX-Forwarded-Proto: https\r\n\
                 X-Forwarded-Host: chat.example.org\r\nForwarded: for=1.2.3.4\r\n";
-    // What is configured, what the client tells; the address, scheme and host that the server is told.
-    let cases: [(&str, &str, &[&str], &[&str], &[&str]); 7] = [
+    let cases: [Forwarding<'_>; 7] = [
         ("{}", "", &["127.0.0.1"], &["http"], &["example.com"]),
         ("{}", told, &["1.2.3.4, 5.6.7.8, 127.0.0.1"], &["https"], &["chat.example.org"]),
         ("{mode: replace}", told, &["127.0.0.1"], &["http"], &["example.com"]),
@@ -257,7 +259,7 @@ fn bytes_that_come_while_the_server_thinks_are_kept_for_it() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
-    let impatient = from_client(0x82, &[9; 40_000]);
+    let impatient = from_client(0x82, &vec![9; 40_000]);
     client.send([REQUEST.as_bytes(), &impatient[..1]].concat());
     let mut server = server.accept();
     server.receive_head();

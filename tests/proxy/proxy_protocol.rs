@@ -1,4 +1,4 @@
-//! The PROXY protocol (https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt), taken and sent.
+//! The PROXY protocol, versions 1 and 2, taken from a load balancer and sent to the server.
 
 use std::net::SocketAddr;
 
