@@ -216,8 +216,7 @@ impl Held {
 pub(super) struct Reading<'a> {
     length: usize,
     rest: &'a [u8],
-    /// Frames are looked at one by one: the place of each matters.
-    one_by_one: bool,
+    /// A header passes only when it is whole: frames are looked at one by one.
     withholds: bool,
     /// The part of a header that an earlier piece brought, and that is held back.
     held: Held,
@@ -236,7 +235,6 @@ impl<'a> Reading<'a> {
         Self {
             length: bytes.len(),
             rest: bytes,
-            one_by_one: withholds || lane.put == Put::Wanted,
             withholds,
             held,
             base: lane.queued + held.as_slice().len() as u64,
@@ -246,7 +244,7 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn next(&mut self, decoder: &mut FrameDecoder) -> Option<Item<'a>> {
-        if self.one_by_one { decoder.decode_single(&mut self.rest) } else { decoder.decode(&mut self.rest) }
+        if self.withholds { decoder.decode_single(&mut self.rest) } else { decoder.decode(&mut self.rest) }
     }
 
     fn position(&self) -> usize {
@@ -366,6 +364,15 @@ mod tests {
             assert_eq!(pass(&mut lane, true, piece), (held.to_vec(), passed), "{piece:x?}");
         }
         assert_eq!(lane.queued, 16);
+    }
+
+    #[test]
+    fn what_was_held_back_counts_for_where_a_frame_ends_in_the_queue() {
+        let mut lane = lane();
+        pass(&mut lane, true, &MASKED_HI[..3]);
+        let mut reading = Reading::new(&lane, true, &MASKED_HI[3..6]);
+        assert!(reading.next(&mut lane.decoder).is_some());
+        assert_eq!(reading.end_in_queue(), Some(6));
     }
 
     #[test]

@@ -71,9 +71,8 @@ impl Story {
                 // A session that is closing gets no Close frame of closewatch's, but to tell of the loss that came first.
                 PutIn => matches!(self.0[..], [] | [Fin(_) | Reset(_)]),
                 PutInDelivered(to) => self.has(PutIn) && !self.has(Reset(to)) && !self.has(Delivered(to)),
-                Reset(_) => true,
                 TimedOut => self.has(Sent(Client)) || self.has(Sent(Server)),
-                Cut => true,
+                Reset(_) | Cut => true,
             }
     }
 
