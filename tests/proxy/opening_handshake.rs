@@ -211,6 +211,25 @@ fn a_client_that_asks_to_close_and_to_upgrade_is_upgraded() {
 }
 
 #[test]
+fn an_upgrade_may_name_its_target_in_absolute_form() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    for (target, path) in
+        [("http://example.org/a?b", "/a?b"), ("ws://example.org", "/"), ("http://example.org?q", "/?q")]
+    {
+        let mut client = program.connect();
+        client.send(REQUEST.replace("/chat", target));
+        let mut server = server.accept();
+        let request = server.receive_head();
+        assert_eq!(request.first_line(), format!("GET {path} HTTP/1.1"));
+        assert_eq!(request.values("Host"), ["example.org"]);
+        server.send(SWITCHING);
+        client.receive_head();
+        Session { client, server }.exchange();
+    }
+}
+
+#[test]
 fn what_connection_names_never_robs_the_handshake() {
     let server = Server::start();
     let program = Program::before(&server, "");

@@ -19,6 +19,9 @@ use crate::harness::{Program, REQUEST, SWITCHING, close, from_client, from_serve
 const SESSIONS: u32 = 2_000;
 const AT_ONCE: usize = 100;
 
+/// Makes a frame: its first byte, its payload.
+type Write = fn(u8, &[u8]) -> Vec<u8>;
+
 /// How a session ends, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Way {
@@ -50,7 +53,7 @@ impl Way {
 }
 
 /// What a session's ends say to each other: frames from its number, so that no two sessions say the same.
-fn conversation(number: u32, write: fn(u8, &[u8]) -> Vec<u8>) -> Vec<u8> {
+fn conversation(number: u32, write: Write) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number.into());
     let mut bytes = Vec::new();
     for _ in 0..random.usize(1..6) {
@@ -97,21 +100,14 @@ async fn talk(stream: TcpStream, number: u32, is_client: bool) {
     let (mut reader, mut writer) = stream.into_split();
     tokio::join!(send_in_pieces(&mut writer, &ours, number), expect(&mut reader, &theirs));
     // Both have everything: what follows cannot overtake it.
-    let (write, goodbye): (fn(u8, &[u8]) -> Vec<u8>, _) =
-        if is_client { (from_client, b"c") } else { (from_server, b"s") };
+    let (write, goodbye): (Write, _) = if is_client { (from_client, b"c") } else { (from_server, b"s") };
     writer.write_all(&write(0x8a, goodbye)).await.unwrap();
-    let read: fn(u8, &[u8]) -> Vec<u8> = if is_client { from_server } else { from_client };
+    let read: Write = if is_client { from_server } else { from_client };
     expect(&mut reader, &read(0x8a, if is_client { b"s" } else { b"c" })).await;
     end(reader, writer, number, is_client, write).await;
 }
 
-async fn end(
-    mut reader: OwnedReadHalf,
-    mut writer: OwnedWriteHalf,
-    number: u32,
-    is_client: bool,
-    write: fn(u8, &[u8]) -> Vec<u8>,
-) {
+async fn end(mut reader: OwnedReadHalf, mut writer: OwnedWriteHalf, number: u32, is_client: bool, write: Write) {
     let way = Way::of(number);
     let begins = matches!(way, Way::ClientCloses | Way::ClientFin | Way::ClientResets) == is_client;
     let code = if way == Way::ClientCloses { 1000 } else { 1012 };

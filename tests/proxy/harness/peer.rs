@@ -282,6 +282,16 @@ impl Server {
         (server, first)
     }
 
+    /// The same on a Unix socket.
+    pub(crate) fn full_on_unix(path: &Path) -> (Self, Peer) {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(path).unwrap();
+        let server = Self::listen(socket, &address, 0);
+        let first = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        first.connect(&address).unwrap();
+        (server, Peer::new(first))
+    }
+
     /// On a Unix socket.
     pub(crate) fn on_unix(path: &Path) -> Self {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
