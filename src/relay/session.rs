@@ -167,8 +167,7 @@ impl Session {
     }
 
     /// An endpoint's leg ended: everything that it sent before has been received. A lost leg takes no more bytes.
-    /// It may be told twice of one leg: a FIN, then a write that met its RST. The other leg, which has had its FIN, then
-    /// gets no RST behind it. What was held back may pass now.
+    /// It may be told twice of one leg: a FIN, then a write that met its RST. What was held back may pass now.
     pub fn ended(&mut self, endpoint: Endpoint, end: LegEnd, now: Instant) -> Passage {
         self.abandon_put_in();
         let lane = &mut self.lanes[endpoint];
