@@ -69,7 +69,7 @@ def seconds(duration: str) -> int:
 
 
 def check_drain_fits(container: dict, grace: int, configuration: dict, service_sleep: int | None = None):
-    """A drain ends before whoever waits for it gives up: delay + timeout < the hook's wait < the service's < the pod's."""
+    """A drain ends before whoever waits for it gives up: delay + timeout < the hook < the service's hook < the pod."""
     shutdown = configuration["shutdown"]
     times = [seconds(shutdown["delay"]) + seconds(shutdown["timeout"])]
     if "lifecycle" in container:
@@ -77,7 +77,7 @@ def check_drain_fits(container: dict, grace: int, configuration: dict, service_s
     if service_sleep is not None:
         times.append(service_sleep)
     times.append(grace)
-    expect(times == sorted(set(times)), f"delay + timeout, the waits for it, the grace period: {times} is not ascending")
+    expect(times == sorted(set(times)), f"not ascending: delay + timeout, the hooks, the grace period: {times} s")
 
 
 def _validate_by_kubernetes(resource: dict):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from areas import compose, helm, image, kubernetes, package, systemd, workflow
+from areas import compose, guide, helm, image, kubernetes, package, systemd, workflow
 from checks import Failure, Report
 
 AREAS = {
@@ -12,6 +12,7 @@ AREAS = {
     "kubernetes": kubernetes,
     "helm": helm,
     "systemd": systemd,
+    "guide": guide,
     "image": image,
     "package": package,
 }

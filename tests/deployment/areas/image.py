@@ -1,5 +1,5 @@
 """The image: the Dockerfile linted, built and run. Base images cannot be had on every machine, so its first stage runs
-here: the same files, the same command. Its last stage is built from the Dockerfile as it stands, around what came out."""
+here: the same files, the same command. The last stage is built by the Dockerfile as it stands, from what came out."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from areas import compose
 from checks import CACHE, ROOT, eventually, expect, expect_equal, fresh_directory, run, status_of
+from metrics import GET, open_sessions
 from tools import HERE, build_release, closewatch, python_tool, target_directory
 
 NEEDS_ROOT = True
@@ -106,7 +107,8 @@ def check_contents():
     container = run("buildah", "from", "--pull-never", IMAGE).strip()
     try:
         root = Path(run("buildah", "mount", container).strip())
-        expect_equal([str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()], ["closewatch"], "the files")
+        files = [str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()]
+        expect_equal(files, ["closewatch"], "the files")
         expect("interpreter" not in run("readelf", "--program-headers", root / "closewatch"), "the program is dynamic")
     finally:
         run("buildah", "rm", container)
@@ -165,9 +167,8 @@ def logs(name: str) -> str:
 @contextlib.contextmanager
 def session(url: str):
     """An open session, of a client outside of the container; what `ended()` returns is how the client saw it end."""
-    client = subprocess.Popen(
-        inside(closewatch(), "probe", url, "--send", "hello", "--wait", "60s", "--json"), stdout=subprocess.PIPE, text=True
-    )
+    command = inside(closewatch(), "probe", url, "--send", "hello", "--wait", "60s", "--json")
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def ended() -> dict:
         output, _ = client.communicate(timeout=60)
@@ -181,12 +182,8 @@ def session(url: str):
 
 
 def sessions(admin: str) -> int:
-    """The open sessions, by the admin's metrics."""
-    text = run(*inside(sys.executable, "-c", GET, f"http://{admin}/metrics"))
-    return sum(int(line.split()[-1]) for line in text.splitlines() if line.startswith("websocket_sessions_active{"))
-
-
-GET = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+    """The open sessions of the closewatch with this admin."""
+    return open_sessions(run(*inside(sys.executable, "-c", GET, f"http://{admin}/metrics")))
 
 
 def check_demo():
@@ -202,9 +199,16 @@ def check_demo():
         expect_equal(run("podman", "wait", demo, timeout=60).strip(), "0", "the exit code")
 
 
+@contextlib.contextmanager
+def service():
+    """A service on port 9000: the demo."""
+    with container("demo", "--no-traffic", "--listen", "127.0.0.1:9000", "--admin", "127.0.0.1:9916") as name:
+        await_health(name, "--admin", "http://127.0.0.1:9916")
+        yield
+
+
 def check_names():
-    with container("demo", "--no-traffic", "--listen", "127.0.0.1:9000", "--admin", "127.0.0.1:9916") as service:
-        await_health(service, "--admin", "http://127.0.0.1:9916")
+    with service():
         for host, options in {
             "chat.hosts": ["--add-host=chat.hosts:127.0.0.1"],
             "chat.example": ["--dns=127.0.0.1"],
@@ -218,11 +222,11 @@ def check_names():
 def check_pre_stop():
     folder = fresh_directory("pre-stop")
     (folder / "config.yaml").write_text("upstream: ws://127.0.0.1:9000\nadmin: {control: true}\n")
+    mounted = [f"--volume={folder}:/etc/closewatch:ro"]
     with (
-        container("demo", "--no-traffic", "--listen", "127.0.0.1:9000", "--admin", "127.0.0.1:9916") as service,
-        container("run", "--config", "/etc/closewatch/config.yaml", options=[f"--volume={folder}:/etc/closewatch:ro"]) as proxy,
+        service(),
+        container("run", "--config", "/etc/closewatch/config.yaml", options=mounted) as proxy,
     ):
-        await_health(service, "--admin", "http://127.0.0.1:9916")
         await_health(proxy)
         with session("ws://127.0.0.1:8080/") as ended:
             eventually("a session is open", lambda: sessions("127.0.0.1:9917") == 1)

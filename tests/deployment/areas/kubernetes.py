@@ -4,6 +4,7 @@ import yaml
 
 from checks import ROOT, expect, expect_equal, run
 from manifests import check_configurations, check_drain_fits, named, parse, pod, sidecar, validate
+from tools import kustomize
 
 MANIFEST = ROOT / "deploy/kubernetes/sidecar.yaml"
 COMPONENT = ROOT / "deploy/kubernetes/component"
@@ -19,17 +20,17 @@ def check(report):
     with report.check("kubernetes: a drain ends in time"):
         check_times(plain)
     with report.check("kubernetes: the base is the manifest"):
-        built = parse(run("kubectl", "kustomize", MANIFEST.parent))
+        built = parse(run(kustomize(), "build", MANIFEST.parent))
         expect_equal(by_name(built), by_name(plain), "what kustomize builds")
     with report.check("kubernetes: the component puts the same sidecar beside a service"):
-        built = parse(run("kubectl", "kustomize", OVERLAY))
+        built = parse(run(kustomize(), "build", OVERLAY))
         validate(built)
         check_configurations(built)
         expect_equal(sidecar(named(built, "Deployment", "chat")), sidecar(named(plain, "Deployment")), "the sidecar")
         expect_equal(named(built, "PodMonitor"), named(plain, "PodMonitor"), "the PodMonitor")
         expect_equal(named(built, "ConfigMap")["data"], named(plain, "ConfigMap")["data"], "the configuration")
     with report.check("kubernetes: the component leaves other services alone"):
-        built = parse(run("kubectl", "kustomize", OVERLAY))
+        built = parse(run(kustomize(), "build", OVERLAY))
         other = named(parse((OVERLAY / "service.yaml").read_text()), "Deployment", "other")
         expect_equal(named(built, "Deployment", "other"), other, "the other service")
 

@@ -1,9 +1,6 @@
-"""The Debian package: built, installed into a throw-away copy of this machine, and run there by a systemd that is booted
-for it."""
+"""The Debian package: built, installed into a throw-away copy of this machine, and run there by a real systemd."""
 
-import subprocess
-
-from checks import Failure, ROOT, expect, expect_equal, fresh_directory, run
+from checks import Failure, expect, expect_equal, fresh_directory, run
 from tools import HERE, cargo_deb, closewatch
 
 NEEDS_ROOT = True
@@ -28,9 +25,10 @@ TimeoutStartSec=150s
 
 
 def check(report):
+    package = None
     with report.check("package: is built"):
         package = build()
-    if "package" not in locals():
+    if package is None:
         return
     with report.check("package: has what belongs in it"):
         check_contents(package)
