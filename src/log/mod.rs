@@ -23,8 +23,9 @@ mod operational;
 use line::Line;
 pub use operational::{install, subscriber};
 
-/// Lines that may wait for the writer.
-const QUEUE_CAPACITY: usize = 4096;
+/// Lines that may wait for the writer: all sessions of a process with the usual limit of open files (20,000) may end at
+/// the same moment, when their server dies or a drain cuts them.
+const QUEUE_CAPACITY: usize = 16 * 1024;
 
 /// What is logged, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,8 @@ pub(super) struct Leg {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Broken {
     pub(super) end: LegEnd,
+    /// A FIN came before, and stands behind what is unread.
+    pub(super) behind_fin: bool,
     /// When that is given up, since the other endpoint does not take it.
     pub(super) give_up_at: Option<Instant>,
 }
@@ -80,14 +82,14 @@ struct Stall {
 }
 
 /// Whether data that waits for an acknowledgement means that the link is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Liveness {
     /// Nothing waits.
     Settled,
     /// Something waits.
     Waiting,
     /// The link is dead, and this is what the kernel knows of it.
-    Dead(LegEnd),
+    Dead(io::Error),
 }
 
 impl Leg {
@@ -144,10 +146,10 @@ impl Leg {
         TcpInfo::of(self.socket.as_fd())
     }
 
-    /// How the leg ended, where the kernel knows of an error. It tells that only once, and of a leg that still lives it
-    /// tells what routers said of it.
-    pub(super) fn take_error(&self) -> Option<LegEnd> {
-        self.socket.take_error().ok().flatten().map(|error| end_of(&error))
+    /// The error that the kernel knows of. It tells that only once, and of a leg that still lives it tells what routers
+    /// said of it.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.socket.take_error().ok().flatten()
     }
 
     /// Looks whether what was written gets through. To be asked again every [`look_interval`] while it does not.
@@ -162,7 +164,7 @@ impl Leg {
         };
         let stall = Stall::at(self.stall, &info, now);
         if stall.is_final(&info, patience, now) {
-            return Liveness::Dead(self.take_error().unwrap_or(LegEnd::Timeout));
+            return Liveness::Dead(self.take_error().unwrap_or_else(|| io::ErrorKind::TimedOut.into()));
         }
         // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
         limit_backoff(self.socket.as_fd(), look_interval(patience));

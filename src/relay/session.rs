@@ -167,7 +167,8 @@ impl Session {
     }
 
     /// An endpoint's leg ended: everything that it sent before has been received. A lost leg takes no more bytes.
-    /// It may be told twice of one leg: a FIN, then a write that met its RST. What was held back may pass now.
+    /// It may be told twice of one leg: a FIN, then a write that met its RST. The other leg, which has had its FIN, then
+    /// gets no RST behind it. What was held back may pass now.
     pub fn ended(&mut self, endpoint: Endpoint, end: LegEnd, now: Instant) -> Passage {
         self.abandon_put_in();
         let lane = &mut self.lanes[endpoint];
@@ -216,7 +217,10 @@ impl Session {
         self.lanes[endpoint.other()].outlet = Outlet::Gone;
     }
 
-    /// Closes the session by a Close frame on both legs, unless it is closing already.
+    /// Closes the session by a Close frame on both legs, each at the end of the frame that it stands in. A session that
+    /// is on its way out gets none: one whose closing handshake has begun, and one of which a leg has ended. So it is
+    /// with what comes first while both legs wait for the end of a frame. A leg in which half of an endpoint's Close
+    /// frame has passed gets the other half, and none of closewatch's behind it.
     pub fn close(&mut self, action: Action, text: CloseText, now: Instant) {
         if !self.is_closing() {
             self.await_end(now);

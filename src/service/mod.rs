@@ -40,7 +40,7 @@ use crate::{
 };
 
 /// How long the last log lines may take to be written.
-const LOG_FLUSH: Duration = Duration::from_secs(1);
+const LOG_FLUSH: Duration = Duration::from_secs(2);
 
 /// Why a closewatch could not start: what, and where.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What a drain does to connections that are no sessions.
 
 use crate::{
-    closewatch::{Closewatch, LOG_ALL},
+    closewatch::{Closewatch, LOG_ALL, wait_until_closed},
     closing_handshakes_in_a_drain::close_both,
     harness::{Peer, REQUEST, Server, TcpEnd},
 };
@@ -54,7 +54,7 @@ fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
     // All at once, so that some are still in the kernel's queue.
     let waiting: Vec<Peer> = (0..200).map(|_| closewatch.connect()).collect();
     closewatch.signal("TERM");
-    closewatch.wait_until_closed(closewatch.address());
+    wait_until_closed(closewatch.address());
     for mut client in waiting {
         expect_refusal(&mut client);
     }

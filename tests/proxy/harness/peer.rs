@@ -120,7 +120,8 @@ impl Peer {
         while self.unread.len() < count {
             let missing = count - self.unread.len();
             if let Err(end) = self.fill(missing) {
-                panic!("{end:?} after {} of {count} bytes: {:?}", self.unread.len(), self.unread);
+                let start = &self.unread[..self.unread.len().min(200)];
+                panic!("{end:?} after {} of {count} bytes, which begin with {start:?}", self.unread.len());
             }
         }
         self.unread.drain(..count).collect()
