@@ -58,19 +58,31 @@ impl Admission {
     }
 
     /// Counts an accepted connection, and gives it a place if there is one. It is to be closed at once if not.
-    pub fn admit(&self, ip: IpAddr) -> Option<Place> {
+    pub fn admit(&self) -> Option<Place> {
         let active = self.metrics.connection_accepted();
-        let limit_per_ip = self.limit_per_ip.load(Ordering::Relaxed);
-        let ip = (limit_per_ip != usize::MAX).then(|| ip.to_canonical());
         // Taken first and then judged: a place that is refused gives itself back.
-        let all = self.taken.all.fetch_add(1, Ordering::Relaxed);
-        let of_ip = ip.map_or(0, |ip| self.taken.add(ip));
-        let place = Place { _active: active, taken: Arc::clone(&self.taken), ip };
-        if all < self.limit.load(Ordering::Relaxed) && of_ip < limit_per_ip {
-            return Some(place);
+        let taken = self.taken.all.fetch_add(1, Ordering::Relaxed);
+        let place = Place { _active: active, taken: Arc::clone(&self.taken), ip: None };
+        self.judge(taken < self.limit.load(Ordering::Relaxed)).then_some(place)
+    }
+
+    /// Counts a connection with those of its client's address, once that is known, and says whether it may stay.
+    #[must_use = "a connection that may not stay is to be closed at once"]
+    pub fn admit_client(&self, place: &mut Place, ip: IpAddr) -> bool {
+        let limit_per_ip = self.limit_per_ip.load(Ordering::Relaxed);
+        if limit_per_ip == usize::MAX {
+            return true;
         }
-        self.metrics.connection_rejected(RejectReason::Limit);
-        None
+        let ip = ip.to_canonical();
+        place.ip = Some(ip);
+        self.judge(self.taken.add(ip) < limit_per_ip)
+    }
+
+    fn judge(&self, has_room: bool) -> bool {
+        if !has_room {
+            self.metrics.connection_rejected(RejectReason::Limit);
+        }
+        has_room
     }
 }
 

@@ -17,6 +17,9 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod journal;
 pub mod log;
 pub mod metrics;

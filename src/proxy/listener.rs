@@ -9,7 +9,7 @@ use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 use super::{
     Proxy,
     connection::{self, Limits},
-    proxy_protocol,
+    proxy_protocol::{self, Refusal},
     upstream::tcp_keepalive,
 };
 use crate::{
@@ -105,7 +105,11 @@ impl Listener {
     }
 
     fn take(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
-        let Some(place) = proxy.admission.admit(client.ip()) else { return };
+        let Some(mut place) = proxy.admission.admit() else { return };
+        let is_known = self.proxy_protocol == ProxyProtocol::Off;
+        if is_known && !proxy.admission.admit_client(&mut place, client.ip()) {
+            return;
+        }
         let in_service = proxy.in_service.token();
         let local = local(&stream, self.address);
         let accepted = Accepted { local, stream, early: Vec::new(), client, place, in_service };
@@ -131,8 +135,12 @@ async fn read_proxy_header(
     let reading = proxy_protocol::accept(&mut accepted.stream, accepted.client, mode);
     let timeout = limits.head_timeout.unwrap_or(Duration::MAX);
     match tokio::time::timeout(timeout, reading).await {
-        Ok(Ok((client, early))) => Some(Accepted { early, client, ..accepted }),
-        Ok(Err(error)) => {
+        Ok(Ok((client, early))) => {
+            let may_stay = proxy.admission.admit_client(&mut accepted.place, client.ip());
+            may_stay.then_some(Accepted { early, client, ..accepted })
+        }
+        Ok(Err(Refusal::Nobody)) => None,
+        Ok(Err(Refusal::Malformed(error))) => {
             tracing::debug!(peer = %accepted.client, error, "a connection was refused");
             proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);
             None

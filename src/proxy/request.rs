@@ -49,8 +49,9 @@ pub(super) fn has_body(request: &Request<Incoming>) -> bool {
 /// The target as the server is to read it: path and query (RFC 9112, 3.2.1).
 pub(super) fn origin_form(request: &Request<Incoming>) -> hyper::Uri {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    // A part of a valid target is one.
-    target.parse().unwrap_or_default()
+    // A part of a valid target is one. Behind an authority the path may be empty.
+    let origin_form = if target.starts_with('?') { format!("/{target}").parse() } else { target.parse() };
+    origin_form.unwrap_or_default()
 }
 
 /// A Content-Length beside a Transfer-Encoding is how requests are smuggled (RFC 9112, 11.2). Of any other coding than

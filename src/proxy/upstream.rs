@@ -188,7 +188,8 @@ async fn unix(path: &Path) -> Result<UnixStream, ConnectError> {
 
 fn failed(error: &io::Error) -> ConnectError {
     let cause = match error.kind() {
-        io::ErrorKind::ConnectionRefused => HandshakeFailure::UpstreamRefused,
+        // A Unix socket whose queue is full does not let one wait.
+        io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => HandshakeFailure::UpstreamRefused,
         io::ErrorKind::TimedOut => HandshakeFailure::UpstreamTimeout,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => HandshakeFailure::UpstreamReset,
         _ => HandshakeFailure::UpstreamUnreachable,

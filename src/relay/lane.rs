@@ -216,8 +216,7 @@ impl Held {
 pub(super) struct Reading<'a> {
     length: usize,
     rest: &'a [u8],
-    /// Frames are looked at one by one: the place of each matters.
-    one_by_one: bool,
+    /// A header passes only when it is whole: frames are looked at one by one.
     withholds: bool,
     /// The part of a header that an earlier piece brought, and that is held back.
     held: Held,
@@ -225,29 +224,27 @@ pub(super) struct Reading<'a> {
     base: u64,
     /// How much of the piece passes, once that is settled.
     stop: Option<usize>,
-    /// Where a Close frame began: at 0 where an earlier piece began it.
-    close_start: Option<usize>,
+    /// How many of the bytes that pass so far are a Close frame's.
+    close_bytes: usize,
 }
 
 impl<'a> Reading<'a> {
     pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8]) -> Self {
         let partial_header = lane.decoder.partial_header();
         let held = if withholds && lane.passes() { Held::new(partial_header) } else { Held::default() };
-        let in_close = lane.in_close || is_close_header(partial_header);
         Self {
             length: bytes.len(),
             rest: bytes,
-            one_by_one: withholds || lane.put == Put::Wanted,
             withholds,
             held,
             base: lane.queued + held.as_slice().len() as u64,
             stop: (!lane.passes()).then_some(0),
-            close_start: in_close.then_some(0),
+            close_bytes: 0,
         }
     }
 
     pub(super) fn next(&mut self, decoder: &mut FrameDecoder) -> Option<Item<'a>> {
-        if self.one_by_one { decoder.decode_single(&mut self.rest) } else { decoder.decode(&mut self.rest) }
+        if self.withholds { decoder.decode_single(&mut self.rest) } else { decoder.decode(&mut self.rest) }
     }
 
     fn position(&self) -> usize {
@@ -265,26 +262,33 @@ impl<'a> Reading<'a> {
         in_reach
     }
 
-    /// Lets nothing pass from the header just read on, and says whether anything of this piece does.
-    pub(super) fn stop_before(&mut self, header: &FrameHeader) -> bool {
+    /// Lets nothing pass from the header just read on.
+    pub(super) fn stop_before(&mut self, header: &FrameHeader) {
         let start = self.position().checked_sub(usize::from(header.header_len));
         if start.is_none() {
             self.held = Held::default();
         }
-        let stop = self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0));
-        self.stop = Some(stop);
-        stop > 0
+        self.stop = Some(self.stop.unwrap_or(usize::MAX).min(start.unwrap_or(0)));
     }
 
-    /// A Close frame's header was read.
-    pub(super) fn close_begins(&mut self, header: &FrameHeader) {
-        let start = self.position().saturating_sub(usize::from(header.header_len));
-        self.close_start.get_or_insert(start);
+    /// The header just read is a Close frame's.
+    pub(super) fn note_close_header(&mut self, header: &FrameHeader) {
+        // What an earlier piece brought of it has passed then, if it was not held back.
+        self.close_bytes += usize::from(header.header_len).min(self.passed());
     }
 
-    /// Whether this piece brought anything before the Close frame in it.
-    pub(super) fn has_bytes_before_close(&self) -> bool {
-        self.close_start.is_none_or(|start| start > 0)
+    /// These bytes, the last that were read, are a Close frame's.
+    pub(super) fn note_close_payload(&mut self, payload: &[u8]) {
+        self.close_bytes += payload.len();
+    }
+
+    /// Whether anything but Close frames passes: of what is read so far, or up to where the piece is stopped.
+    pub(super) fn passes_others(&self) -> bool {
+        self.passed() > self.close_bytes
+    }
+
+    fn passed(&self) -> usize {
+        self.held.as_slice().len() + self.stop.unwrap_or(self.position())
     }
 
     /// Where in `Lane::queued` what was just read ends, where it passes.
@@ -293,24 +297,149 @@ impl<'a> Reading<'a> {
         self.stop.is_none_or(|stop| position <= stop).then(|| self.base + position as u64)
     }
 
-    /// The piece is read to its end: what of it passes, and whether it brought more than (a part of) a Close frame.
+    /// The piece is read to its end: what of it passes, and whether that is more than Close frames.
     pub(super) fn finish(mut self, decoder: &FrameDecoder) -> (Passage, bool) {
         let partial = decoder.partial_header();
-        if is_close_header(partial) {
-            self.close_start.get_or_insert(self.length.saturating_sub(partial.len()));
-        }
         let withheld = if self.withholds { partial.len() } else { 0 };
+        if is_close_header(partial) && !self.withholds {
+            self.close_bytes += partial.len().min(self.length);
+        }
         let passage = match self.stop {
             Some(keep) => Passage { held: self.held, keep },
             // The header that an earlier piece began is still not whole.
             None if withheld > self.length => Passage::default(),
             None => Passage { held: self.held, keep: self.length - withheld },
         };
-        (passage, self.has_bytes_before_close())
+        (passage, passage.len() > self.close_bytes as u64)
     }
 }
 
 /// Whether an incomplete header is a Close frame's (RFC 6455, 5.2: the low four bits of its first byte).
 fn is_close_header(partial: &[u8]) -> bool {
     partial.first().is_some_and(|first| first & 0x0f == 0x8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// "Hi" from a client, masked with the key 1, 2, 3, 4.
+    const MASKED_HI: [u8; 8] = [0x81, 0x82, 1, 2, 3, 4, b'H' ^ 1, b'i' ^ 2];
+
+    /// What passes of a piece: what was held back of earlier ones, and of this one.
+    fn pass<'a>(lane: &mut Lane, withholds: bool, piece: &'a [u8]) -> (Vec<u8>, &'a [u8]) {
+        let mut reading = Reading::new(lane, withholds, piece);
+        while reading.next(&mut lane.decoder).is_some() {}
+        let (passage, _) = reading.finish(&lane.decoder);
+        lane.queued += passage.len();
+        (passage.held.as_slice().to_vec(), &piece[..passage.keep])
+    }
+
+    fn lane() -> Lane {
+        Lane::new(Endpoint::Client, Extensions::None)
+    }
+
+    #[test]
+    fn without_limits_all_bytes_pass_as_they_come() {
+        let mut lane = lane();
+        for piece in [&MASKED_HI[..1], &MASKED_HI[1..7], &MASKED_HI[7..]] {
+            assert_eq!(pass(&mut lane, false, piece), (Vec::new(), piece));
+        }
+        assert_eq!(lane.queued, 8);
+    }
+
+    #[test]
+    fn with_limits_a_header_passes_when_it_is_whole() {
+        let mut lane = lane();
+        let two = [MASKED_HI, MASKED_HI].concat();
+        let steps: [(&[u8], &[u8], &[u8]); 6] = [
+            (&two[..1], &[], &[]),
+            (&two[1..5], &[], &[]),
+            (&two[5..7], &two[..5], &two[5..7]),
+            (&two[7..13], &[], &two[7..8]),
+            (&[], &[], &[]),
+            (&two[13..], &two[8..13], &two[13..]),
+        ];
+        for (piece, held, passed) in steps {
+            assert_eq!(pass(&mut lane, true, piece), (held.to_vec(), passed), "{piece:x?}");
+        }
+        assert_eq!(lane.queued, 16);
+    }
+
+    #[test]
+    fn what_was_held_back_counts_for_where_a_frame_ends_in_the_queue() {
+        let mut lane = lane();
+        pass(&mut lane, true, &MASKED_HI[..3]);
+        let mut reading = Reading::new(&lane, true, &MASKED_HI[3..6]);
+        assert!(reading.next(&mut lane.decoder).is_some());
+        assert_eq!(reading.end_in_queue(), Some(6));
+    }
+
+    #[test]
+    fn nothing_passes_to_a_leg_that_takes_nothing() {
+        for lane in [Lane { outlet: Outlet::Gone, ..lane() }, Lane { put: Put::Ready, ..lane() }] {
+            let mut lane = lane;
+            assert_eq!(pass(&mut lane, false, &MASKED_HI), (Vec::new(), &[][..]));
+            assert_eq!(lane.sent, Sent::default());
+            assert!(lane.decoder.at_boundary());
+        }
+    }
+
+    #[test]
+    fn a_lane_stops_at_the_end_of_a_frame_where_that_is_in_the_piece() {
+        let two = [MASKED_HI, MASKED_HI].concat();
+        for (read_before, piece, stops, passed) in [(7, 7..8, true, 1), (7, 7..16, true, 1), (6, 6..7, false, 1)] {
+            let mut lane = lane();
+            pass(&mut lane, false, &two[..read_before]);
+            let mut reading = Reading::new(&lane, false, &two[piece]);
+            assert_eq!(reading.stop_at_boundary(&lane.decoder), stops);
+            while reading.next(&mut lane.decoder).is_some() {}
+            assert_eq!(reading.finish(&lane.decoder).0.keep, passed);
+        }
+    }
+
+    #[test]
+    fn a_frame_stopped_before_takes_what_was_held_of_its_header_with_it() {
+        for (read_before, passed) in [(8, 0), (10, 0), (0, 8)] {
+            let two = [MASKED_HI, MASKED_HI].concat();
+            let mut lane = lane();
+            pass(&mut lane, true, &two[..read_before]);
+            let mut reading = Reading::new(&lane, true, &two[read_before..]);
+            while let Some(Item::Frames { header, .. }) = reading.next(&mut lane.decoder) {
+                // The second frame's header is whole: its payload is left.
+                if reading.rest.len() == 2 {
+                    reading.stop_before(&header);
+                }
+            }
+            let (passage, _) = reading.finish(&lane.decoder);
+            assert_eq!((passage.held.as_slice(), passage.keep), (&[][..], passed), "{read_before}");
+        }
+    }
+
+    #[test]
+    fn only_the_last_ping_is_awaited() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut watch = PingWatch::default();
+        assert_eq!(watch.pong(b"", after(0)), None, "no Ping");
+        watch.ping(b"1", after(1));
+        watch.ping(b"2", after(3));
+        assert_eq!(watch.pong(b"1", after(4)), None, "not the last one");
+        assert_eq!(watch.pong(b"2", after(5)), Some(Duration::from_secs(2)));
+        assert_eq!(watch.pong(b"2", after(6)), None, "answered already");
+        assert_eq!(watch.last_round_trip, Some(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn a_control_payload_is_unmasked_across_its_pieces() {
+        let bytes = [&[0x8a, 0xfd, 1, 2, 3, 4][..], &[0; 125]].concat();
+        let Some(Item::Frames { header, .. }) = FrameDecoder::new().decode(&mut &bytes[..]) else {
+            panic!("no header");
+        };
+        let mut payload = ControlPayload::EMPTY;
+        payload.push(&header, &bytes[6..11]);
+        payload.push(&header, &bytes[11..]);
+        let key_repeated: Vec<u8> = [1, 2, 3, 4].into_iter().cycle().take(125).collect();
+        assert_eq!(payload.as_slice(), key_repeated);
+    }
 }

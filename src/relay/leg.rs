@@ -37,6 +37,8 @@ pub(super) struct Leg {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Broken {
     pub(super) end: LegEnd,
+    /// A FIN came before, and stands behind what is unread.
+    pub(super) behind_fin: bool,
     /// When that is given up, since the other endpoint does not take it.
     pub(super) give_up_at: Option<Instant>,
 }
@@ -80,14 +82,14 @@ struct Stall {
 }
 
 /// Whether data that waits for an acknowledgement means that the link is dead.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Liveness {
     /// Nothing waits.
     Settled,
     /// Something waits.
     Waiting,
     /// The link is dead, and this is what the kernel knows of it.
-    Dead(LegEnd),
+    Dead(io::Error),
 }
 
 impl Leg {
@@ -144,10 +146,10 @@ impl Leg {
         TcpInfo::of(self.socket.as_fd())
     }
 
-    /// How the leg ended, where the kernel knows of an error. It tells that only once, and of a leg that still lives it
-    /// tells what routers said of it.
-    pub(super) fn take_error(&self) -> Option<LegEnd> {
-        self.socket.take_error().ok().flatten().map(|error| end_of(&error))
+    /// The error that the kernel knows of. It tells that only once, and of a leg that still lives it tells what routers
+    /// said of it.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.socket.take_error().ok().flatten()
     }
 
     /// Looks whether what was written gets through. To be asked again every [`look_interval`] while it does not.
@@ -160,9 +162,9 @@ impl Leg {
             self.stall = None;
             return Liveness::Settled;
         };
-        let stall = self.stall.take_if(|stall| !stall.has_moved(&info, now)).unwrap_or_else(|| Stall::new(&info, now));
+        let stall = Stall::at(self.stall, &info, now);
         if stall.is_final(&info, patience, now) {
-            return Liveness::Dead(self.take_error().unwrap_or(LegEnd::Timeout));
+            return Liveness::Dead(self.take_error().unwrap_or_else(|| io::ErrorKind::TimedOut.into()));
         }
         // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
         limit_backoff(self.socket.as_fd(), look_interval(patience));
@@ -177,13 +179,14 @@ pub(super) fn look_interval(patience: Duration) -> Duration {
 }
 
 impl Stall {
-    fn new(info: &TcpInfo, now: Instant) -> Self {
-        Self {
+    /// The stall of a link on which something waits: the one that was, or a new one where the link moved since.
+    fn at(before: Option<Self>, info: &TcpInfo, now: Instant) -> Self {
+        before.filter(|stall| !stall.has_moved(info, now)).unwrap_or(Self {
             since: now,
             in_flight: info.awaits_acknowledgement(),
             acknowledged_bytes: info.acknowledged_bytes,
             retransmits: info.retransmits,
-        }
+        })
     }
 
     /// Whether the peer has shown since that it is there.
@@ -230,5 +233,132 @@ pub(super) fn end_of(error: &io::Error) -> LegEnd {
         | io::ErrorKind::PermissionDenied => LegEnd::Unreachable,
         // An RST after the peer's FIN is EPIPE; any other error leaves as little of the connection.
         _ => LegEnd::Reset,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(80);
+
+    /// A connection on which all was acknowledged just now.
+    const SETTLED: TcpInfo = TcpInfo {
+        rtt: Duration::from_millis(1),
+        retransmits: 0,
+        unacknowledged: 0,
+        unsent_bytes: 0,
+        acknowledged_bytes: 1000,
+        window: 65_536,
+        unanswered_probes: 0,
+        since_last_ack: Duration::ZERO,
+    };
+
+    /// Data is on its way, and the last acknowledgement came `silence` seconds ago.
+    fn in_flight(silence: u64) -> TcpInfo {
+        TcpInfo { unacknowledged: 1, since_last_ack: Duration::from_secs(silence), ..SETTLED }
+    }
+
+    /// The window is closed, `probes` went unanswered, and the last acknowledgement came `silence` seconds ago.
+    fn closed(probes: u8, silence: u64) -> TcpInfo {
+        TcpInfo {
+            unsent_bytes: 5000,
+            window: 0,
+            unanswered_probes: probes,
+            since_last_ack: Duration::from_secs(silence),
+            ..SETTLED
+        }
+    }
+
+    /// Looks every 10 s for an hour at what is so after so many seconds. Says after how many the link is given up.
+    fn given_up_after(info_after: impl Fn(u64) -> TcpInfo) -> Option<u64> {
+        let start = Instant::now();
+        let mut stall: Option<Stall> = None;
+        (0..3600).step_by(10).find(|&seconds| {
+            let (info, now) = (info_after(seconds), start + Duration::from_secs(seconds));
+            let current = stall.insert(Stall::at(stall, &info, now));
+            current.is_final(&info, PATIENCE, now)
+        })
+    }
+
+    #[test]
+    fn data_that_nobody_acknowledges_is_given_up_after_the_patience() {
+        assert_eq!(given_up_after(in_flight), Some(80));
+        assert_eq!(given_up_after(|seconds| in_flight(seconds + 500)), Some(80));
+    }
+
+    /// The peer's own packets arrive and acknowledge what they did before: what we send gets lost.
+    #[test]
+    fn acknowledgements_of_nothing_new_are_no_progress() {
+        assert_eq!(given_up_after(|_| in_flight(0)), Some(80));
+    }
+
+    /// Each message is acknowledged, but whenever one looks the next one is on its way.
+    #[test]
+    fn a_link_with_progress_lives() {
+        let progress = |seconds: u64| TcpInfo { acknowledged_bytes: seconds / 70, ..in_flight(seconds % 70) };
+        assert_eq!(given_up_after(progress), None);
+    }
+
+    #[test]
+    fn traffic_that_stops_in_the_middle_is_given_up_a_patience_later() {
+        let until_300 =
+            |seconds: u64| TcpInfo { acknowledged_bytes: seconds.min(300), ..in_flight(seconds.saturating_sub(300)) };
+        assert_eq!(given_up_after(until_300), Some(380));
+    }
+
+    /// Two minutes is the longest time that the kernel leaves between two probes.
+    #[test]
+    fn a_closed_window_whose_probes_are_answered_lives() {
+        assert_eq!(given_up_after(|seconds| closed(0, seconds % 120)), None);
+    }
+
+    #[test]
+    fn one_lost_probe_of_a_closed_window_is_no_death() {
+        let one_lost = |seconds: u64| closed(u8::from(seconds % 240 >= 120), seconds % 240);
+        assert_eq!(given_up_after(one_lost), None);
+    }
+
+    #[test]
+    fn a_closed_window_that_answers_no_probes_is_given_up() {
+        let seldom = |seconds: u64| closed(u8::try_from(seconds / 120).unwrap(), seconds);
+        assert_eq!(given_up_after(seldom), Some(240));
+        let often = |seconds: u64| closed(u8::try_from(seconds / 10).unwrap(), seconds);
+        assert_eq!(given_up_after(often), Some(80));
+    }
+
+    /// Then the kernel sends that data again, seldom, and each time the peer says that its window is closed.
+    #[test]
+    fn a_window_that_closed_over_data_on_its_way_lives_while_it_answers() {
+        let shrunk = |seconds: u64, silence: u64| TcpInfo {
+            unacknowledged: 3,
+            retransmits: u32::try_from(seconds / 120).unwrap(),
+            ..closed(0, silence)
+        };
+        assert_eq!(given_up_after(|seconds| shrunk(seconds, seconds % 120)), None);
+        assert_eq!(given_up_after(|seconds| shrunk(seconds, seconds)), Some(240));
+    }
+
+    /// What is sent then is new, however long the window was closed and silent.
+    #[test]
+    fn a_window_that_opens_gives_data_its_whole_patience() {
+        let opens = |seconds: u64| if seconds < 110 { closed(0, seconds) } else { in_flight(seconds - 110) };
+        assert_eq!(given_up_after(opens), Some(190));
+    }
+
+    #[test]
+    fn errors_are_told_as_how_the_leg_ended() {
+        for (error, end) in [
+            (libc::ECONNRESET, LegEnd::Reset),
+            (libc::EPIPE, LegEnd::Reset),
+            (libc::ETIMEDOUT, LegEnd::Timeout),
+            (libc::EHOSTUNREACH, LegEnd::Unreachable),
+            (libc::ENETUNREACH, LegEnd::Unreachable),
+            (libc::ENETDOWN, LegEnd::Unreachable),
+            (libc::ECONNREFUSED, LegEnd::Unreachable),
+            (libc::EACCES, LegEnd::Unreachable),
+        ] {
+            assert_eq!(end_of(&io::Error::from_raw_os_error(error)), end, "{error}");
+        }
     }
 }

@@ -96,10 +96,10 @@ impl Pair {
         leg.readable |= event.is_readable() || event.is_error();
         leg.hung_up |= event.is_read_closed() || event.is_error();
         if event.is_error()
-            && let Some(end) = leg.take_error()
+            && let Some(error) = leg.take_error()
         {
             // While the other endpoint does not take what was read, no read would find it.
-            self.lose(endpoint, end, context);
+            self.lose(endpoint, &error, context);
         } else if event.is_writable() && leg.spill.is_some() {
             self.flush(endpoint, context);
         }
@@ -205,7 +205,7 @@ impl Pair {
             if self.legs[endpoint].check_at.is_some_and(|at| at <= now) {
                 self.check_liveness(endpoint, context);
             }
-            if let Some(Broken { end, give_up_at: Some(at) }) = self.legs[endpoint].broken
+            if let Some(Broken { end, give_up_at: Some(at), .. }) = self.legs[endpoint].broken
                 && at <= now
             {
                 self.leg_ended(endpoint, end, context);
@@ -228,7 +228,7 @@ impl Pair {
         let mut buffer = mem::take(&mut context.buffer);
         let limit = self.read_limit(from, buffer.len(), &context.budget);
         match self.legs[from].read(&mut buffer[..limit]) {
-            Ok(0) => self.leg_ended(from, LegEnd::Fin, context),
+            Ok(0) => self.read_to_end(from, context),
             Ok(count) => {
                 let leg = &mut self.legs[from];
                 // A short read has emptied the socket, unless its end stands behind.
@@ -238,9 +238,25 @@ impl Pair {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.legs[from].broken.is_none() => {
                 self.legs[from].readable = false;
             }
-            Err(error) => self.leg_ended(from, end_of(&error), context),
+            Err(error) => {
+                let end = self.legs[from].broken.map_or_else(|| end_of(&error), |broken| broken.end);
+                self.leg_ended(from, end, context);
+            }
         }
         context.buffer = buffer;
+    }
+
+    /// The kernel has nothing more of a leg. The error of a broken one was told before, and is not told again.
+    fn read_to_end(&mut self, from: Endpoint, context: &mut Context) {
+        let broken = self.legs[from].broken;
+        if broken.is_none_or(|broken| broken.behind_fin) {
+            self.leg_ended(from, LegEnd::Fin, context);
+        }
+        if let Some(broken) = broken {
+            // The other leg gets what came first: the FIN.
+            self.obey(context);
+            self.leg_ended(from, broken.end, context);
+        }
     }
 
     fn read_limit(&self, from: Endpoint, buffer: usize, budget: &Budget) -> usize {
@@ -258,10 +274,10 @@ impl Pair {
     fn leg_ended(&mut self, endpoint: Endpoint, end: LegEnd, context: &mut Context) {
         let leg = &mut self.legs[endpoint];
         leg.readable = false;
-        leg.check_at = None;
-        let end = leg.broken.take().map_or(end, |broken| broken.end);
+        leg.broken = None;
         let passage = self.session.ended(endpoint, end, context.now);
         if end != LegEnd::Fin {
+            self.legs[endpoint].check_at = None;
             self.drop_spill(endpoint, context);
         }
         self.write(endpoint.other(), passage.held.as_slice(), context);
@@ -281,7 +297,7 @@ impl Pair {
                 self.legs[to].was_blocked = count < bytes.len();
                 self.spill(to, &bytes[count..], context);
             }
-            Err(error) => self.lose(to, end_of(&error), context),
+            Err(error) => self.lose(to, &error, context),
         }
     }
 
@@ -319,7 +335,7 @@ impl Pair {
         self.hold(to, -signed(count), context);
         match result {
             Ok(count) => self.took(to, count, context),
-            Err(error) => self.lose(to, end_of(&error), context),
+            Err(error) => self.lose(to, &error, context),
         }
         if is_empty {
             self.drop_spill(to, context);
@@ -341,17 +357,23 @@ impl Pair {
 
     /// A leg was found dead other than by reading it. The kernel tells that only once, so what the endpoint sent before
     /// is read out, and then the end told as it was found here.
-    fn lose(&mut self, to: Endpoint, end: LegEnd, context: &mut Context) {
-        self.session.write_failed(to);
-        self.drop_spill(to, context);
-        let leg = &mut self.legs[to];
-        let give_up_at = self.policy.close.and_then(|wait| context.now.checked_add(wait));
-        leg.broken = Some(Broken { end, give_up_at });
+    fn lose(&mut self, endpoint: Endpoint, error: &io::Error, context: &mut Context) {
+        let end = end_of(error);
+        self.session.write_failed(endpoint);
+        self.drop_spill(endpoint, context);
+        if !self.session.reads(endpoint) {
+            self.leg_ended(endpoint, end, context);
+            return;
+        }
+        let leg = &mut self.legs[endpoint];
+        leg.broken = Some(Broken {
+            end,
+            behind_fin: error.kind() == io::ErrorKind::BrokenPipe,
+            give_up_at: self.policy.close.and_then(|wait| context.now.checked_add(wait)),
+        });
+        leg.check_at = None;
         leg.readable = true;
         leg.hung_up = true;
-        if !self.session.reads(to) {
-            self.leg_ended(to, end, context);
-        }
     }
 
     fn check_liveness(&mut self, endpoint: Endpoint, context: &mut Context) {
@@ -360,10 +382,7 @@ impl Pair {
         match leg.liveness(patience, context.now) {
             Liveness::Settled => leg.check_at = None,
             Liveness::Waiting => leg.check_at = Some(context.now + look_interval(patience)),
-            Liveness::Dead(end) => {
-                leg.check_at = None;
-                self.lose(endpoint, end, context);
-            }
+            Liveness::Dead(error) => self.lose(endpoint, &error, context),
         }
     }
 

@@ -11,7 +11,9 @@
 //! have cost a copy of every byte for the sake of the few sessions in which closewatch writes anything of its own.
 
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) mod simulation;
+pub(crate) mod schedule;
+#[cfg(any(test, feature = "fuzzing"))]
+mod simulation;
 #[cfg(test)]
 mod tests;
 
@@ -116,7 +118,7 @@ impl Session {
     /// spreads `max_age`.
     pub fn new(policy: Arc<Policy>, extensions: Extensions, opened: Instant, random: u64) -> Self {
         let [a, b, c, d, spread, ..] = random.to_le_bytes();
-        let expires = after(opened, policy.max_age.map(|age| age.saturating_sub(age / 2560 * u32::from(spread))));
+        let expires = after(opened, policy.max_age.map(|age| age / 2560 * (2560 - u32::from(spread))));
         Self {
             policy,
             lanes: PerEndpoint::from_fn(|sender| Lane::new(sender, extensions)),
@@ -147,22 +149,26 @@ impl Session {
             match item {
                 Item::Frames { header, count } => self.frames(receipt, &header, count, &mut reading),
                 Item::ControlPayload { header, bytes, last, .. } => {
+                    if header.opcode == Opcode::Close {
+                        reading.note_close_payload(bytes);
+                    }
                     self.control_piece(receipt, &header, bytes, last, &reading);
                 }
             }
             self.stop_for_put_in(receipt, &mut reading);
         }
         let lane = &mut self.lanes[from];
-        let (passage, relayed) = reading.finish(&lane.decoder);
+        let (passage, passes_others) = reading.finish(&lane.decoder);
         lane.queued += passage.len();
-        if relayed {
+        if passes_others {
             self.last_byte = now;
         }
         passage
     }
 
     /// An endpoint's leg ended: everything that it sent before has been received. A lost leg takes no more bytes.
-    /// It may be told twice of one leg: a FIN, then a write that met its RST. What was held back may pass now.
+    /// It may be told twice of one leg: a FIN, then a write that met its RST. The other leg, which has had its FIN, then
+    /// gets no RST behind it. What was held back may pass now.
     pub fn ended(&mut self, endpoint: Endpoint, end: LegEnd, now: Instant) -> Passage {
         self.abandon_put_in();
         let lane = &mut self.lanes[endpoint];
@@ -211,7 +217,10 @@ impl Session {
         self.lanes[endpoint.other()].outlet = Outlet::Gone;
     }
 
-    /// Closes the session by a Close frame on both legs, unless it is closing already.
+    /// Closes the session by a Close frame on both legs, each at the end of the frame that it stands in. A session that
+    /// is on its way out gets none: one whose closing handshake has begun, and one of which a leg has ended. So it is
+    /// with what comes first while both legs wait for the end of a frame. A leg in which half of an endpoint's Close
+    /// frame has passed gets the other half, and none of closewatch's behind it.
     pub fn close(&mut self, action: Action, text: CloseText, now: Instant) {
         if !self.is_closing() {
             self.await_end(now);
@@ -322,16 +331,13 @@ impl Session {
     fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
         let message_bytes = self.count_frames(receipt, header, count);
         let lane = &mut self.lanes[receipt.from];
-        lane.in_close = header.opcode == Opcode::Close && (1..=125).contains(&header.payload_len);
-        if header.opcode == Opcode::Close {
-            reading.close_begins(header);
-        }
+        // A longer one is never taken for a Close frame (RFC 6455, 5.5).
+        let is_close = header.opcode == Opcode::Close && header.payload_len <= 125;
+        lane.in_close = is_close && header.payload_len > 0;
         if self.exceeds_limits(header, message_bytes) {
-            if reading.stop_before(header) {
-                self.last_byte = receipt.now;
-            }
-            self.lanes[receipt.from].put = Put::Ready;
-            self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
+            self.stop_for_limit(receipt, header, reading);
+        } else if is_close {
+            reading.note_close_header(header);
         }
         if header.payload_len == 0 {
             self.control_frame(receipt, header, &[], reading);
@@ -413,9 +419,7 @@ impl Session {
         }
         self.abandon_put_in();
         self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
-        if reading.has_bytes_before_close() {
-            self.last_byte = now;
-        }
+        self.note_relayed(receipt, reading);
         self.begin(now);
         self.await_end(now);
         self.settle(now);
@@ -430,14 +434,24 @@ impl Session {
                 || exceeds(self.policy.message_bytes, message_bytes))
     }
 
+    /// Closes the session before a frame that is too large.
+    fn stop_for_limit(&mut self, receipt: Receipt<'_>, header: &FrameHeader, reading: &mut Reading<'_>) {
+        reading.stop_before(header);
+        self.note_relayed(receipt, reading);
+        let lane = &mut self.lanes[receipt.from];
+        if lane.passes() {
+            lane.put = Put::Ready;
+        }
+        self.close(Action::Limit, CloseText::code(CloseCode::TOO_BIG), receipt.now);
+    }
+
     /// Where a Close frame of closewatch's waits for the end of a frame, stops the lane there.
-    fn stop_for_put_in(&mut self, Receipt { from, now, .. }: Receipt<'_>, reading: &mut Reading<'_>) {
-        let lane = &mut self.lanes[from];
+    fn stop_for_put_in(&mut self, receipt: Receipt<'_>, reading: &mut Reading<'_>) {
+        let lane = &mut self.lanes[receipt.from];
         if lane.put == Put::Wanted && lane.passes() && !lane.in_close && reading.stop_at_boundary(&lane.decoder) {
             lane.put = Put::Ready;
-            // The rest of that frame passes.
-            self.last_byte = now;
-            self.begin_put_in(now);
+            self.note_relayed(receipt, reading);
+            self.begin_put_in(receipt.now);
         }
     }
 
@@ -503,6 +517,13 @@ impl Session {
         let passage = Passage { held: Held::new(lane.decoder.partial_header()), keep: 0 };
         lane.queued += passage.len();
         passage
+    }
+
+    /// Before something is told to have come after the last byte: is that one in this piece?
+    fn note_relayed(&mut self, Receipt { now, .. }: Receipt<'_>, reading: &Reading<'_>) {
+        if reading.passes_others() {
+            self.last_byte = now;
+        }
     }
 
     fn begin(&mut self, now: Instant) {

@@ -236,19 +236,21 @@ impl Worker {
     fn adopt(&mut self, session: NewSession) {
         let entry = self.sessions.vacant_entry();
         let key = entry.key();
-        match Pair::adopt(session, key, self.poll.registry(), &mut self.context) {
-            Ok(mut pair) => {
+        let (registry, context) = (self.poll.registry(), &mut self.context);
+        // What came right behind the handshake is read here already: as in a turn, a fault must not end the others.
+        match catch_unwind(AssertUnwindSafe(|| Pair::adopt(session, key, registry, context))) {
+            Ok(Ok(mut pair)) => {
                 if let Some(drain) = &self.drain {
                     pair.drain(drain.start.max(self.context.now), drain.text.clone(), drain.cut_at);
                 }
                 let pair = entry.insert(Box::new(pair));
                 enqueue(&mut self.runnable, pair, key);
+                return;
             }
-            Err(error) => {
-                self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
-                tracing::error!(%error, "a session's sockets could not be watched; it was dropped");
-            }
+            Ok(Err(error)) => tracing::error!(%error, "a session's sockets could not be watched; it was dropped"),
+            Err(_) => {}
         }
+        self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn drain(&mut self, drain: Drain, offset: f64) {

@@ -369,3 +369,6 @@ impl ClosingHandshake {
 fn status_and_reason(frame: Option<&CloseFrame>) -> (CloseStatus, String) {
     frame.map_or((CloseStatus::Abnormal, String::new()), |frame| (frame.status, frame.reason.clone()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -187,17 +187,13 @@ impl Closewatch {
     /// Sends SIGTERM, and waits until nobody is listening for clients any more: the drain is past its delay.
     pub(crate) fn drain(&self) {
         self.signal("TERM");
-        self.wait_until_closed(self.address());
-    }
-
-    pub(crate) fn wait_until_closed(&self, address: SocketAddr) {
-        eventually(format!("{address} is closed"), || TcpStream::connect(address).is_err().then_some(()));
+        wait_until_closed(self.address());
     }
 
     /// Waits for its end.
     pub(crate) fn ended(mut self) -> Ended {
         let status = eventually("the end of the process", || self.child.try_wait().unwrap());
-        Ended { code: status.code(), log: self.log.to_end(), said: self.said.to_end() }
+        Ended { code: status.code(), log: self.log.read_to_end(), said: self.said.read_to_end() }
     }
 
     /// Waits for its end after a drain, and returns the records that it logged.
@@ -261,7 +257,7 @@ impl Lines {
         self.lines.lock().unwrap().clone()
     }
 
-    fn to_end(&mut self) -> Vec<String> {
+    fn read_to_end(&mut self) -> Vec<String> {
         self.reader.take().unwrap().join().unwrap();
         self.all()
     }
@@ -281,4 +277,9 @@ pub(crate) fn ask(address: SocketAddr, request: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer { status, body: body.to_owned() }
+}
+
+/// Waits until nobody listens on an address.
+pub(crate) fn wait_until_closed(address: SocketAddr) {
+    eventually(format!("{address} is closed"), || TcpStream::connect(address).is_err().then_some(()));
 }

@@ -1,7 +1,7 @@
 //! What a drain does to connections that are no sessions.
 
 use crate::{
-    closewatch::{Closewatch, LOG_ALL},
+    closewatch::{Closewatch, LOG_ALL, wait_until_closed},
     closing_handshakes_in_a_drain::close_both,
     harness::{Peer, REQUEST, Server, TcpEnd},
 };
@@ -56,7 +56,7 @@ fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
     let waiting: Vec<Peer> = (0..1000).map(|_| closewatch.connect()).collect();
     closewatch.signal("TERM");
     closewatch.signal("CONT");
-    closewatch.wait_until_closed(closewatch.address());
+    wait_until_closed(closewatch.address());
     for mut client in waiting {
         expect_refusal(&mut client);
     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    closewatch::{Closewatch, LOG_ALL, command},
+    closewatch::{Closewatch, LOG_ALL, command, wait_until_closed},
     closing_handshakes_in_a_drain::{answer_both, close_both, going_away, receive_masked_close},
     harness::{Server, Session, close},
 };
@@ -156,7 +156,7 @@ fn a_drain_that_is_asked_for_leaves_the_process_running() {
     assert_eq!(closewatch.get("/-/ready").body, "drained\n");
     // Its listeners stay closed, whatever the configuration says.
     assert_eq!(closewatch.post("/-/reload", "").status, 200);
-    closewatch.wait_until_closed(closewatch.address());
+    wait_until_closed(closewatch.address());
     assert_eq!(closewatch.scrape().sum("websocket_closes_total", &[("code", "1001")]), 1.0);
     closewatch.signal("TERM");
     assert_eq!(closewatch.drained().len(), 1);
@@ -186,7 +186,7 @@ fn the_command_drains_and_waits_for_the_end_of_it() {
     let waited = command(&["drain", "--wait", "--admin", &admin]);
     assert_eq!(waited, (Some(0), format!("http://{admin} is drained: no session is left\n"), String::new()));
     assert_eq!(closewatch.get("/-/ready").body, "drained\n");
-    closewatch.wait_until_closed(closewatch.address());
+    wait_until_closed(closewatch.address());
     assert_eq!(command(&["health", "--admin", &admin]).0, Some(1));
     // Asked again it has nothing to wait for.
     assert_eq!(command(&["drain", "--wait", "--admin", &admin]).0, Some(0));

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::cast_possible_truncation, reason = "lengths of frames made here")]
+#![expect(clippy::float_cmp, reason = "samples that are compared are whole numbers")]
 
 // The peers of the proxy's tests, of which not everything is used here.
 #[allow(dead_code, unused_imports, reason = "shared with tests/proxy, which uses the rest")]

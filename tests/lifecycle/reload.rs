@@ -5,7 +5,7 @@ use std::{net::SocketAddr, process::Command};
 use serde_json::json;
 
 use crate::{
-    closewatch::Closewatch,
+    closewatch::{Closewatch, wait_until_closed},
     closing_handshakes_in_a_drain::receive_masked_close,
     harness::{Peer, REQUEST, Server, Session, close, from_client, from_server},
 };
@@ -71,7 +71,7 @@ fn listeners_come_and_go_and_their_sessions_stay() {
     let mut more_on_first = Session::open_with(Peer::connect(first), &server, REQUEST);
 
     assert_eq!(closewatch.reload(&with(&second.to_string())).status, 200);
-    closewatch.wait_until_closed(first);
+    wait_until_closed(first);
     for session in [&mut on_first, &mut on_second, &mut more_on_first] {
         session.exchange();
     }
@@ -173,7 +173,7 @@ fn an_address_that_is_taken_changes_nothing() {
     assert_eq!(answer.status, 400);
     assert!(answer.body.starts_with(&format!("listen {}: Address already in use", other.address())), "{answer:?}");
     // Not even the address that could be had.
-    closewatch.wait_until_closed(free);
+    wait_until_closed(free);
     closewatch.session(&server).exchange();
 }
 

@@ -56,14 +56,24 @@ impl Session {
         }
     }
 
-    /// One end is reset; the other is left.
-    pub(crate) fn reset(self, endpoint: Endpoint) -> TcpStream {
-        let (gone, left) = match endpoint {
+    /// One end and the other.
+    pub(crate) fn split(self, endpoint: Endpoint) -> (TcpStream, TcpStream) {
+        match endpoint {
             Endpoint::Client => (self.client, self.server),
             Endpoint::Server => (self.server, self.client),
-        };
+        }
+    }
+
+    /// One end is reset; the other is left.
+    pub(crate) fn reset(self, endpoint: Endpoint) -> TcpStream {
+        let (gone, left) = self.split(endpoint);
         SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
         left
+    }
+
+    /// One end hangs up, in both directions; the other is left.
+    pub(crate) fn hang_up(self, endpoint: Endpoint) -> TcpStream {
+        self.split(endpoint).1
     }
 
     /// An endpoint gets a Close frame of closewatch's.

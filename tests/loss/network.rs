@@ -157,9 +157,9 @@ impl Network {
         has_sent_all(self.host(endpoint))
     }
 
-    /// Whether closewatch has no living connection with an endpoint.
+    /// Whether the kernel beside closewatch has no connection with an endpoint any more, whatever is still to be read.
     pub(crate) fn is_without(&self, endpoint: Endpoint) -> bool {
-        self.proxy.command(&format!("ss -Htn state established dst {}", endpoint.address())).is_empty()
+        self.proxy.command(&format!("ss -Htan dst {}", endpoint.address())).is_empty()
     }
 
     /// Whether the kernel can be told not to wait ever longer between two attempts to get data through.

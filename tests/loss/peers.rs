@@ -118,10 +118,7 @@ fn restarts_under_500_sessions() {
 
 /// Gives one end to a program that then gets SIGKILL. What is left is the other end.
 fn kill(session: Session, endpoint: Endpoint) -> TcpStream {
-    let (victim, left) = match endpoint {
-        Endpoint::Client => (session.client, session.server),
-        Endpoint::Server => (session.server, session.client),
-    };
+    let (victim, left) = session.split(endpoint);
     let mut program = Command::new("sleep").arg("600").stdin(OwnedFd::from(victim)).spawn().unwrap();
     program.kill().unwrap();
     program.wait().unwrap();

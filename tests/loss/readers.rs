@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::{
     case,
     eventually::{SOON, eventually},
-    lab::{IN_TIME, Lab, closed_by_client, expect_bytes, expect_reset, header, lost, message},
+    lab::{self, IN_TIME, Lab, closed_by_client, expect_bytes, expect_fin, expect_reset, header, lost, message},
     network::{Endpoint, Lost},
 };
 
@@ -36,6 +36,9 @@ pub(crate) fn cases() -> Vec<Trial> {
         cases.push(case(format!("{name}::reads_nothing_for_long_and_lives"), move || lives(reader)));
         cases.push(case(format!("{name}::reads_nothing_and_dies"), move || dies(reader)));
         cases.push(case(format!("{name}::gets_all_before_a_reset"), move || gets_all_before_a_reset(reader)));
+        cases.push(case(format!("{name}::gets_all_before_a_fin_and_a_reset"), move || {
+            gets_all_before_a_fin_and_a_reset(reader);
+        }));
         cases.push(case(format!("{name}::reads_nothing_while_the_other_resets"), move || other_resets(reader)));
         cases.push(case(format!("{name}::reads_nothing_while_the_other_dies"), move || other_dies(reader)));
     }
@@ -79,6 +82,22 @@ fn gets_all_before_a_reset(reader: Endpoint) {
     expect_bytes(&mut reading, &message);
     expect_reset(&mut reading);
     lab.expect_told(&lost(reader.other(), "reset"), IN_TIME);
+}
+
+/// A program that hangs up answers what still comes with RST. It was its FIN that came first.
+fn gets_all_before_a_fin_and_a_reset(reader: Endpoint) {
+    let lab = Lab::new();
+    let mut session = lab.open_with_slow_reader(reader);
+    let message = message(reader.other(), &vec![7; FITS]);
+    session.end(reader.other()).write_all(&message).unwrap();
+    let mut reading = session.hang_up(reader.other());
+    eventually(IN_TIME, "closewatch has it", || lab.network.is_quiet_at(reader.other()).then_some(()));
+    reading.write_all(&lab::message(reader, b"too late")).unwrap();
+    eventually(IN_TIME, "closewatch is reset", || lab.network.is_without(reader.other()).then_some(()));
+    expect_bytes(&mut reading, &message);
+    expect_fin(&mut reading);
+    drop(reading);
+    lab.expect_told(&lost(reader.other(), "eof"), IN_TIME);
 }
 
 /// What was sent before cannot be delivered in time: the session does not wait for it for ever.

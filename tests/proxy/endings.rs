@@ -63,12 +63,15 @@ fn a_clean_close_by_the_client() {
     assert!(sentence.contains("server answered with 1000"), "{sentence}");
 }
 
-/// Who closes, with what; the answer, and by whom; the code as a number and as a label, the name, and what each saw.
+/// The payloads of the first Close frame and of the answer; the code in the record, as a label, and its name; the code
+/// of the answer.
+type Codes<'a> = (&'a [u8], &'a [u8], Option<u16>, &'a str, &'a str, Option<u16>);
+
 #[test]
 fn codes_are_told_as_they_stood_on_the_wire() {
     let server = Server::start();
     let program = Program::before(&server, "metrics: {codes: [4002]}\nlog: {sessions: off}\n");
-    let cases: [(&[u8], &[u8], Option<u16>, &str, &str, Option<u16>); 14] = [
+    let cases: [Codes<'_>; 14] = [
         (b"", b"", Some(1005), "1005", "No Status Rcvd", Some(1005)),
         (&close(1001, "away"), &close(1001, ""), Some(1001), "1001", "Going Away", Some(1001)),
         (&close(1012, ""), &close(1012, ""), Some(1012), "1012", "Service Restart", Some(1012)),

@@ -6,7 +6,7 @@ use crate::harness::{Peer, Program, REQUEST, Server, Session, TcpEnd, close, eve
 fn a_fin_passes_and_the_other_direction_stays_open() {
     let server = Server::start();
     let program = Program::before(&server, "");
-    let bulk = from_server(0x82, &[1; 500_000]);
+    let bulk = from_server(0x82, &vec![1; 500_000]);
     let Session { mut client, mut server } = Session::open(&program, &server);
     client.finish();
     server.expect_fin();
@@ -25,7 +25,7 @@ fn a_fin_passes_and_the_other_direction_stays_open() {
 fn a_fin_of_the_server_passes_and_the_client_may_still_send() {
     let server = Server::start();
     let program = Program::before(&server, "");
-    let bulk = from_client(0x82, &[1; 500_000]);
+    let bulk = from_client(0x82, &vec![1; 500_000]);
     let Session { mut client, mut server } = Session::open(&program, &server);
     server.finish();
     client.expect_fin();
@@ -81,7 +81,7 @@ fn an_rst_comes_after_everything_that_was_sent_before() {
     let program = Program::before(&server, "");
     let client = Peer::connect_with_small_window(program.address());
     let Session { mut client, mut server } = Session::open_with(client, &server, REQUEST);
-    let bytes = from_server(0x82, &[3; 2_000_000]);
+    let bytes = from_server(0x82, &vec![3; 2_000_000]);
     let sent = server.send_some(&bytes);
     let read = || program.scrape().sum("websocket_bytes_total", &[("from", "server")]);
     // What closewatch has not read when the RST comes is lost with the server's own buffer.
@@ -102,7 +102,7 @@ fn an_rst_that_a_write_finds_loses_nothing_that_was_sent_before() {
     let server = Server::with_small_window();
     let program = Program::before(&server, "limits: {buffer_bytes: 4KiB}\n");
     let Session { mut client, mut server } = Session::open(&program, &server);
-    let bytes = from_client(0x82, &[4; 20_000_000]);
+    let bytes = from_client(0x82, &vec![4; 20_000_000]);
     let sent = client.send_some(&bytes);
     program.wait_for_at_least("websocket_buffered_bytes", &[("from", "client")], 1.0);
     let read_before = program.scrape().sum("websocket_bytes_total", &[("from", "client")]);
@@ -176,18 +176,18 @@ fn whoever_was_delivered_a_close_frame_is_never_reset() {
 #[test]
 fn no_rst_of_our_own_where_an_endpoint_still_sends() {
     let server = Server::start();
-    let program = Program::before(&server, "timeouts: {close: 150ms, hang_up: 150ms}\n");
-    for _ in 0..4 {
+    let program = Program::before(&server, "timeouts: {close: 1s, hang_up: 150ms}\n");
+    for _ in 0..2 {
         let Session { mut client, mut server } = Session::open(&program, &server);
         server.send(from_server(0x88, &close(1008, "enough")));
-        client.send(from_client(0x82, &[5; 100_000]));
+        client.send(from_client(0x82, &vec![5; 100_000]));
         client.expect(from_server(0x88, &close(1008, "enough")));
-        client.send(from_client(0x82, &[5; 100_000]));
+        client.send(from_client(0x82, &vec![5; 100_000]));
         server.receive(200_000);
         client.expect_fin();
         server.receive_rest();
     }
-    program.wait_for("websocket_abnormal_closes_total", &[("endpoint", "client"), ("cause", "no_close_reply")], 4.0);
+    program.wait_for("websocket_abnormal_closes_total", &[("endpoint", "client"), ("cause", "no_close_reply")], 2.0);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_client_that_is_gone_while_the_server_sends_on_ends_the_session_soon() {
     // as it would without closewatch, and not write on until `timeouts.close` has passed.
     drop(client);
     server.expect_fin();
-    let sending = || server.try_send(from_server(0x82, &[0; 10_000])).is_err().then_some(());
+    let sending = || server.try_send(from_server(0x82, &vec![0; 10_000])).is_err().then_some(());
     eventually("RST, since the client is gone", sending);
     let record = program.record();
     assert_eq!(record["code"], 1006);

@@ -114,6 +114,19 @@ fn an_upstream_that_is_not_there_is_502() {
     }
 }
 
+/// A Unix socket has no handshake that could be waited for: where its queue is full, it refuses.
+#[test]
+fn an_upstream_whose_unix_socket_is_full_refuses() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("full.sock");
+    let _full = Server::full_on_unix(&path);
+    let program = Program::start(&format!("upstream: unix:{}\n", path.display()));
+    let mut client = program.connect();
+    client.send(REQUEST);
+    expect_refusal(&mut client, "502 Bad Gateway");
+    expect_counted(&program, "default", "upstream_refused", Some("502"));
+}
+
 #[test]
 fn an_upstream_that_is_too_slow_is_504() {
     let (full, _first) = Server::full();

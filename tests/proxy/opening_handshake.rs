@@ -72,12 +72,14 @@ fn every_header_passes_both_ways_in_its_own_case() {
 
 const ORIGIN_UNKNOWN: &[&str] = &[];
 
+/// What is configured, what the client tells; the address, scheme and host that the server is told.
+type Forwarding<'a> = (&'a str, &'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
+
 #[test]
 fn forwarding_headers_are_written_as_configured() {
     let told = "X-Forwarded-For: 1.2.3.4\r\nX-FORWARDED-FOR: 5.6.7.8\r\nX-Forwarded-Proto: https\r\n\
                 X-Forwarded-Host: chat.example.org\r\nForwarded: for=1.2.3.4\r\n";
-    // What is configured, what the client tells; the address, scheme and host that the server is told.
-    let cases: [(&str, &str, &[&str], &[&str], &[&str]); 7] = [
+    let cases: [Forwarding<'_>; 7] = [
         ("{}", "", &["127.0.0.1"], &["http"], &["example.com"]),
         ("{}", told, &["1.2.3.4, 5.6.7.8, 127.0.0.1"], &["https"], &["chat.example.org"]),
         ("{mode: replace}", told, &["127.0.0.1"], &["http"], &["example.com"]),
@@ -209,6 +211,25 @@ fn a_client_that_asks_to_close_and_to_upgrade_is_upgraded() {
 }
 
 #[test]
+fn an_upgrade_may_name_its_target_in_absolute_form() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    for (target, path) in
+        [("http://example.org/a?b", "/a?b"), ("ws://example.org", "/"), ("http://example.org?q", "/?q")]
+    {
+        let mut client = program.connect();
+        client.send(REQUEST.replace("/chat", target));
+        let mut server = server.accept();
+        let request = server.receive_head();
+        assert_eq!(request.first_line(), format!("GET {path} HTTP/1.1"));
+        assert_eq!(request.values("Host"), ["example.org"]);
+        server.send(SWITCHING);
+        client.receive_head();
+        Session { client, server }.exchange();
+    }
+}
+
+#[test]
 fn what_connection_names_never_robs_the_handshake() {
     let server = Server::start();
     let program = Program::before(&server, "");
@@ -257,7 +278,7 @@ fn bytes_that_come_while_the_server_thinks_are_kept_for_it() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
-    let impatient = from_client(0x82, &[9; 40_000]);
+    let impatient = from_client(0x82, &vec![9; 40_000]);
     client.send([REQUEST.as_bytes(), &impatient[..1]].concat());
     let mut server = server.accept();
     server.receive_head();

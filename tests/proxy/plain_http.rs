@@ -80,6 +80,23 @@ fn both_bodies_are_streamed() {
 }
 
 #[test]
+fn trailers_pass() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    let body = "4\r\nbody\r\n0\r\nX-Checksum: 1\r\n\r\n";
+    let headers = "Transfer-Encoding: chunked\r\nTrailer: X-Checksum\r\n";
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n{headers}\r\n{body}"));
+    let mut connection = server.accept();
+    let request = connection.receive_head();
+    assert_eq!(request.values("Trailer"), ["X-Checksum"]);
+    assert_eq!(connection.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
+    connection.send(format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"));
+    assert_eq!(client.receive_head().values("Trailer"), ["X-Checksum"]);
+    assert_eq!(client.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
+}
+
+#[test]
 fn connections_are_kept_on_both_sides() {
     let server = Server::start();
     let program = Program::before(&server, "");

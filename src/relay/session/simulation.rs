@@ -4,7 +4,6 @@
 //! [`Session::poll`] that never ends, a timer that comes due again and again.
 
 use std::{
-    mem,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,7 +35,6 @@ thread_local! {
 /// A session, its legs, and the time.
 pub(crate) struct Simulation {
     session: Session,
-    opened: Instant,
     now: Instant,
     legs: PerEndpoint<Leg>,
     is_over: bool,
@@ -56,12 +54,20 @@ pub(crate) struct Leg {
     room: usize,
     /// Whether it leaves what it accepted unacknowledged.
     is_unacknowledged: bool,
-    /// The next write will meet an RST.
-    is_dead: bool,
-    /// A write has met an RST.
-    is_broken: bool,
+    death: Death,
     /// It is to be reset.
     is_resetting: bool,
+}
+
+/// Whether an RST has come that only a write will meet.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Death {
+    #[default]
+    Alive,
+    /// The next write will meet it.
+    Unknown,
+    /// A write has met it.
+    Met,
 }
 
 /// What became of a leg.
@@ -87,7 +93,7 @@ impl Leg {
 
     /// Whether what is written to it still gets there.
     pub(crate) fn takes(&self) -> bool {
-        self.state == LegState::Open && !self.is_broken
+        self.state == LegState::Open && self.death != Death::Met
     }
 }
 
@@ -97,7 +103,6 @@ impl Simulation {
         let now = Instant::now();
         Self {
             session: Session::new(Arc::new(policy), Extensions::None, now, RANDOM),
-            opened: now,
             now,
             legs: PerEndpoint::from_fn(|_| Leg { room: usize::MAX, ..Leg::default() }),
             is_over: false,
@@ -115,11 +120,6 @@ impl Simulation {
     /// Whether an endpoint can still send, and end its leg by FIN.
     pub(crate) fn reads(&self, from: Endpoint) -> bool {
         !self.is_over && self.session.reads(from)
-    }
-
-    /// How long ago the session was opened.
-    pub(crate) fn age(&self) -> Duration {
-        self.now - self.opened
     }
 
     /// Bytes come from an endpoint, in pieces of a size.
@@ -161,12 +161,15 @@ impl Simulation {
 
     /// The next write to an endpoint meets an RST.
     pub(crate) fn kill(&mut self, to: Endpoint) {
-        self.legs[to].is_dead = true;
+        let death = &mut self.legs[to].death;
+        if *death == Death::Alive {
+            *death = Death::Unknown;
+        }
     }
 
     /// Whether a write to an endpoint has met an RST.
     pub(crate) fn is_broken(&self, to: Endpoint) -> bool {
-        self.legs[to].is_broken
+        self.legs[to].death == Death::Met
     }
 
     pub(crate) fn close(&mut self, action: Action, text: CloseText) {
@@ -208,7 +211,7 @@ impl Simulation {
 
     fn write(&mut self, to: Endpoint, bytes: &[u8]) {
         let leg = &mut self.legs[to];
-        if bytes.is_empty() || leg.is_broken {
+        if bytes.is_empty() || leg.death == Death::Met {
             return;
         }
         assert_eq!(leg.state, LegState::Open, "nothing can be written to {to:?} any more");
@@ -222,8 +225,8 @@ impl Simulation {
         if count == 0 {
             return;
         }
-        if mem::take(&mut leg.is_dead) {
-            leg.is_broken = true;
+        if leg.death == Death::Unknown {
+            leg.death = Death::Met;
             leg.waiting.clear();
             self.session.write_failed(to);
             return;

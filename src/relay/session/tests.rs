@@ -2,4 +2,5 @@
 //! session whatever happens to it.
 
 mod endings;
+mod properties;
 mod times;

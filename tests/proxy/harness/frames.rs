@@ -13,17 +13,17 @@ pub(crate) fn from_client(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A frame with the shortest form of its length.
-pub(crate) fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
+fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
     let mut bytes = vec![first];
     match payload.len() {
         length @ 0..=125 => bytes.push(mask_bit | length as u8),
         length @ 126..=0xffff => {
-            bytes.push(mask_bit | 126);
+            bytes.push(mask_bit | 0x7e);
             bytes.extend_from_slice(&(length as u16).to_be_bytes());
         }
         length => {
-            bytes.push(mask_bit | 127);
+            bytes.push(mask_bit | 0x7f);
             bytes.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }

@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use frames::{close, frame, from_client, from_server, masked};
-pub(crate) use peer::{Head, Peer, Server, TcpEnd};
+pub(crate) use frames::{close, from_client, from_server, masked};
+pub(crate) use peer::{Peer, Server, TcpEnd};
 pub(crate) use program::{Ended, Program};
 pub(crate) use scrape::Scrape;
 pub(crate) use session::{REQUEST, SWITCHING, Session};

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read, Write},
-    net::{Ipv4Addr, Shutdown, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -65,6 +65,11 @@ impl Peer {
         Self::connect_with(address, |socket| socket.set_recv_buffer_size(4096).unwrap())
     }
 
+    /// Connects over TCP from another address of this machine.
+    pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
+        Self::connect_with(address, |socket| socket.bind(&SocketAddr::from((source, 0)).into()).unwrap())
+    }
+
     /// Ends being slow: the kernel takes as much again as it would have.
     pub(crate) fn widen_window(&self) {
         self.socket.set_recv_buffer_size(1 << 20).unwrap();
@@ -115,7 +120,8 @@ impl Peer {
         while self.unread.len() < count {
             let missing = count - self.unread.len();
             if let Err(end) = self.fill(missing) {
-                panic!("{end:?} after {} of {count} bytes: {:?}", self.unread.len(), self.unread);
+                let start = &self.unread[..self.unread.len().min(200)];
+                panic!("{end:?} after {} of {count} bytes, which begin with {start:?}", self.unread.len());
             }
         }
         self.unread.drain(..count).collect()
@@ -274,6 +280,16 @@ impl Server {
         let server = Self::on_tcp(0, |_| {});
         let first = Peer::connect(server.address());
         (server, first)
+    }
+
+    /// The same on a Unix socket.
+    pub(crate) fn full_on_unix(path: &Path) -> (Self, Peer) {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(path).unwrap();
+        let server = Self::listen(socket, &address, 0);
+        let first = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        first.connect(&address).unwrap();
+        (server, Peer::new(first))
     }
 
     /// On a Unix socket.

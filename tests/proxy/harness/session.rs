@@ -46,6 +46,13 @@ impl Session {
         self.client.expect(&frame);
     }
 
+    /// A message of the server: what the client sent before has been read.
+    pub(crate) fn exchange_from_server(&mut self) {
+        let message = from_server(0x82, b"message");
+        self.server.send(&message);
+        self.client.expect(&message);
+    }
+
     /// A message each way: whatever was sent before has gone through.
     pub(crate) fn exchange(&mut self) {
         let (question, answer) = (from_client(0x81, b"question"), from_server(0x82, b"answer"));

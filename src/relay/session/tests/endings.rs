@@ -9,7 +9,7 @@
 //! `a:FRAME` is a read of what `a` sent: a [`frame`], or several joined by `&`, of which each may be a slice,
 //! as `text[..8]`. `a:fin`, `a:rst`, `a:timeout`, `a:unreachable`: its leg ends so. `a:stalls`: its kernel accepts nothing
 //! more; `a:reads`: it does again. `a:silent`: it acknowledges nothing more; `a:acks`: it does again. `a:dies`: the next
-//! write to it meets an RST. `+5s`: so much time passes. `idle=60s` and its like, first in a row, set the policy.
+//! write to it meets an RST. `+5s`: so much time passes. `idle=60s` and its like, first in a row, set the policy; `close` is 65 s and `hang_up` 2 s where a row does not say.
 //! `drain` (Close 1001, what is left is cut after 20 s), `control` (Close 1012) and `stop` come from closewatch.
 //!
 //! # Endings
@@ -76,6 +76,7 @@ a:1000[..1] a:1000[1..] b:1000[..1] b:1000[1..] b:fin | 1000 a clean | 1000 clea
 a:1000 a:text b:1000 b:text b:fin    | 1000 a clean  | 1000 clean | 1000 clean  | 1000&text fin | 1000&text fin
 a:1000 a:1001 b:1000 b:fin           | 1000 a clean  | 1000 clean | 1000 clean  | 1000 fin  | 1000&1001 fin
 a:1000 b:1000 b:stalls a:text a:fin +2s | 1000 a clean | 1000 clean | 1000 clean | 1000 fin | 1000 cut
+hang_up=100s a:1000 b:1000 b:stalls a:text a:fin +99s +1s | 1000 a clean | 1000 clean | 1000 clean | 1000 fin | 1000 cut
 # Crossing on the wire: the one read first is the first, also where its reader takes it last.
 a:stalls b:stalls a:1000 b:1001 a:reads b:reads a:fin | 1000 a clean | 1001 clean | 1000 clean | 1001 fin | 1000 fin
 b:stalls a:1000 b:1001 b:reads b:fin | 1000 a clean  | 1001 clean | 1000 clean  | 1001 fin  | 1000 fin
@@ -249,95 +250,98 @@ b:dies control b:rst a:1012 a:fin              | 1012 proxy proxy:control +contr
 
 /// Timers, limits, losses that are told, drains, the end of the process.
 const ACTIONS: &str = "
-events                                         | told                              | a saw      | b saw      | a got         | b got
-idle=60s +60s a:1001 b:1001 a:fin              | 1001 proxy clean +idle_timeout    | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
+events                                            | told                           | a saw      | b saw      | a got         | b got
+idle=60s +60s a:1001 b:1001 a:fin                 | 1001 proxy clean +idle_timeout | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
 idle=60s +59s a:text +59s b:text[..1] +60s b:text[1..] b:1001 a:1001 a:fin | 1001 proxy clean +idle_timeout | 1001 clean | 1001 clean | text&<1001> fin | text&<1001> fin
-idle=60s +60s +65s                             | 1001 proxy proxy:idle_timeout +idle_timeout | 1001 | 1001   | <1001> cut    | <1001> cut
-idle=60s +60s a:rst b:1001 b:fin               | 1001 proxy proxy:idle_timeout +idle_timeout | 1001 | 1001 clean | <1001> lost | <1001> fin
-idle=60s a:text[..8] b:text[..8] +60s +65s     | 1006 proxy proxy:idle_timeout +idle_timeout | 1006 | 1006   | text[..8] cut | text[..8] cut
-idle=60s a:1000 +65s                           | 1000 a b:no_close_reply           | 1006       | 1000       | cut           | 1000 cut
-idle=60s a:fin +65s                            | 1006 a a:eof                      | 1006       | 1006       | cut           | fin
+idle=60s +60s +65s                                | 1001 proxy proxy:idle_timeout +idle_timeout | 1001 | 1001 | <1001> cut   | <1001> cut
+idle=60s +60s a:rst b:1001 b:fin                  | 1001 proxy proxy:idle_timeout +idle_timeout | 1001 | 1001 clean | <1001> lost | <1001> fin
+idle=60s a:text[..8] b:text[..8] +60s +65s        | 1006 proxy proxy:idle_timeout +idle_timeout | 1006 | 1006 | text[..8] cut | text[..8] cut
+idle=60s a:1000 +65s                              | 1000 a b:no_close_reply        | 1006       | 1000       | cut           | 1000 cut
+idle=60s a:fin +65s                               | 1006 a a:eof                   | 1006       | 1006       | cut           | fin
 max_age=100s +50s a:text +50s a:1001 b:1001 b:fin | 1001 proxy clean +max_age      | 1001 clean | 1001 clean | <1001> fin    | text&<1001> fin
-max_age=100s +100s +65s                        | 1001 proxy proxy:max_age +max_age | 1001       | 1001       | <1001> cut    | <1001> cut
-max_age=100s +90s a:1000 +65s                  | 1000 a b:no_close_reply           | 1006       | 1000       | cut           | 1000 cut
-idle=60s max_age=60s +60s a:1001 b:1001 b:fin  | 1001 proxy clean +idle_timeout    | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
+max_age=100s +100s +65s                           | 1001 proxy proxy:max_age +max_age | 1001    | 1001       | <1001> cut    | <1001> cut
+max_age=100s +90s a:1000 +65s                     | 1000 a b:no_close_reply        | 1006       | 1000       | cut           | 1000 cut
+idle=60s max_age=60s +60s a:1001 b:1001 b:fin     | 1001 proxy clean +idle_timeout | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
 # A frame or a message beyond its limit: its header does not pass, and nothing behind it.
-frame_bytes=100 a:big a:1009 b:1009 b:fin      | 1009 proxy clean +limit           | 1009 clean | 1009 clean | <1009> fin    | <1009> fin
+frame_bytes=100 a:big a:1009 b:1009 b:fin         | 1009 proxy clean +limit        | 1009 clean | 1009 clean | <1009> fin    | <1009> fin
 frame_bytes=100 a:text&big&text&1009 b:1009 b:fin | 1009 proxy clean +limit        | 1009 clean | 1009 clean | <1009> fin    | text&<1009> fin
 frame_bytes=100 a:text&big[..1] a:big[1..] a:1009 b:1009 b:fin | 1009 proxy clean +limit | 1009 clean | 1009 clean | <1009> fin | text&<1009> fin
 frame_bytes=100 a:big[..1] a:big[1..] a:1009 b:1009 b:fin | 1009 proxy clean +limit | 1009 clean | 1009 clean | <1009> fin   | <1009> fin
-frame_bytes=100 a:big b:1009 a:rst b:fin       | 1009 proxy proxy:limit +limit     | 1009       | 1009 clean | <1009> lost   | <1009> fin
+frame_bytes=100 a:big b:1009 a:rst b:fin          | 1009 proxy proxy:limit +limit  | 1009       | 1009 clean | <1009> lost   | <1009> fin
 frame_bytes=100 b:text[..8] a:big b:text[8..] b:1009 a:1009 b:fin | 1009 proxy clean +limit | 1009 clean | 1009 clean | text&<1009> fin | <1009> fin
-frame_bytes=100 a:big[..12] +65s               | 1009 proxy proxy:limit +limit     | 1009       | 1009       | <1009> cut    | <1009> cut
-frame_bytes=100 a:1000 b:big b:1000 b:fin      | 1000 a clean                      | 1000 clean | 1000 clean | big&1000 fin  | 1000 fin
-frame_bytes=100 a:text a:1000 b:1000 b:fin     | 1000 a clean                      | 1000 clean | 1000 clean | 1000 fin      | text&1000 fin
+frame_bytes=100 a:big[..12] +65s                  | 1009 proxy proxy:limit +limit  | 1009       | 1009       | <1009> cut    | <1009> cut
+frame_bytes=100 a:1000 b:big b:1000 b:fin         | 1000 a clean                   | 1000 clean | 1000 clean | big&1000 fin  | 1000 fin
+frame_bytes=100 b:text[..8] b:dies a:text a:big b:rst | 1006 b b:reset             | 1006       | 1006       | text[..8] rst | lost
+frame_bytes=100 a:text a:1000 b:1000 b:fin        | 1000 a clean                   | 1000 clean | 1000 clean | 1000 fin      | text&1000 fin
 message_bytes=11 a:text a:part a:last a:1000 b:1000 b:fin | 1000 a clean           | 1000 clean | 1000 clean | 1000 fin      | text&part&last&1000 fin
-message_bytes=10 a:text a:1009 b:1009 b:fin    | 1009 proxy clean +limit           | 1009 clean | 1009 clean | <1009> fin    | <1009> fin
+message_bytes=10 a:text a:1009 b:1009 b:fin       | 1009 proxy clean +limit        | 1009 clean | 1009 clean | <1009> fin    | <1009> fin
 message_bytes=10 a:part a:ping a:last a:1009 b:1009 b:fin | 1009 proxy clean +limit | 1009 clean | 1009 clean | <1009> fin   | part&ping&<1009> fin
 message_bytes=10 a:big[..1] a:big[1..3] a:big[3..] a:1009 b:1009 b:fin | 1009 proxy clean +limit | 1009 clean | 1009 clean | <1009> fin | <1009> fin
-message_bytes=5 a:part a:1009 b:1009 b:fin     | 1009 proxy clean +limit           | 1009 clean | 1009 clean | <1009> fin    | <1009> fin
+message_bytes=5 a:part a:1009 b:1009 b:fin        | 1009 proxy clean +limit        | 1009 clean | 1009 clean | <1009> fin    | <1009> fin
 # With a limit, a header passes only when it is whole, or when nothing more can come.
 frame_bytes=100 a:text[..1] control a:1012 b:1012 +63s +2s | 1012 proxy proxy:control +control | 1012 | 1012 clean | <1012> cut | <1012> fin
 frame_bytes=100 a:text[..1] control a:text[1..] a:1012 b:1012 b:fin | 1012 proxy clean +control | 1012 clean | 1012 clean | <1012> fin | <1012> fin
 frame_bytes=100 a:text[..1] a:text[1..] a:1000[..1] a:1000[1..] b:1000 b:fin | 1000 a clean | 1000 clean | 1000 clean | 1000 fin | text&1000 fin
-frame_bytes=100 a:text[..1] a:fin b:fin        | 1006 a a:truncated                | 1006       | 1006       | fin           | text[..1] fin
-frame_bytes=100 a:text[..1] a:rst              | 1006 a a:reset                    | 1006       | 1006       | lost          | text[..1] rst
+frame_bytes=100 a:text[..1] a:fin b:fin           | 1006 a a:truncated             | 1006       | 1006       | fin           | text[..1] fin
+frame_bytes=100 a:text[..1] a:rst                 | 1006 a a:reset                 | 1006       | 1006       | lost          | text[..1] rst
+frame_bytes=100 b:stalls a:text[..1] a:fin a:rst b:reads | 1006 a a:truncated      | 1006       | 1006       | lost          | text[..1] rst
 # A loss that the other endpoint is told of by a Close frame: it stays a 1006 of the lost endpoint.
-a_loss=1014 a:fin b:1014 b:fin                 | 1006 a a:eof +a_loss              | 1014       | 1014 clean | 1014 fin      | <1014> fin
-a_loss=1014 a:fin b:1014 +2s                   | 1006 a a:eof +a_loss              | 1014       | 1014 clean | 1014 cut      | <1014> fin
-a_loss=1014 a:fin b:fin                        | 1006 a a:eof +a_loss              | 1006       | 1014       | fin           | <1014> fin
-a_loss=1014 a:fin +65s                         | 1006 a a:eof +a_loss              | 1006       | 1014       | cut           | <1014> cut
-a_loss=1014 a:text a:rst b:1014 b:fin          | 1006 a a:reset +a_loss            | 1006       | 1014 clean | lost          | text&<1014> fin
-a_loss=1014 a:timeout b:1014 b:fin             | 1006 a a:timeout +a_loss          | 1006       | 1014 clean | lost          | <1014> fin
-a_loss=1014 a:rst +65s                         | 1006 a a:reset +a_loss            | 1006       | 1014       | lost          | <1014> cut
-a_loss=1014 a:rst b:rst                        | 1006 a a:reset +a_loss            | 1006       | 1014       | lost          | <1014> lost
-a_loss=1014 a:part a:rst b:1014 b:fin          | 1006 a a:reset +a_loss            | 1006       | 1014 clean | lost          | part&<1014> fin
+a_loss=1014 a:fin b:1014 b:fin                    | 1006 a a:eof +a_loss           | 1014       | 1014 clean | 1014 fin      | <1014> fin
+a_loss=1014 a:fin b:1014 +2s                      | 1006 a a:eof +a_loss           | 1014       | 1014 clean | 1014 cut      | <1014> fin
+a_loss=1014 a:fin b:fin                           | 1006 a a:eof +a_loss           | 1006       | 1014       | fin           | <1014> fin
+a_loss=1014 a:fin +65s                            | 1006 a a:eof +a_loss           | 1006       | 1014       | cut           | <1014> cut
+a_loss=1014 a:text a:rst b:1014 b:fin             | 1006 a a:reset +a_loss         | 1006       | 1014 clean | lost          | text&<1014> fin
+a_loss=1014 a:timeout b:1014 b:fin                | 1006 a a:timeout +a_loss       | 1006       | 1014 clean | lost          | <1014> fin
+a_loss=1014 a:rst +65s                            | 1006 a a:reset +a_loss         | 1006       | 1014       | lost          | <1014> cut
+a_loss=1014 a:rst b:rst                           | 1006 a a:reset +a_loss         | 1006       | 1014       | lost          | <1014> lost
+a_loss=1014 a:part a:rst b:1014 b:fin             | 1006 a a:reset +a_loss         | 1006       | 1014 clean | lost          | part&<1014> fin
 a_loss=1014 b:stalls a:text a:rst b:reads b:1014 b:fin | 1006 a a:reset +a_loss    | 1006       | 1014 clean | lost          | text&<1014> fin
-a_loss=1014 b:stalls a:text a:rst +65s         | 1006 a a:reset +a_loss            | 1006       | 1006       | lost          | cut
+a_loss=1014 b:stalls a:text a:rst +65s            | 1006 a a:reset +a_loss         | 1006       | 1006       | lost          | cut
 a_loss=1014 b:text[..8] a:rst b:text[8..]&1014 b:fin | 1006 a a:reset +a_loss      | 1006       | 1014 clean | text[..8] lost | <1014> fin
 a_loss=1014 frame_bytes=100 a:text[..1] a:rst b:1014 b:fin | 1006 a a:reset +a_loss | 1006      | 1014 clean | lost          | <1014> fin
-a_loss=1014 a:text[..8] a:rst                  | 1006 a a:reset                    | 1006       | 1006       | lost          | text[..8] rst
-a_loss=1014 a:text[..8] a:fin b:fin            | 1006 a a:truncated                | 1006       | 1006       | fin           | text[..8] fin
-a_loss=1014 b:fin a:fin                        | 1006 b b:eof                      | 1006       | 1006       | fin           | fin
-a_loss=1014 b:1000 a:rst                       | 1000 b a:reset                    | 1000       | 1006       | 1000 lost     | rst
-a_loss=1014 a:1000 a:fin b:1000                | 1000 a clean                      | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
-a_loss=1014 b:1000 b:fin a:fin                 | 1000 b a:eof                      | 1000       | 1006       | 1000 fin      | fin
+a_loss=1014 a:text[..8] a:rst                     | 1006 a a:reset                 | 1006       | 1006       | lost          | text[..8] rst
+a_loss=1014 a:text[..8] a:fin b:fin               | 1006 a a:truncated             | 1006       | 1006       | fin           | text[..8] fin
+a_loss=1014 b:fin a:fin                           | 1006 b b:eof                   | 1006       | 1006       | fin           | fin
+a_loss=1014 b:1000 a:rst                          | 1000 b a:reset                 | 1000       | 1006       | 1000 lost     | rst
+a_loss=1014 a:1000 a:fin b:1000                   | 1000 a clean                   | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
+a_loss=1014 b:1000 b:fin a:fin                    | 1000 b a:eof                   | 1000       | 1006       | 1000 fin      | fin
 # A drain has a deadline of its own, for the sessions that are closing too.
-drain a:1001 b:1001 a:fin                      | 1001 proxy clean +drain           | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
-drain +19s a:1001 b:1001 +1s                   | 1001 proxy clean +drain           | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
-drain +20s                                     | 1001 proxy proxy:drain +drain     | 1001       | 1001       | <1001> cut    | <1001> cut
-drain a:1001 +20s                              | 1001 proxy proxy:drain +drain     | 1001 clean | 1001       | <1001> fin    | <1001> cut
-drain a:rst +20s                               | 1001 proxy proxy:drain +drain     | 1001       | 1001       | <1001> lost   | <1001> cut
-drain a:fin +20s                               | 1001 proxy proxy:drain +drain     | 1001       | 1001       | <1001> fin    | <1001> cut
-a:text[..8] drain b:1001 +20s                  | 1001 proxy proxy:drain +drain     | 1001       | 1006       | <1001> cut    | text[..8] cut
+drain a:1001 b:1001 a:fin                         | 1001 proxy clean +drain        | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
+drain +19s a:1001 b:1001 +1s                      | 1001 proxy clean +drain        | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
+drain +20s                                        | 1001 proxy proxy:drain +drain  | 1001       | 1001       | <1001> cut    | <1001> cut
+drain a:1001 +20s                                 | 1001 proxy proxy:drain +drain  | 1001 clean | 1001       | <1001> fin    | <1001> cut
+drain a:rst +20s                                  | 1001 proxy proxy:drain +drain  | 1001       | 1001       | <1001> lost   | <1001> cut
+drain a:fin +20s                                  | 1001 proxy proxy:drain +drain  | 1001       | 1001       | <1001> fin    | <1001> cut
+close=10s drain a:fin +19s +1s                    | 1001 proxy proxy:drain +drain  | 1001       | 1001       | <1001> fin    | <1001> cut
+a:text[..8] drain b:1001 +20s                     | 1001 proxy proxy:drain +drain  | 1001       | 1006       | <1001> cut    | text[..8] cut
 a:text[..8] drain a:text[8..] a:1001 b:1001 b:fin | 1001 proxy clean +drain        | 1001 clean | 1001 clean | <1001> fin    | text&<1001> fin
-a:text[..8] b:text[..8] drain +20s             | 1006 proxy proxy:drain +drain     | 1006       | 1006       | text[..8] cut | text[..8] cut
-a:part b:part drain a:1001 b:1001 b:fin        | 1001 proxy clean +drain           | 1001 clean | 1001 clean | part&<1001> fin | part&<1001> fin
-a:1000 drain b:1000 b:fin                      | 1000 a clean                      | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
-a:1000 drain +20s                              | 1000 a proxy:drain +drain         | 1006       | 1000       | cut           | 1000 cut
-a:1000 +50s drain +15s                         | 1000 a b:no_close_reply           | 1006       | 1000       | cut           | 1000 cut
-a:1000 a:fin drain +20s                        | 1000 a proxy:drain +drain         | 1006       | 1000       | cut           | 1000 fin
-a:1000 b:fin drain +20s                        | 1000 a proxy:drain +drain         | 1006       | 1000       | fin           | 1000 cut
-a:1000 b:1000 drain +2s                        | 1000 a clean                      | 1000 clean | 1000 clean | 1000 cut      | 1000 cut
-a:stalls a:1000 b:1000 drain +20s              | 1000 a proxy:drain +drain         | 1006       | 1000 clean | cut           | 1000 cut
-a:1000[..3] b:text[..8] drain a:1000[3..] +20s | 1000 a proxy:drain +drain         | 1006       | 1000       | text[..8] cut | 1000 cut
+a:text[..8] b:text[..8] drain +20s                | 1006 proxy proxy:drain +drain  | 1006       | 1006       | text[..8] cut | text[..8] cut
+a:part b:part drain a:1001 b:1001 b:fin           | 1001 proxy clean +drain        | 1001 clean | 1001 clean | part&<1001> fin | part&<1001> fin
+a:1000 drain b:1000 b:fin                         | 1000 a clean                   | 1000 clean | 1000 clean | 1000 fin      | 1000 fin
+a:1000 drain +20s                                 | 1000 a proxy:drain +drain      | 1006       | 1000       | cut           | 1000 cut
+a:1000 +50s drain +15s                            | 1000 a b:no_close_reply        | 1006       | 1000       | cut           | 1000 cut
+a:1000 a:fin drain +20s                           | 1000 a proxy:drain +drain      | 1006       | 1000       | cut           | 1000 fin
+a:1000 b:fin drain +20s                           | 1000 a proxy:drain +drain      | 1006       | 1000       | fin           | 1000 cut
+a:1000 b:1000 drain +2s                           | 1000 a clean                   | 1000 clean | 1000 clean | 1000 cut      | 1000 cut
+a:stalls a:1000 b:1000 drain +20s                 | 1000 a proxy:drain +drain      | 1006       | 1000 clean | cut           | 1000 cut
+a:1000[..3] b:text[..8] drain a:1000[3..] +20s    | 1000 a proxy:drain +drain      | 1006       | 1000       | text[..8] cut | 1000 cut
 a:1000[..3] b:text[..8] drain a:1000[3..] b:text[8..]&1000 a:fin | 1000 a clean    | 1000 clean | 1000 clean | text&1000 fin | 1000 fin
-a:fin drain +20s                               | 1006 a a:eof +drain               | 1006       | 1006       | cut           | fin
-a:fin drain b:fin                              | 1006 a a:eof                      | 1006       | 1006       | fin           | fin
-a:text[..8] b:text[..8] drain a:fin +20s       | 1006 a a:truncated +drain         | 1006       | 1006       | text[..8] cut | text[..8] fin
-control drain +20s                             | 1012 proxy proxy:control +control | 1012       | 1012       | <1012> cut    | <1012> cut
-control drain a:1012 b:1012 b:fin              | 1012 proxy clean +control         | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
-a_loss=1014 a:rst drain +20s                   | 1006 a a:reset +a_loss            | 1006       | 1014       | lost          | <1014> cut
-idle=10s drain +15s a:1001 b:1001 b:fin        | 1001 proxy clean +drain           | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
+a:fin drain +20s                                  | 1006 a a:eof +drain            | 1006       | 1006       | cut           | fin
+a:fin drain b:fin                                 | 1006 a a:eof                   | 1006       | 1006       | fin           | fin
+a:text[..8] b:text[..8] drain a:fin +20s          | 1006 a a:truncated +drain      | 1006       | 1006       | text[..8] cut | text[..8] fin
+control drain +20s                                | 1012 proxy proxy:control +control | 1012    | 1012       | <1012> cut    | <1012> cut
+control drain a:1012 b:1012 b:fin                 | 1012 proxy clean +control      | 1012 clean | 1012 clean | <1012> fin    | <1012> fin
+a_loss=1014 a:rst drain +20s                      | 1006 a a:reset +a_loss         | 1006       | 1014       | lost          | <1014> cut
+idle=10s drain +15s a:1001 b:1001 b:fin           | 1001 proxy clean +drain        | 1001 clean | 1001 clean | <1001> fin    | <1001> fin
 # The process ends at once.
-stop                                           | 1006 proxy proxy:drain +drain     | 1006       | 1006       | cut           | cut
-a:text b:text[..8] stop                        | 1006 proxy proxy:drain +drain     | 1006       | 1006       | text[..8] cut | text cut
-a:1000 stop                                    | 1000 a proxy:drain +drain         | 1006       | 1000       | cut           | 1000 cut
-a:1000 b:fin stop                              | 1000 a proxy:drain +drain         | 1006       | 1000       | fin           | 1000 cut
-a:1000 b:1000 stop                             | 1000 a clean                      | 1000 clean | 1000 clean | 1000 cut      | 1000 cut
-a:fin stop                                     | 1006 a a:eof +drain               | 1006       | 1006       | cut           | fin
-drain stop                                     | 1001 proxy proxy:drain +drain     | 1001       | 1001       | <1001> cut    | <1001> cut
-control a:1012 stop                            | 1012 proxy proxy:control +control | 1012 clean | 1012       | <1012> fin    | <1012> cut
+stop                                              | 1006 proxy proxy:drain +drain  | 1006       | 1006       | cut           | cut
+a:text b:text[..8] stop                           | 1006 proxy proxy:drain +drain  | 1006       | 1006       | text[..8] cut | text cut
+a:1000 stop                                       | 1000 a proxy:drain +drain      | 1006       | 1000       | cut           | 1000 cut
+a:1000 b:fin stop                                 | 1000 a proxy:drain +drain      | 1006       | 1000       | fin           | 1000 cut
+a:1000 b:1000 stop                                | 1000 a clean                   | 1000 clean | 1000 clean | 1000 cut      | 1000 cut
+a:fin stop                                        | 1006 a a:eof +drain            | 1006       | 1006       | cut           | fin
+drain stop                                        | 1001 proxy proxy:drain +drain  | 1001       | 1001       | <1001> cut    | <1001> cut
+control a:1012 stop                               | 1012 proxy proxy:control +control | 1012 clean | 1012    | <1012> fin    | <1012> cut
 ";
 
 #[test]
@@ -435,8 +439,8 @@ impl<'a> Row<'a> {
         let policy = Policy {
             idle: time("idle"),
             max_age: time("max_age"),
-            close: Some(Duration::from_secs(65)),
-            hang_up: Some(Duration::from_secs(2)),
+            close: time("close").or(Some(Duration::from_secs(65))),
+            hang_up: time("hang_up").or(Some(Duration::from_secs(2))),
             frame_bytes: number("frame_bytes"),
             message_bytes: number("message_bytes"),
             buffer_bytes: usize::MAX,

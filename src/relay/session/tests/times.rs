@@ -71,10 +71,11 @@ fn told(policy: Policy, events: &[Event<'_>]) -> Summary {
 fn idle_is_the_time_from_the_last_byte_to_the_first_close_frame_or_loss() {
     let text_and_close = [TEXT, CLOSE].concat();
     let close_and_text = [CLOSE, TEXT].concat();
-    let reset = Ends(Client, LegEnd::Reset, 0);
-    let cases: [(&str, &[Event<'_>], u64); 14] = [
+    let reset = || Ends(Client, LegEnd::Reset, 0);
+    let breach_and_text = [&[0x08, 0][..], &TEXT].concat();
+    let cases: [(&str, &[Event<'_>], u64); 17] = [
         ("no byte at all", &[Ends(Client, LegEnd::Reset, 0)], 5),
-        ("a Close frame first", &[Sends(Server, &CLOSE, 7), reset], 5),
+        ("a Close frame first", &[Sends(Server, &CLOSE, 7), reset()], 5),
         (
             "a message, 3 s, a Close frame",
             &[Sends(Server, &TEXT, 3), Sends(Server, &CLOSE, 7), Ends(Client, LegEnd::Reset, 65)],
@@ -105,6 +106,9 @@ fn idle_is_the_time_from_the_last_byte_to_the_first_close_frame_or_loss() {
             &[Sends(Server, &PING[..2], 6), Sends(Server, &PING[2..], 3), Ends(Client, LegEnd::Reset, 0)],
             3,
         ),
+        ("a Close frame too long to be one", &[Sends(Server, &[0x88, 126, 0, 126, b'.'], 3), reset()], 3),
+        ("its header only", &[Sends(Server, &[0x88, 126, 0], 6), Sends(Server, &[126], 3), reset()], 3),
+        ("a message behind a Close frame that is not taken", &[Sends(Server, &breach_and_text, 3), reset()], 3),
         ("closewatch's Close frame", &[Sends(Server, &TEXT, 3), Close(65)], 3),
         (
             "closewatch's Close frame, which waits for both frames",
@@ -123,6 +127,8 @@ fn idle_ends_with_what_breaks_a_limit() {
     let small_and_large = [&[0x81, 1, b'.'][..], &TEXT].concat();
     assert_eq!(told(limits(), &[Sends(Server, &TEXT, 65)]).idle, seconds(5));
     assert_eq!(told(limits(), &[Sends(Server, &small_and_large, 65)]).idle, seconds(0));
+    // A header that is held back has not been relayed.
+    assert_eq!(told(limits(), &[Sends(Server, &TEXT[..1], 3), Sends(Server, &TEXT[1..], 65)]).idle, seconds(8));
 }
 
 #[test]

@@ -1,0 +1,59 @@
+//! What the fuzz targets call: any bytes in, a panic where something does not hold. `cargo test` calls the same.
+
+use crate::{
+    relay::session::schedule::Schedule,
+    websocket::frame::{FrameDecoder, FrameHeader, Item},
+};
+
+/// Reads a stream at once and in pieces, as long as its first byte says: the same frames, and every byte in one.
+pub fn decoder(bytes: &[u8]) {
+    let Some((piece, stream)) = bytes.split_first() else { return };
+    let whole = Frames::of([stream]);
+    assert_eq!(whole, Frames::of(stream.chunks(usize::from(*piece).max(1))));
+    if !whole.is_lost {
+        let frames = whole.headers.iter().map(|header| u128::from(header.header_len) + u128::from(header.payload_len));
+        let unread = u128::from(whole.payload_remaining);
+        assert_eq!(frames.sum::<u128>() + whole.partial_header.len() as u128, stream.len() as u128 + unread);
+    }
+}
+
+/// Runs the schedule that the bytes describe, with whole reads and with small ones: the same is told.
+pub fn session(bytes: &[u8]) {
+    let schedule = Schedule::read(bytes);
+    schedule.run(usize::MAX);
+    let schedule = schedule.without_failing_writes();
+    assert_eq!(schedule.run(1), schedule.run(usize::MAX));
+}
+
+/// All that a decoder tells of a stream. Of frames alike in a row it tells the first one's masking key only.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Frames {
+    headers: Vec<FrameHeader>,
+    control_payloads: Vec<u8>,
+    partial_header: Vec<u8>,
+    payload_remaining: u64,
+    is_lost: bool,
+}
+
+impl Frames {
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut decoder = FrameDecoder::new();
+        let mut frames = Self::default();
+        for mut piece in pieces {
+            while let Some(item) = decoder.decode(&mut piece) {
+                match item {
+                    Item::Frames { header, count } => {
+                        let header = FrameHeader { mask: header.mask.map(|_| [0; 4]), ..header };
+                        frames.headers.extend((0..count).map(|_| header));
+                    }
+                    Item::ControlPayload { bytes, .. } => frames.control_payloads.extend_from_slice(bytes),
+                }
+            }
+            assert!(piece.is_empty(), "without an item all is read");
+        }
+        frames.partial_header = decoder.partial_header().to_vec();
+        frames.payload_remaining = decoder.payload_remaining();
+        frames.is_lost = decoder.is_lost();
+        frames
+    }
+}

@@ -1,0 +1,1 @@
+"""The parts of deploy/: one module each, with `check(report)`."""

@@ -1,0 +1,35 @@
+"""compose.yaml: valid by the tool and by the specification, and made of files that are there."""
+
+from pathlib import Path
+
+import yaml
+
+from checks import ROOT, expect, run
+from tools import closewatch, python_tool
+
+COMPOSE = ROOT / "deploy/compose.yaml"
+
+
+def check(report):
+    with report.check("compose: docker-compose takes it"):
+        run("docker-compose", "-f", COMPOSE, "config", "--quiet")
+    with report.check("compose: the Compose Specification's schema"):
+        run(python_tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE)
+    with report.check("compose: everything it mounts is there"):
+        missing = [str(source) for source in mounts() if not source.exists()]
+        expect(not missing, f"not there: {' '.join(missing)}")
+    with report.check("compose: promtool takes Prometheus's configuration"):
+        run("promtool", "check", "config", ROOT / "deploy/compose/prometheus.yaml")
+    with report.check("compose: closewatch knows the command"):
+        run(closewatch(), *command(), "--help")
+
+
+def mounts() -> list[Path]:
+    """The host's side of every mount."""
+    services = yaml.safe_load(COMPOSE.read_text())["services"].values()
+    return [COMPOSE.parent / volume.split(":")[0] for service in services for volume in service.get("volumes", [])]
+
+
+def command() -> list[str]:
+    """The command of the service `closewatch`."""
+    return yaml.safe_load(COMPOSE.read_text())["services"]["closewatch"]["command"]

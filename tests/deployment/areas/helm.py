@@ -1,0 +1,86 @@
+"""The Helm chart: linted, rendered in each of its ways, and refusing what cannot work."""
+
+import shutil
+
+import tomllib
+import yaml
+
+from checks import ROOT, expect, expect_equal, fresh_directory, run, status_of
+from manifests import KUBERNETES_VERSIONS, check_configurations, check_drain_fits, named, parse, pod, sidecar, validate
+from tools import HERE, helm
+
+CHART = ROOT / "deploy/helm/closewatch"
+UPSTREAM = "config.upstream=ws://chat.default.svc:80"
+
+
+def check(report):
+    with report.check("helm: lint --strict"):
+        run(helm(), "lint", "--strict", CHART, "--set", UPSTREAM)
+    with report.check("helm: by default it is a Deployment before a service"):
+        resources = render(CHART, "--set", UPSTREAM)
+        expect_equal(sorted(r["kind"] for r in resources), ["ConfigMap", "Deployment", "Service"], "what is rendered")
+        check_standalone(resources)
+    with report.check("helm: with everything that can be set"):
+        resources = render(CHART, "--values", HERE / "helm-values.yaml")
+        check_standalone(resources)
+        expect_equal(named(resources, "PodMonitor")["metadata"]["labels"]["release"], "prometheus", "the label")
+        expect_equal(named(resources, "Service")["spec"]["type"], "LoadBalancer", "the Service's type")
+    with report.check("helm: as a sidecar in another chart it is the plain manifest's"):
+        check_sidecar(render(with_dependency()))
+    refusals = {
+        "no upstream": ([], "config.upstream is missing"),
+        "an address of its own choice": (["--set", f"{UPSTREAM},config.listen=0.0.0.0:1"], "config.listen"),
+        "an unknown value": (["--set", f"{UPSTREAM},replicas=3"], "replicas"),
+        "a port that needs a capability": (["--set", f"{UPSTREAM},port=80"], "port"),
+    }
+    for what, (arguments, words) in refusals.items():
+        with report.check(f"helm: refuses {what}"):
+            status, _, errors = template(CHART, *arguments)
+            expect(status != 0 and words in errors, f"ended with {status}, and said: {errors}")
+    with report.check("helm: has the crate's version"):
+        version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
+        chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+        values = yaml.safe_load((CHART / "values.yaml").read_text())
+        found = [chart["version"], chart["appVersion"], values["image"]["tag"]]
+        expect_equal(found, [version] * 3, "version, appVersion, image.tag")
+
+
+def render(chart, *arguments) -> list[dict]:
+    status, output, errors = template(chart, *arguments)
+    expect(status == 0, errors)
+    return parse(output)
+
+
+def template(chart, *arguments) -> tuple[int, str, str]:
+    return status_of(helm(), "template", "example", chart, "--kube-version", KUBERNETES_VERSIONS[0], *arguments)
+
+
+def check_standalone(resources: list[dict]):
+    validate(resources)
+    check_configurations(resources)
+    deployment = named(resources, "Deployment")
+    container = pod(deployment)["containers"][0]
+    configuration = yaml.safe_load(named(resources, "ConfigMap")["data"]["config.yaml"])
+    check_drain_fits(container, pod(deployment)["terminationGracePeriodSeconds"], configuration)
+    selector = named(resources, "Service")["spec"]["selector"].items()
+    labels = deployment["spec"]["template"]["metadata"]["labels"].items()
+    expect(selector <= labels, f"the Service selects {selector}, the pods have {labels}")
+
+
+def check_sidecar(resources: list[dict]):
+    validate(resources)
+    check_configurations(resources)
+    plain = sidecar(named(parse((ROOT / "deploy/kubernetes/sidecar.yaml").read_text()), "Deployment"))
+    found = sidecar(named(resources, "Deployment"))
+    found.pop("imagePullPolicy")
+    expect_equal(found, plain, "the sidecar")
+    volume = pod(named(resources, "Deployment"))["volumes"][0]["configMap"]["name"]
+    expect_equal(volume, named(resources, "ConfigMap")["metadata"]["name"], "the volume's ConfigMap")
+
+
+def with_dependency():
+    """A chart of somebody's that depends on this one."""
+    chart = fresh_directory("chart")
+    shutil.copytree(HERE / "chart", chart, dirs_exist_ok=True)
+    shutil.copytree(CHART, chart / "charts/closewatch")
+    return chart

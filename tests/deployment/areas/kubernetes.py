@@ -1,0 +1,47 @@
+"""The plain manifest, the kustomize base and the component."""
+
+import yaml
+
+from checks import ROOT, expect, expect_equal, run
+from manifests import check_configurations, check_drain_fits, named, parse, pod, sidecar, validate
+
+MANIFEST = ROOT / "deploy/kubernetes/sidecar.yaml"
+COMPONENT = ROOT / "deploy/kubernetes/component"
+OVERLAY = ROOT / "tests/deployment/overlay"
+
+
+def check(report):
+    plain = parse(MANIFEST.read_text())
+    with report.check("kubernetes: the manifest is valid"):
+        validate(plain)
+    with report.check("kubernetes: closewatch takes its configuration"):
+        check_configurations(plain)
+    with report.check("kubernetes: a drain ends in time"):
+        check_times(plain)
+    with report.check("kubernetes: the base is the manifest"):
+        built = parse(run("kubectl", "kustomize", MANIFEST.parent))
+        expect_equal(by_name(built), by_name(plain), "what kustomize builds")
+    with report.check("kubernetes: the component puts the same sidecar beside a service"):
+        built = parse(run("kubectl", "kustomize", OVERLAY))
+        validate(built)
+        check_configurations(built)
+        expect_equal(sidecar(named(built, "Deployment", "chat")), sidecar(named(plain, "Deployment")), "the sidecar")
+        expect_equal(named(built, "PodMonitor"), named(plain, "PodMonitor"), "the PodMonitor")
+        expect_equal(named(built, "ConfigMap")["data"], named(plain, "ConfigMap")["data"], "the configuration")
+    with report.check("kubernetes: the component leaves other services alone"):
+        built = parse(run("kubectl", "kustomize", OVERLAY))
+        other = named(parse((OVERLAY / "service.yaml").read_text()), "Deployment", "other")
+        expect_equal(named(built, "Deployment", "other"), other, "the other service")
+
+
+def check_times(resources: list[dict]):
+    deployment = named(resources, "Deployment")
+    configuration = yaml.safe_load(named(resources, "ConfigMap")["data"]["config.yaml"])
+    service = pod(deployment)["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    grace = pod(deployment)["terminationGracePeriodSeconds"]
+    check_drain_fits(sidecar(deployment), grace, configuration, service)
+    expect(configuration["admin"]["control"], "preStop drains, but admin.control is off")
+
+
+def by_name(resources: list[dict]) -> dict:
+    return {(resource["kind"], resource["metadata"]["name"]): resource for resource in resources}

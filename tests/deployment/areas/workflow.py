@@ -1,0 +1,13 @@
+"""The GitHub workflow: its schema, and that it runs what everybody runs."""
+
+from checks import ROOT, expect, run
+from tools import python_tool
+
+WORKFLOW = ROOT / ".github/workflows/ci.yaml"
+
+
+def check(report):
+    with report.check("workflow: GitHub's schema"):
+        run(python_tool("check-jsonschema"), "--builtin-schema", "vendor.github-workflows", WORKFLOW)
+    with report.check("workflow: calls ./tests/run"):
+        expect("run: ./tests/run\n" in WORKFLOW.read_text(), f"{WORKFLOW} does not call ./tests/run")

