@@ -30,8 +30,10 @@ pub(super) struct Arguments {
     no_traffic: bool,
 }
 
-/// What the demo does otherwise than `run`: every ending is logged, so that there is something to read.
-const CONFIGURATION: Origin = Origin::Text { name: "the demo's configuration", text: "log: {sessions: all}\n" };
+/// What the demo does otherwise than `run`: every ending is logged, so that there is something to read, and some of its
+/// sessions answer no Close frame, so that the end would be long in coming.
+const CONFIGURATION: Origin =
+    Origin::Text { name: "the demo's configuration", text: "log: {sessions: all}\nshutdown: {timeout: 2s}\n" };
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);

@@ -17,7 +17,7 @@ mod run;
 
 /// Watches how WebSocket connections end: a transparent reverse proxy for one service, with Prometheus metrics.
 #[derive(Debug, Parser)]
-#[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true)]
+#[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true, after_help = run::MORE_HELP)]
 struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -28,6 +28,7 @@ struct CommandLine {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the proxy (the default command).
+    #[command(after_help = run::MORE_HELP)]
     Run(run::Arguments),
     /// Validates a configuration and prints it with its defaults filled in.
     Check(check::Arguments),

@@ -8,6 +8,13 @@ use crate::{
     service::{End, Origin, Service, Source},
 };
 
+/// What there is to know besides the arguments.
+pub(super) const MORE_HELP: &str = "\
+SIGTERM drains and ends, SIGINT without the configured pauses; a second one ends at once. SIGHUP reloads the configuration.
+
+Under systemd (Type=notify-reload or notify) readiness, reloads and the end are told. A socket that systemd passes is used \
+wherever the configuration names exactly its address, for clients or for the admin; one that is named nowhere is an error.";
+
 /// The arguments of `closewatch run`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {

@@ -135,8 +135,10 @@ impl Relay {
 
     /// Closes every session, also those still to come.
     pub fn drain(&self, drain: &Drain) {
-        for inbox in &self.inboxes {
-            inbox.push(Order::Drain(drain.clone()));
+        // Each worker spreads its own sessions: they take turns.
+        for (index, inbox) in self.inboxes.iter().enumerate() {
+            let offset = index as f64 / self.inboxes.len() as f64;
+            inbox.push(Order::Drain(drain.clone(), offset));
         }
     }
 
@@ -167,7 +169,8 @@ impl Relay {
 /// What a worker is asked to do.
 enum Order {
     Adopt(Box<NewSession>),
-    Drain(Drain),
+    /// The second is how much later than the start the first session is closed, in steps from one to the next.
+    Drain(Drain, f64),
     CloseSome(CloseSome, Box<dyn FnOnce(usize) + Send>),
     Stop,
 }

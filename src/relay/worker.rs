@@ -226,7 +226,7 @@ impl Worker {
         for order in self.inbox.take() {
             match order {
                 Order::Adopt(session) => self.adopt(*session),
-                Order::Drain(drain) => self.drain(drain),
+                Order::Drain(drain, offset) => self.drain(drain, offset),
                 Order::CloseSome(order, answer) => answer(self.close_some(&order)),
                 Order::Stop => self.stop(),
             }
@@ -253,10 +253,12 @@ impl Worker {
         self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
-    fn drain(&mut self, drain: Drain) {
+    fn drain(&mut self, drain: Drain, offset: f64) {
         let count = u32::try_from(self.sessions.len()).unwrap_or(u32::MAX).max(1);
+        let step = drain.spread / count;
+        let first = drain.start + step.mul_f64(offset);
         for (place, (key, pair)) in (0_u32..).zip(&mut self.sessions) {
-            let at = drain.start + drain.spread / count * place;
+            let at = first + step * place;
             pair.drain(at, drain.text.clone(), drain.cut_at);
             enqueue(&mut self.runnable, pair, key);
         }

@@ -51,9 +51,11 @@ fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
     let server = Server::start();
     let closewatch = Closewatch::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
     let mut session = closewatch.session(&server);
-    // All at once, so that some are still in the kernel's queue.
-    let waiting: Vec<Peer> = (0..200).map(|_| closewatch.connect()).collect();
+    // While it stands still the kernel queues them, and the signal behind them.
+    closewatch.signal("STOP");
+    let waiting: Vec<Peer> = (0..1000).map(|_| closewatch.connect()).collect();
     closewatch.signal("TERM");
+    closewatch.signal("CONT");
     wait_until_closed(closewatch.address());
     for mut client in waiting {
         expect_refusal(&mut client);

@@ -42,12 +42,12 @@ fn during_the_delay_all_goes_on_but_readiness() {
 #[test]
 fn close_frames_are_spread() {
     let server = Server::start();
-    let config = format!("workers: 1\nshutdown: {{spread: 1h, timeout: 2h}}\n{LOG_ALL}");
+    let config = format!("workers: 2\nshutdown: {{spread: 1h, timeout: 2h}}\n{LOG_ALL}");
     let closewatch = Closewatch::before(&server, &config);
     let mut sessions = [(); 3].map(|()| closewatch.session(&server));
     closewatch.drain();
     close_both(&mut sessions[0]);
-    // The others' turns are 20 and 40 minutes away.
+    // The others' turns are half an hour away, whichever thread has them.
     sessions[1].exchange();
     sessions[2].exchange();
     closewatch.signal("INT");
