@@ -128,9 +128,9 @@ impl Relay {
         }
     }
 
-    /// How many sessions are open or on their way to a worker.
+    /// How many sessions are open, or on their way to a worker. Of those that are not, the ends are told.
     pub fn sessions(&self) -> usize {
-        self.inboxes.iter().map(|inbox| inbox.sessions.load(Ordering::Relaxed)).sum()
+        self.inboxes.iter().map(|inbox| inbox.sessions.load(Ordering::Acquire)).sum()
     }
 
     /// Closes every session, also those still to come.

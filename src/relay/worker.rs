@@ -184,20 +184,14 @@ impl Worker {
                 }
                 self.schedule(key);
             }
-            Ok(true) => {
-                if let Some(pair) = self.remove(key) {
-                    pair.end(&mut self.context);
-                }
-            }
+            Ok(true) => self.part_with(key, |pair, context| pair.end(context)),
             Err(_) => self.bury(key),
         }
     }
 
     /// Drops a session whose turn panicked: its ticket tells of it. What it left in the thread's state is put right.
     fn bury(&mut self, key: usize) {
-        if let Some(mut pair) = self.remove(key) {
-            pair.drop_spills(&mut self.context);
-        }
+        self.part_with(key, |mut pair, context| pair.drop_spills(context));
         self.context.buffer = read_buffer();
     }
 
@@ -213,13 +207,14 @@ impl Worker {
         }
     }
 
-    fn remove(&mut self, key: usize) -> Option<Box<Pair>> {
-        let pair = self.sessions.try_remove(key)?;
+    /// Takes a session out and ends it. It counts as open until its end is told: a drain waits for no less.
+    fn part_with(&mut self, key: usize, end: impl FnOnce(Box<Pair>, &mut Context)) {
+        let Some(pair) = self.sessions.try_remove(key) else { return };
         if let Some(timer) = pair.timer {
             self.timers.remove(&(timer, key));
         }
-        self.inbox.sessions.fetch_sub(1, Ordering::Relaxed);
-        Some(pair)
+        end(pair, &mut self.context);
+        self.inbox.sessions.fetch_sub(1, Ordering::Release);
     }
 
     fn take_orders(&mut self) {
@@ -281,10 +276,10 @@ impl Worker {
         self.is_stopping = true;
         let keys: Vec<usize> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in keys {
-            if let Some(mut pair) = self.remove(key) {
-                pair.cut(self.context.now);
-                pair.end(&mut self.context);
-            }
+            self.part_with(key, |mut pair, context| {
+                pair.cut(context.now);
+                pair.end(context);
+            });
         }
     }
 
