@@ -58,7 +58,8 @@ def check_contents(package):
         "/usr/share/doc/closewatch/copyright": "-rw-r--r--",
     }.items():
         expect_equal(modes.get(path), mode, path)
-    expect_equal(run("dpkg-deb", "--info", package, "conffiles").split(), ["/etc/closewatch/config.yaml"], "the conffiles")
+    conffiles = run("dpkg-deb", "--info", package, "conffiles").split()
+    expect_equal(conffiles, ["/etc/closewatch/config.yaml"], "the conffiles")
     expect("libc6" in run("dpkg-deb", "--field", package, "Depends"), "it does not depend on libc6")
 
 
