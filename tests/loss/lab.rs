@@ -317,12 +317,15 @@ pub(crate) fn expect_fin(stream: &mut TcpStream) {
     assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0);
 }
 
+/// A program that another case starts holds a copy of a listener that was just dropped, for as long as a fork takes to
+/// become an exec: until then its port is not free.
 fn listen(port: u16, backlog: i32) -> TcpListener {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_reuse_address(true).unwrap();
     let address: std::net::SocketAddr = format!("{}:{port}", Endpoint::Server.address()).parse().unwrap();
-    socket.bind(&address.into()).unwrap();
-    socket.listen(backlog).unwrap();
+    let socket = eventually(SOON, "the server's port is free", || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).and_then(|()| socket.listen(backlog)).ok().map(|()| socket)
+    });
     // Also for accept(2).
     socket.set_read_timeout(Some(SOON)).unwrap();
     socket.into()
