@@ -23,12 +23,9 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 
 use crate::websocket::{
-    close::{CloseCode, CloseStatus},
+    close::{CloseCode, CloseStatus, MAX_REASON},
     frame::MessageType,
 };
-
-/// The longest reason a Close frame can carry, in bytes: 125 less the code (RFC 6455, 5.5).
-pub(crate) const REASON_LIMIT: usize = 123;
 
 /// The largest message that is read, in bytes; a larger one fails the connection with 1009.
 pub(crate) const MESSAGE_LIMIT: usize = 64 << 20;
@@ -141,7 +138,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut payload = Vec::new();
         if let Some(CloseCode(code)) = frame.code {
             payload.extend_from_slice(&code.to_be_bytes());
-            payload.extend_from_slice(&frame.reason.as_bytes()[..frame.reason.floor_char_boundary(REASON_LIMIT)]);
+            payload.extend_from_slice(&frame.reason.as_bytes()[..frame.reason.floor_char_boundary(MAX_REASON)]);
         }
         self.write(OpCode::Control(Control::Close), payload.into()).await
     }

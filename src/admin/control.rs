@@ -13,16 +13,13 @@ use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::{CloseRequest, Control, Options, resource::Command, response, response::Body};
-use crate::websocket::close::CloseCode;
+use crate::websocket::close::{CloseCode, MAX_REASON};
 
 /// The most that a request's body may have.
 const MOST_BODY_BYTES: usize = 64 * 1024;
 
 /// For a request's body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The longest reason that fits into a Close frame beside its code (RFC 6455, 5.5).
-const MOST_REASON_BYTES: usize = 123;
 
 /// Does what the request asks for, where it may.
 pub(super) async fn answer(
@@ -190,9 +187,9 @@ fn parse_close(body: &[u8]) -> Result<CloseRequest, Refusal> {
             body.code
         )));
     };
-    if body.reason.len() > MOST_REASON_BYTES {
+    if body.reason.len() > MAX_REASON {
         let length = body.reason.len();
-        return Err(bad_request(format!("the reason has {length} bytes: a Close frame takes {MOST_REASON_BYTES}")));
+        return Err(bad_request(format!("the reason has {length} bytes: a Close frame takes {MAX_REASON}")));
     }
     let count = match body.count {
         Some(Count::Sessions(count)) => Some(count),

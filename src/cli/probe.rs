@@ -12,9 +12,8 @@ use hyper::header::{
 };
 
 use crate::{
-    endpoint::REASON_LIMIT,
     probe::{self, Close, Plan, Progress, ReceivedMessage, Report, WebSocketUrl},
-    websocket::close::CloseCode,
+    websocket::close::{CloseCode, MAX_REASON},
 };
 
 /// The longest `--wait`.
@@ -155,8 +154,8 @@ fn parse_close(text: &str) -> Result<(CloseCode, String), String> {
     if !code.allowed_on_wire() {
         return Err(format!("{} may not be written into a Close frame", code.0));
     }
-    if reason.len() > REASON_LIMIT {
-        return Err(format!("a reason has at most {REASON_LIMIT} bytes"));
+    if reason.len() > MAX_REASON {
+        return Err(format!("a reason has at most {MAX_REASON} bytes"));
     }
     Ok((code, reason.to_owned()))
 }

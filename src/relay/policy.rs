@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::websocket::{
     PerEndpoint,
-    close::{CloseCode, CloseStatus},
-    closing::CloseFrame,
+    close::{CloseCode, CloseFrame, CloseStatus},
     frame::{self, Opcode},
 };
 

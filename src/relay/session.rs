@@ -31,7 +31,7 @@ use crate::{
     websocket::{
         Endpoint, PerEndpoint,
         close::CloseCode,
-        closing::{Action, Cause, CloseFrame, ClosingHandshake, Ending},
+        closing::{Action, Cause, ClosingHandshake, Ending},
         conformance::Extensions,
         frame::{FrameHeader, Item, Opcode},
     },
@@ -417,7 +417,7 @@ impl Session {
             lane.put = Put::No;
         }
         self.abandon_put_in();
-        self.closing.close_received(from, CloseFrame { status: taken.status, reason: taken.reason });
+        self.closing.close_received(from, taken);
         self.note_relayed(receipt, reading);
         self.begin(now);
         self.await_end(now);

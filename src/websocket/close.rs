@@ -4,6 +4,9 @@ mod table;
 
 pub use table::{CodeEntry, Sender, range_label};
 
+/// The longest reason that fits into a Close frame beside its code, in bytes: 125 less two (RFC 6455, 5.5).
+pub const MAX_REASON: usize = 123;
+
 /// A Close status code: any number an endpoint can write, and the three that are never written (1005, 1006, 1015).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CloseCode(pub u16);
@@ -67,6 +70,15 @@ impl CloseStatus {
             Self::Abnormal => CloseCode::ABNORMAL.name(),
         }
     }
+}
+
+/// What stands in a Close frame, as its receiver reads it (RFC 6455, 5.5.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseFrame {
+    /// Its code: [`CloseStatus::Sent`], [`CloseStatus::Malformed`] or [`CloseStatus::NoStatus`].
+    pub status: CloseStatus,
+    /// Its reason, empty where there is none, with replacement characters where it is no UTF-8.
+    pub reason: String,
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The closing handshake as seen from between the endpoints, and what is told of a session when it is over.
 
-use super::{Endpoint, PerEndpoint, close::CloseStatus};
+use super::{
+    Endpoint, PerEndpoint,
+    close::{CloseFrame, CloseStatus},
+};
 
 /// Who did something that ends sessions: an endpoint, or closewatch itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,15 +148,6 @@ pub struct Ending {
     pub seen: PerEndpoint<Seen>,
     /// The status of the first Close frame received from each endpoint.
     pub received: PerEndpoint<Option<CloseStatus>>,
-}
-
-/// A Close frame's content (RFC 6455, 5.5.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloseFrame {
-    /// Its status code, or that there is none to read.
-    pub status: CloseStatus,
-    /// Its reason, empty where there is none. No UTF-8 is shown with replacement characters.
-    pub reason: String,
 }
 
 /// The closing handshake of one session (RFC 6455, 7.1), told as events in the order in which closewatch met them.

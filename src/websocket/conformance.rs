@@ -2,7 +2,7 @@
 
 use super::{
     Endpoint,
-    close::{CloseCode, CloseStatus},
+    close::{CloseCode, CloseFrame, CloseStatus},
     frame::{FrameHeader, MessageType, Opcode},
 };
 
@@ -116,16 +116,7 @@ pub struct CloseVerdict {
     /// The breaches that this sender had not committed before.
     pub new: Violations,
     /// The Close frame that ends what this sender says, where this is it: at most one in a session.
-    pub taken: Option<TakenClose>,
-}
-
-/// What the first Close frame of a sender says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenClose {
-    /// Its code: [`CloseStatus::Sent`], [`CloseStatus::Malformed`] or [`CloseStatus::NoStatus`].
-    pub status: CloseStatus,
-    /// Its reason, with replacement characters where it is no UTF-8.
-    pub reason: String,
+    pub taken: Option<CloseFrame>,
 }
 
 /// Judges the frames of one sender, in their order.
@@ -194,7 +185,7 @@ impl Conformance {
         let new = self.record(close_breaches(status, reason));
         let taken = (trusted && self.closing != Closing::Taken).then(|| {
             self.closing = Closing::Taken;
-            TakenClose { status, reason: String::from_utf8_lossy(reason).into_owned() }
+            CloseFrame { status, reason: String::from_utf8_lossy(reason).into_owned() }
         });
         CloseVerdict { new, taken }
     }
@@ -556,14 +547,14 @@ mod tests {
         server.close(&header, payload)
     }
 
-    fn taken(status: CloseStatus, reason: &str) -> TakenClose {
-        TakenClose { status, reason: reason.to_owned() }
+    fn taken(status: CloseStatus, reason: &str) -> CloseFrame {
+        CloseFrame { status, reason: reason.to_owned() }
     }
 
     #[test]
     fn the_first_close_frame_is_taken_whatever_it_says() {
         let sent = |code| CloseStatus::Sent(CloseCode(code));
-        let cases: [(&[u8], TakenClose, &[Violation]); 12] = [
+        let cases: [(&[u8], CloseFrame, &[Violation]); 12] = [
             (&[], taken(CloseStatus::NoStatus, ""), &[]),
             (&[3], taken(CloseStatus::Malformed, ""), &[IllegalCode]),
             (b"\x03\xe8", taken(sent(1000), ""), &[]),
