@@ -7,7 +7,8 @@ use std::hint::black_box;
 use closewatch::websocket::{
     Endpoint,
     conformance::{Conformance, Extensions},
-    frame::{FrameDecoder, Item, Opcode, encode},
+    decoder::{FrameDecoder, Item},
+    frame::{Opcode, encode},
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 

@@ -2,7 +2,10 @@
 
 use crate::{
     relay::session::schedule::Schedule,
-    websocket::frame::{FrameDecoder, FrameHeader, Item},
+    websocket::{
+        decoder::{FrameDecoder, Item},
+        frame::FrameHeader,
+    },
 };
 
 /// Reads a stream at once and in pieces, as long as its first byte says: the same frames, and every byte in one.

@@ -6,7 +6,7 @@
 //! [`admission::Admission`] has a place; [`proxy::Proxy`] forwards its opening handshake with hyper. At the 101 the two
 //! sockets become a [`relay::NewSession`], which [`relay::Relay`] hands to one of its threads. There
 //! [`relay::session::Session`], which has no I/O, is told of bytes, ends and time: it looks at them with
-//! [`websocket::frame::FrameDecoder`] and [`websocket::conformance::Conformance`], and lets
+//! [`websocket::decoder::FrameDecoder`] and [`websocket::conformance::Conformance`], and lets
 //! [`websocket::closing::ClosingHandshake`] judge what they mean, until that says the one
 //! [`websocket::closing::Ending`]. A [`relay::Ticket`] counts it in [`metrics::Metrics`] and writes it as a
 //! [`journal::Record`], which the [`log`] and the [`admin`] show.

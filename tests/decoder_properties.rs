@@ -5,7 +5,8 @@ use std::io::Cursor;
 use closewatch::websocket::{
     Endpoint,
     conformance::{CompletedMessage, Conformance, Extensions, Violations},
-    frame::{FrameDecoder, FrameHeader, Item, MessageType, Opcode, encode, unmask},
+    decoder::{FrameDecoder, Item},
+    frame::{FrameHeader, MessageType, Opcode, encode, unmask},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader as OracleHeader, coding::OpCode};

@@ -8,7 +8,8 @@ use std::{
 use crate::websocket::{
     Endpoint,
     conformance::{Conformance, Extensions, Violations},
-    frame::{FrameDecoder, FrameHeader, Item, unmask},
+    decoder::{FrameDecoder, Item},
+    frame::{FrameHeader, unmask},
 };
 
 /// What one endpoint sent in a session.

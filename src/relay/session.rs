@@ -33,7 +33,8 @@ use crate::{
         close::CloseCode,
         closing::{Action, Cause, ClosingHandshake, Ending},
         conformance::Extensions,
-        frame::{FrameHeader, Item, Opcode},
+        decoder::Item,
+        frame::{FrameHeader, Opcode},
     },
 };
 

@@ -157,7 +157,7 @@ impl Conformance {
         Self { sender, extensions, seen: Violations::NONE, unfinished: None, closing: Closing::NotBegun }
     }
 
-    /// Judges `count` frames by the header of the first, as [`Item::Frames`](super::frame::Item::Frames) tells them.
+    /// Judges `count` frames by the header of the first, as [`Item::Frames`](super::decoder::Item::Frames) tells them.
     #[expect(clippy::inline_always, reason = "measured: as a call it doubles the time of a lone frame")]
     #[inline(always)]
     pub fn frames(&mut self, header: &FrameHeader, count: u32) -> Verdict {
@@ -386,7 +386,7 @@ impl Violation {
 
 #[cfg(test)]
 mod tests {
-    use super::super::frame::{FrameDecoder, Item};
+    use super::super::decoder::{FrameDecoder, Item};
     use super::Violation::{
         CloseCode as IllegalCode, CloseReasonUtf8, ControlFragmented, ControlTooLong, DataAfterClose,
         ExpectedContinuation, LengthEncoding, Masked, ReservedBits, ReservedOpcode, UnexpectedContinuation, Unmasked,

@@ -4,6 +4,7 @@
 pub mod close;
 pub mod closing;
 pub mod conformance;
+pub mod decoder;
 pub mod frame;
 
 /// One of the two WebSocket endpoints of a session (RFC 6455, 1.5 and 4). The proxy is not an endpoint.

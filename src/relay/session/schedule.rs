@@ -13,7 +13,8 @@ use crate::{
         close::{CloseCode, CloseStatus},
         closing::{Action, Party},
         conformance::{Conformance, Extensions},
-        frame::{self, FrameDecoder, Item, Opcode, unmask},
+        decoder::{FrameDecoder, Item},
+        frame::{self, Opcode, unmask},
     },
 };
 
