@@ -1,0 +1,239 @@
+//! Each rule, by frames that keep it and frames that break it.
+
+use super::super::decoder::{FrameDecoder, Item};
+use super::Violation::{
+    CloseCode as IllegalCode, CloseReasonUtf8, ControlFragmented, ControlTooLong, DataAfterClose, ExpectedContinuation,
+    LengthEncoding, Masked, ReservedBits, ReservedOpcode, UnexpectedContinuation, Unmasked,
+};
+use super::*;
+
+/// The headers of frames in a row.
+type Headers<'a> = &'a [&'a [u8]];
+
+/// The header that the bytes begin with.
+fn header(bytes: &[u8]) -> FrameHeader {
+    match FrameDecoder::new().decode(&mut &bytes[..]) {
+        Some(Item::Frames { header, .. }) => header,
+        other => panic!("{bytes:x?} is no header: {other:?}"),
+    }
+}
+
+/// What the server breaks with frames of these headers, each time anew.
+fn breaches(extensions: Extensions, headers: Headers) -> Vec<Vec<Violation>> {
+    let mut server = Conformance::new(Endpoint::Server, extensions);
+    headers.iter().map(|bytes| server.frames(&header(bytes), 1).new.iter().collect()).collect()
+}
+
+fn message(kind: MessageType, payload_len: u64) -> CompletedMessage {
+    CompletedMessage { kind, payload_len, count: 1 }
+}
+
+#[test]
+fn every_breach_of_a_header_is_told_once() {
+    let long_ping = [0x89, 126, 0, 126];
+    let top_bit = [0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0];
+    let cases: [(Headers, &[&[Violation]]); 16] = [
+        (&[&[0x81, 0], &[0x82, 125], &[0x88, 0], &[0x89, 125], &[0x8a, 0]], &[&[], &[], &[], &[], &[]]),
+        (&[&[0x81, 0x80, 1, 2, 3, 4], &[0x81, 0x80, 1, 2, 3, 4], &[0x81, 0]], &[&[Masked], &[], &[]]),
+        (&[&[0x83, 0], &[0x87, 0], &[0x8b, 0], &[0x8f, 0]], &[&[ReservedOpcode], &[], &[], &[]]),
+        (&[&[0x8f, 0]], &[&[ReservedOpcode]]),
+        (&[&[0x91, 0]], &[&[ReservedBits]]),
+        (&[&long_ping, &long_ping], &[&[ControlTooLong], &[]]),
+        (&[&[0x8b, 126, 0, 126]], &[&[ReservedOpcode, ControlTooLong]]),
+        (&[&[0x09, 0], &[0x08, 0]], &[&[ControlFragmented], &[]]),
+        (&[&[0x80, 0], &[0x00, 0], &[0x80, 0]], &[&[UnexpectedContinuation], &[], &[]]),
+        (&[&[0x01, 0], &[0x82, 0], &[0x80, 0]], &[&[], &[ExpectedContinuation], &[UnexpectedContinuation]]),
+        (&[&[0x01, 0], &[0x02, 0], &[0x80, 0]], &[&[], &[ExpectedContinuation], &[]]),
+        (&[&[0x81, 126, 0, 125], &[0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]], &[&[LengthEncoding], &[]]),
+        (&[&[0x81, 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff]], &[&[LengthEncoding]]),
+        (&[&top_bit], &[&[LengthEncoding]]),
+        (&[&[0x88, 0], &[0x8a, 0], &[0x83, 0], &[0x81, 0]], &[&[], &[], &[ReservedOpcode], &[DataAfterClose]]),
+        (&[&[0x01, 0], &[0x88, 0], &[0x00, 0], &[0x80, 0]], &[&[], &[], &[DataAfterClose], &[]]),
+    ];
+    for (headers, expected) in cases {
+        assert_eq!(breaches(Extensions::None, headers), expected, "{headers:x?}");
+    }
+}
+
+#[test]
+fn a_client_must_mask() {
+    let mut client = Conformance::new(Endpoint::Client, Extensions::None);
+    assert!(client.frames(&header(&[0x81, 0x80, 1, 2, 3, 4]), 1).new.is_empty());
+    assert_eq!(client.frames(&header(&[0x81, 0]), 1).new, Violations::from_iter([Unmasked]));
+    assert_eq!(client.frames(&header(&[0x89, 0]), 1).new, Violations::NONE);
+    assert_eq!(client.seen(), Violations::from_iter([Unmasked]));
+}
+
+#[test]
+fn rsv_bits_are_what_the_extensions_make_of_them() {
+    let cases: [(Extensions, Headers, bool); 16] = [
+        (Extensions::None, &[&[0xc1, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0xc1, 0]], true),
+        (Extensions::PermessageDeflate, &[&[0x42, 0], &[0x80, 0]], true),
+        (Extensions::PermessageDeflate, &[&[0x41, 0], &[0xc0, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0xa1, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0x91, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0xd1, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0xc3, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0xc9, 0]], false),
+        (Extensions::PermessageDeflate, &[&[0xc8, 0]], false),
+        (Extensions::Other, &[&[0x71, 0], &[0xf0, 0]], true),
+        (Extensions::Other, &[&[0xf7, 0]], true),
+        (Extensions::Other, &[&[0x98, 0]], false),
+        (Extensions::Other, &[&[0xa9, 0]], false),
+        (Extensions::Other, &[&[0xca, 0]], false),
+        (Extensions::Other, &[&[0xcb, 0]], false),
+    ];
+    for (extensions, headers, allowed) in cases {
+        let told = breaches(extensions, headers).concat();
+        assert_eq!(!told.contains(&ReservedBits), allowed, "{extensions:?} {headers:x?}");
+    }
+}
+
+#[test]
+fn extensions_are_read_from_the_servers_answer() {
+    for (value, expected) in [
+        (None, Extensions::None),
+        (Some(""), Extensions::None),
+        (Some(" , "), Extensions::None),
+        (Some("permessage-deflate"), Extensions::PermessageDeflate),
+        (
+            Some("Permessage-Deflate; server_no_context_takeover;client_max_window_bits=15"),
+            Extensions::PermessageDeflate,
+        ),
+        (Some("permessage-deflate-2"), Extensions::Other),
+        (Some("x-webkit-deflate-frame"), Extensions::Other),
+        (Some("permessage-deflate, x-mux"), Extensions::Other),
+        (Some("x-mux; a=1, permessage-deflate"), Extensions::Other),
+    ] {
+        assert_eq!(Extensions::parse(value), expected, "{value:?}");
+    }
+}
+
+#[test]
+fn messages_are_complete_with_their_last_header() {
+    use MessageType::{Binary, Text};
+    let steps: [(&[u8], Option<CompletedMessage>, u64); 12] = [
+        (&[0x81, 3], Some(message(Text, 3)), 0),
+        (&[0x02, 4], None, 4),
+        (&[0x89, 9], None, 4),
+        (&[0x83, 7], None, 4),
+        (&[0x00, 5], None, 9),
+        (&[0x80, 6], Some(message(Binary, 15)), 0),
+        (&[0x80, 8], None, 0),
+        (&[0x00, 8], None, 0),
+        (&[0x01, 1], None, 1),
+        (&[0x02, 2], None, 2),
+        (&[0x81, 3], Some(message(Text, 3)), 0),
+        (&[0x80, 4], None, 0),
+    ];
+    let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+    for (step, (bytes, completed, so_far)) in steps.into_iter().enumerate() {
+        assert_eq!(server.frames(&header(bytes), 1).message, completed, "step {step}");
+        assert_eq!(server.message_so_far(), so_far, "step {step}");
+    }
+}
+
+#[test]
+fn equal_frames_are_judged_at_once() {
+    let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+    let expected = CompletedMessage { kind: MessageType::Binary, payload_len: 7, count: 40 };
+    server.frames(&header(&[0x01, 1]), 1);
+    let verdict = server.frames(&header(&[0xa2, 7]), 40);
+    assert_eq!(verdict.new, Violations::from_iter([ReservedBits, ExpectedContinuation]));
+    assert_eq!(verdict.message, Some(expected));
+    assert_eq!(server.frames(&header(&[0x82, 7]), 40), Verdict { new: Violations::NONE, message: Some(expected) });
+}
+
+#[test]
+fn sums_that_no_number_holds_do_not_panic() {
+    let longest = [0x01, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+    let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+    server.frames(&header(&longest), 1);
+    assert_eq!(server.frames(&header(&[0x80, 9]), 1).message, Some(message(MessageType::Text, u64::MAX)));
+}
+
+/// Judges an unmasked Close frame of the server.
+fn close(server: &mut Conformance, payload: &[u8]) -> CloseVerdict {
+    let length = u8::try_from(payload.len()).expect("tests keep to control frames");
+    let header = header(&[0x88, length]);
+    server.frames(&header, 1);
+    server.close(&header, payload)
+}
+
+fn taken(status: CloseStatus, reason: &str) -> CloseFrame {
+    CloseFrame { status, reason: reason.to_owned() }
+}
+
+#[test]
+fn the_first_close_frame_is_taken_whatever_it_says() {
+    let sent = |code| CloseStatus::Sent(CloseCode(code));
+    let cases: [(&[u8], CloseFrame, &[Violation]); 12] = [
+        (&[], taken(CloseStatus::NoStatus, ""), &[]),
+        (&[3], taken(CloseStatus::Malformed, ""), &[IllegalCode]),
+        (b"\x03\xe8", taken(sent(1000), ""), &[]),
+        (b"\x03\xf6bye", taken(sent(1014), "bye"), &[]),
+        (b"\x0f\xa1", taken(sent(4001), ""), &[]),
+        (b"\x00\x00", taken(sent(0), ""), &[IllegalCode]),
+        (b"\x03\xee", taken(sent(1006), ""), &[IllegalCode]),
+        (b"\x03\xf8", taken(sent(1016), ""), &[IllegalCode]),
+        (b"\x0b\xb7", taken(sent(2999), ""), &[IllegalCode]),
+        (b"\x13\x88", taken(sent(5000), ""), &[IllegalCode]),
+        (b"\x03\xe8a\xff", taken(sent(1000), "a\u{fffd}"), &[CloseReasonUtf8]),
+        (b"\x03\xed\xff", taken(sent(1005), "\u{fffd}"), &[IllegalCode, CloseReasonUtf8]),
+    ];
+    for (payload, taken, new) in cases {
+        let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+        let new = new.iter().copied().collect();
+        assert_eq!(close(&mut server, payload), CloseVerdict { new, taken: Some(taken) }, "{payload:x?}");
+        assert_eq!(server.seen(), new, "{payload:x?}");
+    }
+}
+
+#[test]
+fn after_a_breach_only_a_well_formed_close_frame_is_taken() {
+    let (masked, rsv, fragment) = ([0x88, 0x82, 1, 2, 3, 4], [0xc8, 2], [0x08, 2]);
+    let (overlong, too_long, plain) = ([0x88, 126, 0, 2], [0x88, 126, 0, 126], [0x88, 2]);
+    let cases: [(&[u8], &[u8], bool); 14] = [
+        (&plain, b"\x03\xe8", true),
+        (&[0x88, 0], b"", true),
+        (&plain, b"\x0f\xa0", true),
+        (&plain, b"\x03\xf8", true),
+        (&[0x88, 3], b"\x03\xe8\xff", true),
+        (&[0x88, 1], b"\x03", false),
+        (&plain, b"\x03\xe7", false),
+        (&plain, b"\x03\xee", false),
+        (&plain, b"\x13\x88", false),
+        (&masked, b"\x03\xe8", false),
+        (&rsv, b"\x03\xe8", false),
+        (&fragment, b"\x03\xe8", false),
+        (&overlong, b"\x03\xe8", false),
+        (&too_long, b"", false),
+    ];
+    for (bytes, payload, expected) in cases {
+        let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+        server.frames(&header(&[0x83, 0]), 1);
+        server.frames(&header(bytes), 1);
+        let taken = server.close(&header(bytes), payload).taken;
+        assert_eq!(taken.is_some(), expected, "{bytes:x?} {payload:x?}");
+    }
+}
+
+#[test]
+fn a_breach_in_its_own_header_keeps_a_close_frame_from_being_taken() {
+    let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+    let fragment = header(&[0x08, 2]);
+    assert_eq!(server.frames(&fragment, 1).new, Violations::from_iter([ControlFragmented]));
+    assert_eq!(server.close(&fragment, b"\x03\xe8").taken, None);
+    assert_eq!(server.frames(&header(&[0x81, 0]), 1).new, Violations::from_iter([DataAfterClose]));
+    assert_eq!(close(&mut server, b"\x03\xe9").taken, Some(taken(CloseStatus::Sent(CloseCode::GOING_AWAY), "")));
+}
+
+#[test]
+fn only_one_close_frame_is_taken_but_all_are_judged() {
+    let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+    assert!(close(&mut server, b"\x03\xe8").taken.is_some());
+    let second = close(&mut server, b"\x03\xee");
+    assert_eq!(second, CloseVerdict { new: Violations::from_iter([IllegalCode]), taken: None });
+    assert_eq!(close(&mut server, b"\x03\xee").new, Violations::NONE);
+}
