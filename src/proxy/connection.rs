@@ -30,11 +30,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     Proxy,
     handshake::{self, Attempt, Failure, Upgraded},
+    heads::Heads,
     http,
     listener::Accepted,
     request::{checked_host, is_upgrade},
     response::{Body, draining, refusal},
-    stream::{ClientStream, Heads},
+    stream::ClientStream,
     upstream::into_socket,
 };
 use crate::{

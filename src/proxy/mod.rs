@@ -5,6 +5,7 @@ mod about;
 mod connection;
 mod handshake;
 mod headers;
+mod heads;
 mod http;
 mod listener;
 mod proxy_protocol;

@@ -6,7 +6,7 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{headers::has_token, stream::Heads};
+use super::{headers::has_token, heads::Heads};
 
 /// The host that a request is for, in lower case and without its port; empty where an HTTP/1.0 request names none.
 ///
