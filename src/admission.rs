@@ -9,13 +9,19 @@ use std::{
     },
 };
 
-use crate::{
-    config::Config,
-    metrics::{ActiveConnection, Metrics, RejectReason},
-};
+use crate::metrics::{ActiveConnection, Metrics, RejectReason};
 
 /// Descriptors that are not connections: listeners, epoll instances, the log, scrapes, resolver sockets.
 const RESERVED_DESCRIPTORS: u64 = 256;
+
+/// How many client connections there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// In all; `None`: as many as the limit of open files allows.
+    pub connections: Option<usize>,
+    /// Of each address; `None`: no such limit.
+    pub connections_per_ip: Option<usize>,
+}
 
 /// Counts connections against the limits.
 #[derive(Debug)]
@@ -42,19 +48,19 @@ pub struct Place {
 }
 
 impl Admission {
-    /// The limits of a configuration.
-    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Self {
+    /// Nobody has a place yet.
+    pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
         let (limit, limit_per_ip) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
         let admission = Self { metrics, limit, limit_per_ip, taken: Arc::default() };
-        admission.reconfigure(config);
+        admission.reconfigure(limits);
         admission
     }
 
-    /// Takes over the limits of another configuration, for the connections to come.
-    pub fn reconfigure(&self, config: &Config) {
-        let limit = config.connections.unwrap_or_else(what_open_files_allow);
+    /// Takes over other limits, for the connections to come.
+    pub fn reconfigure(&self, limits: Limits) {
+        let limit = limits.connections.unwrap_or_else(what_open_files_allow);
         self.limit.store(limit, Ordering::Relaxed);
-        self.limit_per_ip.store(config.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.limit_per_ip.store(limits.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
     /// Counts an accepted connection, and gives it a place if there is one. It is to be closed at once if not.

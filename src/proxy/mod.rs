@@ -27,7 +27,7 @@ pub use listener::Listener;
 
 use self::routing::Routing;
 use crate::{
-    admission::Admission,
+    admission::{self, Admission},
     config::Config,
     journal::Journal,
     metrics::{Metrics, RouteMetrics},
@@ -56,7 +56,7 @@ impl Proxy {
     pub fn new(config: &Config, metrics: Arc<Metrics>, journal: Arc<Journal>, relay: Arc<Relay>) -> Arc<Self> {
         Arc::new(Self {
             routing: ArcSwap::from_pointee(Routing::new(config, &metrics)),
-            admission: Admission::new(config, Arc::clone(&metrics)),
+            admission: Admission::new(admission_limits(config), Arc::clone(&metrics)),
             unrouted: metrics.route(""),
             metrics,
             journal,
@@ -69,7 +69,7 @@ impl Proxy {
 
     /// Takes over a new configuration for the connections, requests and sessions to come.
     pub fn reconfigure(&self, config: &Config) {
-        self.admission.reconfigure(config);
+        self.admission.reconfigure(admission_limits(config));
         self.routing.store(Arc::new(Routing::new(config, &self.metrics)));
     }
 
@@ -94,4 +94,8 @@ impl Proxy {
     fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Acquire)
     }
+}
+
+fn admission_limits(config: &Config) -> admission::Limits {
+    admission::Limits { connections: config.connections, connections_per_ip: config.connections_per_ip }
 }
