@@ -276,3 +276,18 @@ fn explain_ends_quietly_when_nobody_reads_it() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+#[test]
+fn the_exit_code_tells_where_nobody_reads_the_error() {
+    for (arguments, exit) in [
+        (&["explain", "9999"][..], 2),
+        (&["probe", "ws://127.0.0.1:1", "--insecure"], 2),
+        (&["health", "--admin", "127.0.0.1:1"], 1),
+        (&["check", "--config", "/nowhere/closewatch.yaml"], 2),
+    ] {
+        let mut child =
+            Command::new(env!("CARGO_BIN_EXE_closewatch")).args(arguments).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait().unwrap().code(), Some(exit), "{arguments:?}");
+    }
+}

@@ -7,6 +7,7 @@ use std::{
     process::ExitCode,
 };
 
+use super::say;
 use crate::config::{self, Overrides};
 
 /// The arguments of `closewatch check`.
@@ -33,8 +34,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
             Err(_) => ExitCode::FAILURE,
         },
         Err(errors) => {
-            // Where standard error is gone too, the exit code still tells.
-            let _ = writeln!(io::stderr(), "{errors}");
+            say(&errors.to_string());
             ExitCode::from(2)
         }
     }

@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use super::say;
 use crate::websocket::close::{CodeEntry, Sender, range_label};
 
 /// The arguments of `closewatch explain`.
@@ -21,14 +22,14 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         None => table(),
         Some(Ok(code)) => explanation(code),
         Some(Err(message)) => {
-            eprintln!("error: {message}");
+            say(&format!("error: {message}"));
             return ExitCode::from(2);
         }
     };
     match io::stdout().lock().write_all(explanation.as_bytes()) {
         // A reader such as `head` that has seen enough is no failure.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("error: cannot write the explanation: {error}");
+            say(&format!("error: cannot write the explanation: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,

@@ -63,20 +63,28 @@ pub fn main() -> ExitCode {
 /// Runs a command that asks a running closewatch something: what it has to say goes to standard output, or as an error
 /// to standard error.
 fn ask(question: impl Future<Output = Result<String, String>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let answer =
-        runtime.map_err(|error| format!("cannot start: {error}")).and_then(|runtime| runtime.block_on(question));
-    match answer {
+    match on_one_thread(question).and_then(|answer| answer) {
         Ok(answer) => {
-            // The exit code tells it too, also to whoever has closed the pipe.
-            let _ = writeln!(io::stdout(), "{answer}");
+            print(&answer);
             ExitCode::SUCCESS
         }
         Err(message) => {
-            eprintln!("error: {message}");
+            say(&format!("error: {message}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs what needs no more than the thread it is called on.
+fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map(|runtime| runtime.block_on(work)).map_err(|error| format!("cannot start: {error}"))
+}
+
+/// Prints on standard output, and a line break behind it. Its reader may have seen enough (`| head`); the exit code
+/// still tells.
+fn print(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 /// Says a line on standard error. Where that is gone, the exit code still tells.

@@ -1,16 +1,13 @@
 //! `closewatch probe`: a WebSocket as a browser would report it.
 
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 
+use super::{on_one_thread, print, say};
 use crate::{
     probe::{self, Close, Plan, Progress, ReceivedMessage, Report, WebSocketUrl},
     websocket::close::{CloseCode, MAX_REASON},
@@ -63,24 +60,25 @@ pub(super) struct Arguments {
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     if arguments.insecure {
-        eprintln!("error: --insecure is not supported yet, since wss:// is not");
+        say("error: --insecure is not supported yet, since wss:// is not");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("error: cannot start: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
     let plan = plan(arguments);
-    let report = runtime.block_on(probe::run(&plan, |progress| {
+    let observe = |progress: Progress<'_>| {
         if !arguments.json {
             print(&describe(&progress));
         }
-    }));
-    print(&if arguments.json { json(&report) } else { summary(&report) });
-    if report.close.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    };
+    match on_one_thread(probe::run(&plan, observe)) {
+        Ok(report) => {
+            print(&if arguments.json { json(&report) } else { summary(&report) });
+            if report.close.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(message) => {
+            say(&format!("error: {message}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn plan(arguments: &Arguments) -> Plan {
@@ -96,11 +94,6 @@ fn plan(arguments: &Arguments) -> Plan {
         close: arguments.close.clone(),
         wait: arguments.wait,
     }
-}
-
-/// What is printed may be cut short by its reader (`| head`); the exit code still tells how the session ended.
-fn print(line: &str) {
-    let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
 fn describe(progress: &Progress<'_>) -> String {
