@@ -1,17 +1,17 @@
 //! The admin: metrics, health, the last endings, and the few things that an operator may ask a running closewatch to do.
 //!
-//! It is never reachable on the public listeners, and knows the rest of the program only through [`Admin`]'s fields.
+//! It is never reachable on the public listeners, and knows the running program only through [`Admin`]'s fields.
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
-use serde::Serialize;
 
 use crate::journal::Journal;
 
 pub mod client;
 mod closes;
+mod codes;
 mod control;
 mod resource;
 mod response;
@@ -30,8 +30,6 @@ pub struct Admin {
     pub metrics_content_type: &'static str,
     /// The endings told by `/api/v1/closes`.
     pub journal: Arc<Journal>,
-    /// What is known about Close codes, told by `/api/v1/codes`.
-    pub codes: Vec<CodeDescription>,
     /// The program that is asked and told.
     pub control: Arc<dyn Control>,
     /// What may change while it runs.
@@ -110,25 +108,4 @@ pub struct CloseRequest {
     pub count: Option<usize>,
     /// Only sessions of this route.
     pub route: Option<String>,
-}
-
-/// What `GET /api/v1/codes` tells about one Close code, or about all codes of a range.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CodeDescription {
-    /// The code; `None` for a range.
-    pub code: Option<u16>,
-    /// The codes as people write them: `1006`, `4000-4999`.
-    pub codes: String,
-    /// The registered name, else that of the range.
-    pub name: &'static str,
-    /// What the code says.
-    pub meaning: &'static str,
-    /// Who may send it.
-    pub sender: &'static str,
-    /// Whether it may stand in a Close frame.
-    pub allowed_on_wire: bool,
-    /// Why it is seen in practice.
-    pub causes: &'static [&'static str],
-    /// What to look at or do next.
-    pub next_steps: &'static [&'static str],
 }

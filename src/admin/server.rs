@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Admin, Phase, Scope, closes, control, resource::Resource, response, response::Body};
+use super::{Admin, Phase, Scope, closes, codes, control, resource::Resource, response, response::Body};
 
 const PAGE: &str = include_str!("index.html");
 
@@ -125,7 +125,7 @@ impl Server {
             Resource::Ready => self.ready(),
             Resource::Closes => self.closes(request.uri().query()),
             Resource::ClosesStream => self.closes_stream(),
-            Resource::Codes => self.codes(),
+            Resource::Codes => response::json(codes::array()),
             Resource::NotYet => response::line(StatusCode::NOT_FOUND, "this is not supported yet"),
             Resource::Command(command) => {
                 let options = admin.options.load_full();
@@ -153,10 +153,6 @@ impl Server {
             return response::line(StatusCode::SERVICE_UNAVAILABLE, &format!("{most} others read the stream already"));
         };
         response::events(closes::events(self.admin.journal.subscribe(), self.stop.clone(), place))
-    }
-
-    fn codes(&self) -> Response<Body> {
-        response::json(serde_json::to_vec(&self.admin.codes).expect("every key is a string"))
     }
 }
 
@@ -200,7 +196,6 @@ mod tests {
             metrics: Box::new(|| vec![b'#'; LARGE]),
             metrics_content_type: "text/plain",
             journal: Arc::new(Journal::new(1)),
-            codes: Vec::new(),
             control: Arc::new(Idle),
             options: ArcSwap::from_pointee(Options::default()),
         };

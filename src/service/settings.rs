@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::control::State;
 use crate::{
-    admin::{self, Admin, CodeDescription},
+    admin::{self, Admin},
     config::{Config, Log, LogFormat, LogSessions},
     journal::Journal,
     log,
@@ -65,7 +65,6 @@ pub(super) fn admin(config: &Config, metrics: &Arc<Metrics>, journal: Arc<Journa
         metrics: Box::new(move || metrics.render()),
         metrics_content_type: Metrics::CONTENT_TYPE,
         journal,
-        codes: CodeEntry::all().map(describe).collect(),
         control: Arc::clone(state) as Arc<dyn admin::Control>,
         options: ArcSwap::from_pointee(admin_options(config)),
     }
@@ -94,25 +93,5 @@ pub(super) fn fixed_differences(running: &Config, wanted: &Config) -> Vec<&'stat
 
 /// Every code that IANA has registered alone, with its name.
 fn registered_codes() -> Vec<(u16, &'static str)> {
-    CodeEntry::all().filter_map(|entry| Some((single_code(entry)?, entry.name))).collect()
-}
-
-fn single_code(entry: &CodeEntry) -> Option<u16> {
-    match entry.codes {
-        [range] if range.start() == range.end() => Some(*range.start()),
-        _ => None,
-    }
-}
-
-fn describe(entry: &'static CodeEntry) -> CodeDescription {
-    CodeDescription {
-        code: single_code(entry),
-        codes: entry.codes_label(),
-        name: entry.name,
-        meaning: entry.meaning,
-        sender: entry.sender.as_str(),
-        allowed_on_wire: entry.allowed_on_wire(),
-        causes: entry.causes,
-        next_steps: entry.next_steps,
-    }
+    CodeEntry::all().filter_map(|entry| Some((entry.single_code()?, entry.name))).collect()
 }

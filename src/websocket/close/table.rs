@@ -44,6 +44,14 @@ impl CodeEntry {
         self.sender != Sender::Nobody
     }
 
+    /// The code, where this entry is about one alone, as every registered one is.
+    pub fn single_code(&self) -> Option<u16> {
+        match self.codes {
+            [range] if range.start() == range.end() => Some(*range.start()),
+            _ => None,
+        }
+    }
+
     /// The codes as people write them, such as `3001-3002, 3004-3007, 3009-3999`.
     pub fn codes_label(&self) -> String {
         self.codes.iter().map(range_label).collect::<Vec<_>>().join(", ")

@@ -1,0 +1,41 @@
+//! The table of Close codes, for people and for what they build.
+
+use serde::Serialize;
+
+use crate::websocket::close::CodeEntry;
+
+/// One Close code, or all codes of a range: these names are a public interface.
+#[derive(Serialize)]
+struct CodeObject {
+    /// `None` for a range.
+    code: Option<u16>,
+    /// As people write them: `1006`, `4000-4999`.
+    codes: String,
+    name: &'static str,
+    meaning: &'static str,
+    sender: &'static str,
+    allowed_on_wire: bool,
+    causes: &'static [&'static str],
+    next_steps: &'static [&'static str],
+}
+
+impl From<&'static CodeEntry> for CodeObject {
+    fn from(entry: &'static CodeEntry) -> Self {
+        Self {
+            code: entry.single_code(),
+            codes: entry.codes_label(),
+            name: entry.name,
+            meaning: entry.meaning,
+            sender: entry.sender.as_str(),
+            allowed_on_wire: entry.allowed_on_wire(),
+            causes: entry.causes,
+            next_steps: entry.next_steps,
+        }
+    }
+}
+
+/// The whole table as a JSON array.
+pub(super) fn array() -> Vec<u8> {
+    let codes: Vec<_> = CodeEntry::all().map(CodeObject::from).collect();
+    serde_json::to_vec(&codes).expect("every key is a string")
+}
