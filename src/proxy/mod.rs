@@ -8,6 +8,7 @@ mod headers;
 mod heads;
 mod http;
 mod listener;
+mod pool;
 mod proxy_protocol;
 mod request;
 mod response;

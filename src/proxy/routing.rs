@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{connection::Limits, http::PlainClient, upstream::Connector};
+use super::{connection::Limits, pool::Pool, upstream::Connector};
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
@@ -30,7 +30,7 @@ pub(super) struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
-    pub(super) plain: PlainClient,
+    pub(super) pool: Pool,
 }
 
 impl Routing {
@@ -73,7 +73,7 @@ impl Route {
             config: route.clone(),
             metrics: metrics.route(&route.name),
             policy: Arc::new(policy(route)),
-            plain: PlainClient::new(connector.clone()),
+            pool: Pool::new(connector.clone()),
             connector,
         }
     }

@@ -133,6 +133,68 @@ fn a_kept_connection_that_the_server_has_closed_is_not_used() {
     program.wait_for("closewatch_http_requests_total", &[("status", "502")], 0.0);
 }
 
+/// The server may have hung up as the request came.
+#[test]
+fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for resets in [false, true] {
+        let mut kept = ask(&mut client, &server);
+        let request = "GET /again?q=1 HTTP/1.1\r\nhost: a\r\nX-Once: 1\r\n\r\n";
+        client.send(request);
+        let first = kept.receive_head().text;
+        if resets {
+            kept.reset();
+        } else {
+            drop(kept);
+        }
+        let mut fresh = server.accept();
+        assert_eq!(fresh.receive_head().text, first);
+        fresh.send(ok("second"));
+        assert_eq!(client.receive_answer().1, "second");
+
+        let mut kept = ask(&mut client, &server);
+        client.send(request);
+        kept.receive_head();
+        drop(kept);
+        let mut fresh = server.accept();
+        fresh.receive_head();
+        drop(fresh);
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+    }
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 6.0);
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 2.0);
+}
+
+#[test]
+fn what_may_have_been_done_is_not_repeated() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for (what, request, answer) in [
+        ("a method that is not idempotent", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", ""),
+        ("a body that is gone", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1", ""),
+        ("an answer that has begun", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nX-Half"),
+    ] {
+        println!("{what}");
+        let mut kept = ask(&mut client, &server);
+        client.send(request);
+        kept.receive_head();
+        kept.send(answer);
+        kept.finish();
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+    }
+    // Nor where the connection was not a kept one: the server has answered nobody yet.
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut fresh = server.accept();
+    fresh.receive_head();
+    drop(fresh);
+    assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+}
+
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let server = Server::start();
