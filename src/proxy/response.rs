@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::{
-    Response, StatusCode, Version,
+    HeaderMap, Response, StatusCode, Version,
     body::Incoming,
     header::{self, HeaderValue},
 };
 
-use super::headers::{restore_upgrade_to, strip_hop_by_hop};
+use super::headers::{restore_upgrade_to, strip_hop_by_hop, tokens};
 
 /// Either the server's body, streamed, or a line of closewatch's own.
 pub(super) type Body = Either<Incoming, Full<Bytes>>;
@@ -22,13 +22,25 @@ pub(super) fn passed_on(mut response: Response<Incoming>) -> Response<Body> {
         headers.remove(header::CONTENT_LENGTH);
     }
     let offered = headers.get(header::UPGRADE).cloned();
+    let codings = kept_codings(headers);
     strip_hop_by_hop(headers);
+    if let Some(codings) = codings {
+        headers.insert(header::TRANSFER_ENCODING, codings);
+    }
     if is_about_upgrades && let Some(protocols) = offered {
         // This answer must name what to upgrade to (RFC 9110, 15.5.22).
         restore_upgrade_to(protocols, headers);
     }
     *response.version_mut() = Version::HTTP_11;
     response.map(Either::Left)
+}
+
+/// The transfer codings of an answer that has more of them than `chunked`. Only that one ends here; a body in another
+/// passes as it came, and its receiver must be told. Only HTTP/1.0 has no way to: there hyper leaves the header out.
+fn kept_codings(headers: &HeaderMap) -> Option<HeaderValue> {
+    let codings: Vec<&str> = tokens(headers, &header::TRANSFER_ENCODING).filter(|coding| !coding.is_empty()).collect();
+    let is_plain = codings.iter().all(|coding| coding.eq_ignore_ascii_case("chunked"));
+    (!is_plain).then(|| HeaderValue::try_from(codings.join(", ")).ok()).flatten()
 }
 
 /// An answer of closewatch's own: one line that says what is wrong.

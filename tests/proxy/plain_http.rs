@@ -96,6 +96,25 @@ fn trailers_pass() {
     assert_eq!(client.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
 }
 
+/// The server breaks the rules, since nobody had asked it for a coding; but who gets the body can read it.
+#[test]
+fn a_coded_answer_is_told_to_be_one() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for (codings, told) in [
+        ("Transfer-Encoding: gzip, chunked\r\n", "gzip, chunked"),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n", "gzip, Chunked"),
+    ] {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut connection = server.accept();
+        connection.receive_head();
+        connection.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{codings}\r\n4\r\ncode\r\n0\r\n\r\n"));
+        assert_eq!(client.receive_head().values("Transfer-Encoding"), [told]);
+        client.expect("4\r\ncode\r\n0\r\n\r\n");
+    }
+}
+
 #[test]
 fn connections_are_kept_on_both_sides() {
     let server = Server::start();
