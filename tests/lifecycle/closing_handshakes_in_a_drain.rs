@@ -271,8 +271,7 @@ fn a_handshake_under_way_becomes_a_session_that_is_closed() {
     let closewatch = Closewatch::before(&server, &format!("{PATIENT}{LOG_ALL}"));
     let mut client = closewatch.connect();
     client.send(REQUEST);
-    let mut behind = server.accept();
-    behind.receive_head();
+    let (mut behind, _) = server.accept_request();
     closewatch.drain();
     behind.send(SWITCHING);
     let head = client.receive_head();

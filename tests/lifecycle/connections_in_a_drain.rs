@@ -12,8 +12,7 @@ const GET: &str = "GET /page HTTP/1.1\r\nHost: example.com\r\n\r\n";
 fn idle_connection(closewatch: &Closewatch, server: &Server) -> Peer {
     let mut client = closewatch.connect();
     client.send(GET);
-    let mut behind = server.accept();
-    behind.receive_head();
+    let (mut behind, _) = server.accept_request();
     behind.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npage");
     assert_eq!(client.receive_answer().1, "page");
     client
@@ -70,8 +69,7 @@ fn a_plain_answer_under_way_is_finished() {
     let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
     let mut client = closewatch.connect();
     client.send(GET);
-    let mut behind = server.accept();
-    behind.receive_head();
+    let (mut behind, _) = server.accept_request();
     behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
     client.receive_head();
     client.expect("4\r\nslow\r\n");
@@ -88,8 +86,7 @@ fn a_plain_request_under_way_is_answered_and_its_connection_ended() {
     let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
     let mut client = closewatch.connect();
     client.send(GET);
-    let mut behind = server.accept();
-    behind.receive_head();
+    let (mut behind, _) = server.accept_request();
     closewatch.drain();
     behind.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage");
     let (head, body) = client.receive_answer();
@@ -104,8 +101,7 @@ fn a_handshake_under_way_that_is_rejected_ends_the_connection() {
     let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
     let mut client = closewatch.connect();
     client.send(REQUEST);
-    let mut behind = server.accept();
-    behind.receive_head();
+    let (mut behind, _) = server.accept_request();
     closewatch.drain();
     behind.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
     let (head, body) = client.receive_answer();
@@ -136,8 +132,7 @@ fn a_plain_answer_without_end_is_given_up_at_the_timeout() {
     let closewatch = Closewatch::before(&server, "shutdown: {timeout: 300ms}\n");
     let mut client = closewatch.connect();
     client.send(GET);
-    let mut behind = server.accept();
-    behind.receive_head();
+    let (mut behind, _) = server.accept_request();
     behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
     client.receive_head();
     client.expect("4\r\nslow\r\n");

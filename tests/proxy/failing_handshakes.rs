@@ -79,8 +79,7 @@ fn where_no_route_matches_the_answer_is_404() {
         expect_refusal(&mut client, "404 Not Found");
         // The connection serves on.
         client.send(REQUEST.replace("example.com", "Chat.Example.COM:8080"));
-        let mut server = server.accept();
-        server.receive_head();
+        let (mut server, _) = server.accept_request();
         server.send(SWITCHING);
         client.receive_head();
         Session { client, server }.exchange();
@@ -141,8 +140,7 @@ fn an_upstream_that_is_too_slow_is_504() {
     let program = Program::before(&silent, "timeouts: {handshake: 300ms}\n");
     let mut client = program.connect();
     client.send(REQUEST);
-    let mut connection = silent.accept();
-    connection.receive_head();
+    let (mut connection, _) = silent.accept_request();
     connection.send("HTTP/1.1 101 Switching Protocols\r\n");
     assert!(expect_refusal(&mut client, "504 Gateway Timeout").contains("300ms"));
     expect_counted(&program, "default", "upstream_timeout", Some("504"));
@@ -157,8 +155,7 @@ fn an_upstream_that_ends_before_its_answer_is_502() {
         let program = Program::before(&server, "");
         let mut client = program.connect();
         client.send(REQUEST);
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.send(sent);
         if resets {
             connection.reset();
@@ -185,8 +182,7 @@ fn an_upstream_whose_answer_is_none_is_502() {
         let program = Program::before(&server, "");
         let mut client = program.connect();
         client.send(REQUEST);
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         // closewatch may hang up before it has read all of it.
         let _ = connection.try_send(answer);
         expect_refusal(&mut client, "502 Bad Gateway");
@@ -204,8 +200,7 @@ fn a_client_that_goes_before_the_answer_has_no_status() {
         let program = Program::before(&server, "");
         let mut client = program.connect();
         client.send(REQUEST);
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         program.wait_for("websocket_handshakes_in_progress", &[("route", "default")], 1.0);
         if resets {
             client.reset();
@@ -224,8 +219,7 @@ fn a_client_that_goes_while_bytes_of_its_wait_is_gone_too() {
     let program = Program::before(&server, "timeouts: {handshake: 10s}\n");
     let mut client = program.connect();
     client.send([REQUEST.as_bytes(), &from_client(0x81, b"early")].concat());
-    let mut connection = server.accept();
-    connection.receive_head();
+    let (mut connection, _) = server.accept_request();
     client.reset();
     connection.send(SWITCHING);
     connection.receive_rest();

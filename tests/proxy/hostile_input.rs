@@ -77,8 +77,7 @@ fn every_record_stays_one_line_and_one_object() {
                 .replace("/chat", "/caf\u{e9}\u{9b}31m\u{202e}\"\\path")
                 .replace("\r\n\r\n", "\r\nUser-Agent: \u{9b}31m\u{202e}\r\ntraceparent: 00-\u{9b}-x-01\r\n\r\n"),
         );
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.send(SWITCHING.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: \u{9b}31m\u{202e}\r\n\r\n"));
         client.receive_head();
         let mut session = Session { client, server: connection };
@@ -108,8 +107,7 @@ fn a_refusal_that_quotes_the_server_cannot_write_into_the_log() {
     let program = Program::before(&server, "log: {format: json, level: trace}\n");
     let mut client = program.connect();
     client.send(REQUEST);
-    let mut connection = server.accept();
-    connection.receive_head();
+    let (mut connection, _) = server.accept_request();
     connection.send(format!("HTTP/1.1 101 {ESCAPES}\r\n\r\n"));
     let (_, body) = client.receive_answer();
     assert!(!body.contains('\u{1b}') && body.lines().count() == 1, "{body:?}");

@@ -16,8 +16,7 @@ fn every_header_passes_both_ways_in_its_own_case() {
          Origin: https://example.com\r\nCookie: a=1; b=2\r\nX-Twice: one\r\nx-TWICE: two\r\nX-Empty:\r\n\
          X-Latin1: caf\u{e9}\r\nDNT: 1\r\n\r\n",
     );
-    let mut server = server.accept();
-    let request = server.receive_head();
+    let (mut server, request) = server.accept_request();
     assert_eq!(request.first_line(), "GET /chat/%7Eroom?token=a%20b&x= HTTP/1.1");
     for (name, values) in [
         ("host", vec!["example.com:81"]),
@@ -136,8 +135,7 @@ fn a_refusal_passes_whole_and_the_connection_serves_on() {
         ("200 OK", "Content-Type: text/html\r\n", large.as_str()),
     ] {
         client.send(REQUEST);
-        let mut server = server.accept();
-        server.receive_head();
+        let (mut server, _) = server.accept_request();
         server.send(format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\n\r\n{body}", body.len()));
         let (answer, received) = client.receive_answer();
         assert_eq!(answer.first_line(), format!("HTTP/1.1 {status}"));
@@ -171,8 +169,7 @@ fn the_body_of_a_refusal_passes_in_every_framing() {
         let program = Program::before(&server, "");
         let mut client = program.connect();
         client.send(REQUEST);
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.send(answer);
         drop(connection);
         let head = client.receive_head();
@@ -199,8 +196,7 @@ fn a_client_that_asks_to_close_and_to_upgrade_is_upgraded() {
     for connection in ["close, Upgrade", "Upgrade, close", "keep-alive\r\nConnection: UPGRADE", "upgrade, X-Gone"] {
         let mut client = program.connect();
         client.send(REQUEST.replace("Connection: Upgrade", &format!("X-Gone: 1\r\nConnection: {connection}")));
-        let mut server = server.accept();
-        let request = server.receive_head();
+        let (mut server, request) = server.accept_request();
         assert_eq!(request.values("Connection"), ["Upgrade"], "{connection}: {}", request.text);
         assert_eq!(request.value("X-Gone").is_some(), !connection.contains("X-Gone"), "{connection}: {}", request.text);
         server.send(SWITCHING);
@@ -219,8 +215,7 @@ fn an_upgrade_may_name_its_target_in_absolute_form() {
     {
         let mut client = program.connect();
         client.send(REQUEST.replace("/chat", target));
-        let mut server = server.accept();
-        let request = server.receive_head();
+        let (mut server, request) = server.accept_request();
         assert_eq!(request.first_line(), format!("GET {path} HTTP/1.1"));
         assert_eq!(request.values("Host"), ["example.org"]);
         server.send(SWITCHING);
@@ -250,8 +245,7 @@ fn bytes_right_behind_the_heads_reach_the_other_end_and_are_counted() {
     let mut client = program.connect();
     let (hello, close_of_client) = (from_client(0x81, b"hello"), from_client(0x88, &close(4001, "bye")));
     client.send([REQUEST.as_bytes(), &hello, &close_of_client].concat());
-    let mut server = server.accept();
-    server.receive_head();
+    let (mut server, _) = server.accept_request();
     let (greeting, close_of_server) = (from_server(0x82, &[7; 300]), from_server(0x88, &close(4001, "")));
     server.send([SWITCHING.as_bytes(), &greeting, &close_of_server].concat());
     assert_eq!(client.receive_head().first_line(), "HTTP/1.1 101 Switching Protocols");
@@ -280,8 +274,7 @@ fn bytes_that_come_while_the_server_thinks_are_kept_for_it() {
     let mut client = program.connect();
     let impatient = from_client(0x82, &vec![9; 40_000]);
     client.send([REQUEST.as_bytes(), &impatient[..1]].concat());
-    let mut server = server.accept();
-    server.receive_head();
+    let (mut server, _) = server.accept_request();
     client.send(&impatient[1..]);
     server.send(SWITCHING);
     server.expect(&impatient);
@@ -302,13 +295,11 @@ fn a_client_that_never_reads_its_101_is_given_up() {
     for attempt in 1.. {
         let mut client = Peer::connect_with_small_window(program.address());
         client.send(format!("GET /large HTTP/1.1\r\nHost: example.com\r\n\r\n{REQUEST}"));
-        let mut plain = server.accept();
-        plain.receive_head();
+        let (mut plain, _) = server.accept_request();
         let body = vec![b'x'; attempt * 200_000];
         plain.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len()));
         plain.send(body);
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.send(&switching);
         let scrape = eventually("the end of the handshake", || {
             let scrape = program.scrape();

@@ -9,8 +9,7 @@ fn ok(body: &str) -> String {
 /// Asks for something with a plain request, so that a connection to the server is there.
 fn ask(client: &mut Peer, server: &Server) -> Peer {
     client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
-    let mut connection = server.accept();
-    connection.receive_head();
+    let (mut connection, _) = server.accept_request();
     connection.send(ok("first"));
     assert_eq!(client.receive_answer().1, "first");
     connection
@@ -25,8 +24,7 @@ fn requests_and_answers_pass_with_their_headers_and_bodies() {
         "POST /send?q=1 HTTP/1.1\r\nhost: example.com\r\nContent-length: 5\r\nX-ODD-case: 1\r\nConnection: keep-alive, X-Mine\r\n\
          X-Mine: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: gzip, trailers\r\n\r\nhello",
     );
-    let mut connection = server.accept();
-    let request = connection.receive_head();
+    let (mut connection, request) = server.accept_request();
     assert_eq!(request.first_line(), "POST /send?q=1 HTTP/1.1");
     assert_eq!(request.values("X-ODD-case"), ["1"]);
     assert_eq!(request.values("Content-length"), ["5"]);
@@ -59,8 +57,7 @@ fn both_bodies_are_streamed() {
     let program = Program::before(&server, "");
     let mut client = program.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
-    let mut connection = server.accept();
-    let request = connection.receive_head();
+    let (mut connection, request) = server.accept_request();
     assert_eq!(request.values("Transfer-Encoding"), ["chunked"]);
     connection.expect("3\r\none\r\n");
     client.send("3\r\ntwo\r\n");
@@ -87,8 +84,7 @@ fn trailers_pass() {
     let body = "4\r\nbody\r\n0\r\nX-Checksum: 1\r\n\r\n";
     let headers = "Transfer-Encoding: chunked\r\nTrailer: X-Checksum\r\n";
     client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n{headers}\r\n{body}"));
-    let mut connection = server.accept();
-    let request = connection.receive_head();
+    let (mut connection, request) = server.accept_request();
     assert_eq!(request.values("Trailer"), ["X-Checksum"]);
     assert_eq!(connection.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
     connection.send(format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"));
@@ -107,8 +103,7 @@ fn a_coded_answer_is_told_to_be_one() {
         ("Transfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n", "gzip, Chunked"),
     ] {
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{codings}\r\n4\r\ncode\r\n0\r\n\r\n"));
         assert_eq!(client.receive_head().values("Transfer-Encoding"), [told]);
         client.expect("4\r\ncode\r\n0\r\n\r\n");
@@ -177,8 +172,7 @@ fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
         client.send(request);
         kept.receive_head();
         drop(kept);
-        let mut fresh = server.accept();
-        fresh.receive_head();
+        let (fresh, _) = server.accept_request();
         drop(fresh);
         assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
     }
@@ -208,8 +202,7 @@ fn what_may_have_been_done_is_not_repeated() {
     let program = Program::before(&server, "");
     let mut client = program.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    let mut fresh = server.accept();
-    fresh.receive_head();
+    let (fresh, _) = server.accept_request();
     drop(fresh);
     assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
 }
@@ -262,8 +255,7 @@ fn a_client_that_expects_100_continue_gets_it() {
     let program = Program::before(&server, "");
     let mut client = program.connect();
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
-    let mut connection = server.accept();
-    connection.receive_head();
+    let (mut connection, _) = server.accept_request();
     connection.send("HTTP/1.1 100 Continue\r\n\r\n");
     assert_eq!(client.receive_head().first_line(), "HTTP/1.1 100 Continue");
     client.send("data");
@@ -285,8 +277,7 @@ fn other_upgrades_are_dropped_and_the_request_goes_on() {
     ] {
         let mut client = program.connect();
         client.send(format!("{method} / HTTP/{version}\r\nHost: a\r\n{headers}\r\n"));
-        let mut connection = server.accept();
-        let request = connection.receive_head();
+        let (mut connection, request) = server.accept_request();
         for name in ["Upgrade", "Connection", "HTTP2-Settings"] {
             assert_eq!(request.value(name), None, "{headers}: {}", request.text);
         }
@@ -302,8 +293,7 @@ fn a_101_that_nobody_asked_for_is_502() {
     let program = Program::before(&server, "");
     let mut client = program.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
-    let mut connection = server.accept();
-    connection.receive_head();
+    let (mut connection, _) = server.accept_request();
     connection.send(SWITCHING.replace("websocket", "h2c"));
     let (head, _) = client.receive_answer();
     assert_eq!(head.first_line(), "HTTP/1.1 502 Bad Gateway");
@@ -356,8 +346,7 @@ fn ambiguous_lengths_get_400_and_the_connection_ends() {
         let mut client = program.connect();
         client.send(request);
         if answered_before {
-            let mut connection = server.accept();
-            connection.receive_head();
+            let (mut connection, _) = server.accept_request();
             connection.send(ok("first"));
             assert_eq!(client.receive_answer().1, "first");
         }
@@ -375,8 +364,7 @@ fn an_innocent_body_that_looks_like_a_head_passes() {
     let body = "--x\r\nContent-Length: 4\r\n\r\nabcd\r\n--x--\r\n";
     for _ in 0..3 {
         client.send(format!("POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.expect(body);
         connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
         assert_eq!(client.receive_answer().1, "ok");
@@ -384,8 +372,7 @@ fn an_innocent_body_that_looks_like_a_head_passes() {
         client.send(format!(
             "POST /form HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"
         ));
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.expect(format!("{size:X}\r\n{body}\r\n0\r\n\r\n"));
         connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
         assert_eq!(client.receive_answer().1, "ok");
@@ -398,8 +385,7 @@ fn a_target_in_absolute_form_overrules_the_host_header() {
     let program = Program::before(&server, "");
     let mut client = program.connect();
     client.send("GET http://example.org:81/path?q HTTP/1.1\r\nHost: example.com\r\n\r\n");
-    let mut connection = server.accept();
-    let request = connection.receive_head();
+    let (mut connection, request) = server.accept_request();
     assert_eq!(request.first_line(), "GET /path?q HTTP/1.1");
     assert_eq!(request.values("Host"), ["example.org:81"]);
     connection.send(ok(""));
@@ -434,8 +420,7 @@ fn an_answer_that_breaks_off_is_not_told_as_whole() {
     ] {
         let mut client = program.connect();
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-        let mut connection = server.accept();
-        connection.receive_head();
+        let (mut connection, _) = server.accept_request();
         connection.send(answer);
         drop(connection);
         let (received, _) = client.receive_rest();

@@ -35,8 +35,7 @@ fn the_client_is_who_the_header_says() {
         // In two pieces, the second with the request behind the header.
         client_end.send(&header[..5]);
         client_end.send([&header[5..], REQUEST.as_bytes()].concat());
-        let mut server_end = server.accept();
-        let request = server_end.receive_head();
+        let (mut server_end, request) = server.accept_request();
         let expected = client.map_or(own, |client| client.parse().unwrap());
         assert_eq!(request.values("X-Forwarded-For"), [expected.ip().to_string()]);
         server_end.send(crate::harness::SWITCHING);

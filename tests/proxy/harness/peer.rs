@@ -325,4 +325,11 @@ impl Server {
     pub(crate) fn accept(&self) -> Peer {
         Peer::new(self.socket.accept().unwrap().0)
     }
+
+    /// The next connection and the head of its first request.
+    pub(crate) fn accept_request(&self) -> (Peer, Head) {
+        let mut connection = self.accept();
+        let head = connection.receive_head();
+        (connection, head)
+    }
 }

@@ -25,8 +25,7 @@ impl Session {
     /// Opens a session on a connection, with a request.
     pub(crate) fn open_with(mut client: Peer, server: &Server, request: &str) -> Self {
         client.send(request);
-        let mut server = server.accept();
-        server.receive_head();
+        let (mut server, _) = server.accept_request();
         server.send(SWITCHING);
         assert_eq!(client.receive_head().first_line(), "HTTP/1.1 101 Switching Protocols");
         Self { client, server }
