@@ -18,6 +18,14 @@ pub(crate) fn going_away() -> Vec<u8> {
     from_server(0x88, &close(1001, ""))
 }
 
+/// A closewatch that logs every ending, with a session through it.
+fn open_session(config: &str) -> (Closewatch, Session) {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, &format!("{config}{LOG_ALL}"));
+    let session = closewatch.session(&server);
+    (closewatch, session)
+}
+
 /// Reads a Close frame of closewatch's as a server gets it, masked, and returns its payload.
 pub(crate) fn receive_masked_close(server: &mut Peer) -> Vec<u8> {
     let head = server.receive(6);
@@ -72,9 +80,7 @@ fn answered() -> Value {
 
 #[test]
 fn both_ends_get_a_close_frame_and_their_answers_are_awaited() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{PATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(PATIENT);
     session.exchange();
     closewatch.signal("TERM");
     close_both(&mut session);
@@ -98,9 +104,7 @@ fn code_and_reason_are_as_configured() {
 
 #[test]
 fn the_close_frame_stands_between_the_fragments_of_a_message() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{PATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(PATIENT);
     let (first, last) = (from_server(0x01, b"beginning"), from_server(0x80, b"end"));
     session.server.send(&first);
     session.client.expect(&first);
@@ -117,9 +121,7 @@ fn the_close_frame_stands_between_the_fragments_of_a_message() {
 
 #[test]
 fn a_frame_under_way_is_finished_before_the_close_frame() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{PATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(PATIENT);
     let large = from_server(0x82, &vec![7; 300_000]);
     let (sent, rest) = large.split_at(100_000);
     session.server.send(sent);
@@ -138,9 +140,7 @@ fn a_frame_under_way_is_finished_before_the_close_frame() {
 
 #[test]
 fn a_masked_frame_under_way_is_finished_too() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{PATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(PATIENT);
     let large = from_client(0x82, &vec![7; 70_000]);
     // Even in the middle of a header.
     let (sent, rest) = large.split_at(3);
@@ -157,10 +157,8 @@ fn a_masked_frame_under_way_is_finished_too() {
 
 #[test]
 fn who_does_not_answer_is_cut_at_the_timeout() {
-    let server = Server::start();
     // The drain's own timeout counts, not that of other closing handshakes.
-    let closewatch = Closewatch::before(&server, &format!("{IMPATIENT}timeouts: {{close: 10m}}\n{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(&format!("{IMPATIENT}timeouts: {{close: 10m}}\n"));
     closewatch.signal("TERM");
     session.client.expect(going_away());
     receive_masked_close(&mut session.server);
@@ -177,9 +175,7 @@ fn who_does_not_answer_is_cut_at_the_timeout() {
 
 #[test]
 fn timeouts_close_plays_no_part() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{IMPATIENT}timeouts: {{close: 1ms}}\n{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(&format!("{IMPATIENT}timeouts: {{close: 1ms}}\n"));
     closewatch.signal("TERM");
     session.client.expect(going_away());
     receive_masked_close(&mut session.server);
@@ -191,9 +187,7 @@ fn timeouts_close_plays_no_part() {
 
 #[test]
 fn an_end_that_stands_inside_a_frame_gets_only_the_cut() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{IMPATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(IMPATIENT);
     let half = &from_server(0x82, &[7; 100])[..50];
     session.server.send(half);
     session.client.expect(half);
@@ -211,9 +205,7 @@ fn an_end_that_stands_inside_a_frame_gets_only_the_cut() {
 
 #[test]
 fn where_both_stand_inside_a_frame_it_is_a_1006_of_the_proxys() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{IMPATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(IMPATIENT);
     let (half, other_half) = (&from_server(0x82, &[7; 100])[..50], &from_client(0x82, &[7; 100])[..50]);
     session.server.send(half);
     session.client.expect(half);
@@ -231,9 +223,7 @@ fn where_both_stand_inside_a_frame_it_is_a_1006_of_the_proxys() {
 
 #[test]
 fn a_session_that_is_closing_gets_no_second_close_frame() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{PATIENT}{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(PATIENT);
     session.client_closes(1000, "done");
     closewatch.drain();
     session.server.send(from_server(0x88, &close(1000, "done")));
@@ -250,9 +240,7 @@ fn a_session_that_is_closing_gets_no_second_close_frame() {
 
 #[test]
 fn a_session_that_is_closing_gets_the_drains_deadline() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("{IMPATIENT}timeouts: {{close: 10m}}\n{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
+    let (closewatch, mut session) = open_session(&format!("{IMPATIENT}timeouts: {{close: 10m}}\n"));
     session.client_closes(1000, "done");
     closewatch.signal("TERM");
     session.server.expect_fin();

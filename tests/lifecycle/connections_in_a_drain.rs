@@ -18,6 +18,23 @@ fn idle_connection(closewatch: &Closewatch, server: &Server) -> Peer {
     client
 }
 
+/// A closewatch, a client of it, and the server, which has the client's request and has not answered.
+fn request_under_way(config: &str, request: &str) -> (Closewatch, Peer, Peer) {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, config);
+    let mut client = closewatch.connect();
+    client.send(request);
+    let (behind, _) = server.accept_request();
+    (closewatch, client, behind)
+}
+
+/// The server answers, and is not done with it.
+fn begin_answer(behind: &mut Peer, client: &mut Peer) {
+    behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
+    client.receive_head();
+    client.expect("4\r\nslow\r\n");
+}
+
 fn expect_refusal(client: &mut Peer) {
     client.send(REQUEST);
     let (head, body) = client.receive_answer();
@@ -65,16 +82,10 @@ fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
 
 #[test]
 fn a_plain_answer_under_way_is_finished() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
-    let mut client = closewatch.connect();
-    client.send(GET);
-    let (mut behind, _) = server.accept_request();
-    behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
-    client.receive_head();
-    client.expect("4\r\nslow\r\n");
+    let (closewatch, mut client, mut behind) = request_under_way("shutdown: {timeout: 10m}\n", GET);
+    begin_answer(&mut behind, &mut client);
     closewatch.drain();
-    behind.send("6\r\n stream\r\n0\r\n\r\n".replace("6\r\n stream", "7\r\n stream"));
+    behind.send("7\r\n stream\r\n0\r\n\r\n");
     client.expect("7\r\n stream\r\n0\r\n\r\n");
     client.expect_fin();
     assert_eq!(closewatch.ended().code, Some(0));
@@ -82,11 +93,7 @@ fn a_plain_answer_under_way_is_finished() {
 
 #[test]
 fn a_plain_request_under_way_is_answered_and_its_connection_ended() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
-    let mut client = closewatch.connect();
-    client.send(GET);
-    let (mut behind, _) = server.accept_request();
+    let (closewatch, mut client, mut behind) = request_under_way("shutdown: {timeout: 10m}\n", GET);
     closewatch.drain();
     behind.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage");
     let (head, body) = client.receive_answer();
@@ -97,11 +104,7 @@ fn a_plain_request_under_way_is_answered_and_its_connection_ended() {
 
 #[test]
 fn a_handshake_under_way_that_is_rejected_ends_the_connection() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
-    let mut client = closewatch.connect();
-    client.send(REQUEST);
-    let (mut behind, _) = server.accept_request();
+    let (closewatch, mut client, mut behind) = request_under_way("shutdown: {timeout: 10m}\n", REQUEST);
     closewatch.drain();
     behind.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
     let (head, body) = client.receive_answer();
@@ -128,14 +131,8 @@ fn connections_without_anything_in_flight_hold_nothing_up() {
 
 #[test]
 fn a_plain_answer_without_end_is_given_up_at_the_timeout() {
-    let server = Server::start();
-    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 300ms}\n");
-    let mut client = closewatch.connect();
-    client.send(GET);
-    let (mut behind, _) = server.accept_request();
-    behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
-    client.receive_head();
-    client.expect("4\r\nslow\r\n");
+    let (closewatch, mut client, mut behind) = request_under_way("shutdown: {timeout: 300ms}\n", GET);
+    begin_answer(&mut behind, &mut client);
     closewatch.signal("TERM");
     assert_eq!(client.receive_rest().0, b"");
     assert_eq!(closewatch.ended().code, Some(0));
