@@ -60,3 +60,41 @@ impl Frames {
         frames
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::*;
+
+    #[test]
+    fn the_seeds_of_the_fuzz_targets_hold() {
+        for seed in seeds("decoder") {
+            decoder(&seed);
+        }
+        for seed in seeds("session") {
+            session(&seed);
+        }
+    }
+
+    fn seeds(target: &str) -> Vec<Vec<u8>> {
+        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+        fs::read_dir(seeds).unwrap().map(|seed| fs::read(seed.unwrap().path()).unwrap()).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        #[test]
+        fn any_bytes_are_a_schedule(bytes in vec(any::<u8>(), 0..200)) {
+            session(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_are_frames(bytes in vec(any::<u8>(), 0..200)) {
+            decoder(&bytes);
+        }
+    }
+}

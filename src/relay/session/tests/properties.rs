@@ -1,13 +1,11 @@
-//! What holds of any session, whatever happens to it in whatever order: [`Schedule::run`] and the fuzz target's body
-//! say what.
+//! What holds of any session, whatever happens to it in whatever order: [`Schedule::run`] says what.
 
-use std::{fs, path::Path, time::Duration};
+use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::super::schedule::{Schedule, Step, encoded};
 use crate::{
-    fuzzing,
     relay::LegEnd,
     websocket::{Endpoint, frame::Opcode},
 };
@@ -67,21 +65,6 @@ fn any_schedule() -> impl Strategy<Value = Schedule> {
     })
 }
 
-#[test]
-fn the_seeds_of_the_fuzz_targets_hold() {
-    for seed in seeds("decoder") {
-        fuzzing::decoder(&seed);
-    }
-    for seed in seeds("session") {
-        fuzzing::session(&seed);
-    }
-}
-
-fn seeds(target: &str) -> Vec<Vec<u8>> {
-    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-    fs::read_dir(seeds).unwrap().map(|seed| fs::read(seed.unwrap().path()).unwrap()).collect()
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
@@ -94,15 +77,5 @@ proptest! {
     fn how_the_bytes_are_cut_into_reads_changes_nothing(schedule in any_schedule(), piece in 1..9_usize) {
         let schedule = schedule.without_failing_writes();
         prop_assert_eq!(schedule.run(piece), schedule.run(usize::MAX));
-    }
-
-    #[test]
-    fn any_bytes_are_a_schedule(bytes in vec(any::<u8>(), 0..200)) {
-        fuzzing::session(&bytes);
-    }
-
-    #[test]
-    fn any_bytes_are_frames(bytes in vec(any::<u8>(), 0..200)) {
-        fuzzing::decoder(&bytes);
     }
 }
