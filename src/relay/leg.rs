@@ -1,12 +1,16 @@
 //! One connection of a session: its socket, what the kernel said of it last, and what waits to be written to it.
 
 use std::{
-    io::{self, Read, Write},
+    io,
     net::Shutdown,
     os::fd::AsFd,
     time::{Duration, Instant},
 };
 
+use rustix::{
+    io::{Errno, retry_on_intr},
+    net::{RecvFlags, SendFlags, recv, send},
+};
 use socket2::Socket;
 
 use super::{
@@ -108,14 +112,15 @@ impl Leg {
 
     /// One `recv`, restarted where a signal interrupts it.
     pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        uninterrupted(|| (&self.socket).read(buffer))
+        let (_, count) = retry_on_intr(|| recv(&self.socket, &mut *buffer, RecvFlags::empty()))?;
+        Ok(count)
     }
 
     /// One `send`, restarted where a signal interrupts it. What is not taken at once is 0 bytes, not an error.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match uninterrupted(|| (&self.socket).write(bytes)) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            result => result,
+        match retry_on_intr(|| send(&self.socket, bytes, SendFlags::NOSIGNAL)) {
+            Err(Errno::AGAIN) => Ok(0),
+            result => Ok(result?),
         }
     }
 
@@ -208,15 +213,6 @@ impl Stall {
         // Data that was on its way when the window closed is sent again instead of a probe.
         let probes = info.retransmits.wrapping_sub(self.retransmits).max(info.unanswered_probes.into());
         now.saturating_duration_since(self.since) >= patience && (self.in_flight || probes > 1)
-    }
-}
-
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            result => return result,
-        }
     }
 }
 

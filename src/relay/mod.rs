@@ -3,6 +3,7 @@
 //! One thread a core, each with its own sessions: `worker` is the loop, a `pair` one session with its sockets, a `leg`
 //! one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
 
+mod alarm;
 mod lane;
 mod leg;
 mod pair;

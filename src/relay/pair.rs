@@ -37,6 +37,8 @@ pub(super) struct Pair {
     _place: Place,
     /// Its place in the worker's timers.
     pub(super) timer: Option<Instant>,
+    /// That time has come.
+    pub(super) is_due: bool,
     /// It stands in the worker's queue.
     pub(super) is_runnable: bool,
     drain: Option<Box<(Instant, CloseText, Instant)>>,
@@ -78,6 +80,7 @@ impl Pair {
             policy,
             _place: place,
             timer: None,
+            is_due: false,
             is_runnable: false,
             drain: None,
             resetting: None,
@@ -107,8 +110,7 @@ impl Pair {
 
     /// Does what is to be done now: reads at most once from each leg. Says whether the session is over.
     pub(super) fn turn(&mut self, context: &mut Context) -> bool {
-        if self.timer.is_some_and(|timer| timer <= context.now) || self.next_timer().is_some_and(|at| at <= context.now)
-        {
+        if mem::take(&mut self.is_due) {
             self.act_on_time(context);
         }
         for from in Endpoint::BOTH {

@@ -245,6 +245,9 @@ impl Session {
         if self.over.is_some() {
             return Some(Command::Over);
         }
+        if !self.is_closing() {
+            return None;
+        }
         let command =
             Endpoint::BOTH.into_iter().find_map(|to| self.put_close(to).or_else(|| self.end_writing(to, now)));
         if command.is_none() && self.is_over() {

@@ -6,9 +6,12 @@
 //! `send` straight from it to the other leg. Only what the kernel does not take is copied, to a spill buffer of the
 //! leg, and then the sender is not read until that is gone. So an idle session owns no buffer, and a slow reader holds
 //! up nobody but its own sender. A session that has more to read than one buffer goes to the end of a queue, so that a
-//! flood on one session costs the others one buffer's time and no more. Left out: a tokio task a session (2 KiB more
-//! for each, half again the p99 under load), splice(2) (what it moves cannot be looked at) and `io_uring` (blocked by
-//! common container profiles).
+//! flood on one session costs the others one buffer's time and no more. Nearly all of the time of a small message is
+//! the kernel's, so what is left to gain is there: `recv` and `send` go around libc, whose thread-cancellation points
+//! cost more than the look at the frame, and the wait has no timeout (see [`Alarm`]). Left out: a tokio task a session
+//! (2 KiB more for each, half again the p99 under load), splice(2) (what it moves cannot be looked at), `io_uring`
+//! (blocked by common container profiles) and a table of file descriptors for each thread, which would spare a
+//! reference count at each system call and cost every session two transfers.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -23,6 +26,7 @@ use slab::Slab;
 
 use super::{
     Budget, CloseSome, Drain, Inbox, NewSession, Order,
+    alarm::Alarm,
     pair::{self, Pair},
 };
 
@@ -34,8 +38,9 @@ const BLOCKED_TICK: Duration = Duration::from_millis(500);
 
 const EVENTS: usize = 1024;
 
-/// The token of the inbox. Sessions have two tokens each, from 0.
+/// The tokens of the inbox and of the alarm. Sessions have two tokens each, from 0.
 const INBOX: Token = Token(usize::MAX);
+const ALARM: Token = Token(usize::MAX - 1);
 
 /// One data-plane thread's state.
 pub(super) struct Worker {
@@ -46,6 +51,7 @@ pub(super) struct Worker {
     /// Sessions with something to do, each at most once.
     runnable: VecDeque<usize>,
     timers: BTreeSet<(Instant, usize)>,
+    alarm: Alarm,
     blocked_tick: Instant,
     drain: Option<Drain>,
     context: Context,
@@ -77,6 +83,7 @@ impl Worker {
     pub(super) fn new(index: usize, budget: Arc<Budget>, patience: Option<Duration>) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = Waker::new(poll.registry(), INBOX)?;
+        let alarm = Alarm::new(poll.registry(), ALARM)?;
         let now = Instant::now();
         Ok(Self {
             poll,
@@ -84,6 +91,7 @@ impl Worker {
             sessions: Slab::new(),
             runnable: VecDeque::new(),
             timers: BTreeSet::new(),
+            alarm,
             blocked_tick: now,
             drain: None,
             context: Context {
@@ -106,17 +114,15 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
         while !self.is_stopping {
-            if let Err(error) = self.poll.poll(&mut events, self.patience())
-                && error.kind() != io::ErrorKind::Interrupted
-            {
+            if let Err(error) = self.wait(&mut events) {
                 // Only a bug of ours makes epoll_wait fail; to spin on it would hide it and starve the machine.
                 tracing::error!(%error, "a relay thread cannot wait for its sockets and ends");
                 return;
             }
-            self.context.now = Instant::now();
-            let has_orders = self.notice(&events);
             self.expire_timers();
-            self.run_queue();
+            let queued = self.runnable.len();
+            let has_orders = self.take_events(&events);
+            self.run_queue(queued);
             if has_orders {
                 self.take_orders();
             }
@@ -124,29 +130,45 @@ impl Worker {
         }
     }
 
-    /// How long the next wait may take.
-    fn patience(&self) -> Option<Duration> {
-        if !self.runnable.is_empty() {
-            return Some(Duration::ZERO);
+    /// Waits until there is something to do.
+    fn wait(&mut self, events: &mut Events) -> io::Result<()> {
+        let next = self.next_time();
+        let has_work = !self.runnable.is_empty() || next.is_some_and(|next| next <= self.context.now);
+        if !has_work && let Some(next) = next {
+            self.alarm.set(next)?;
         }
-        let timer = self.timers.first().map(|(at, _)| *at);
-        let tick = (self.context.blocked > 0).then_some(self.blocked_tick);
-        let next = [timer, tick].into_iter().flatten().min()?;
-        Some(next.saturating_duration_since(self.context.now))
+        match self.poll.poll(events, has_work.then_some(Duration::ZERO)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            result => result?,
+        }
+        self.context.now = Instant::now();
+        Ok(())
     }
 
-    fn notice(&mut self, events: &Events) -> bool {
+    fn next_time(&self) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let tick = (self.context.blocked > 0).then_some(self.blocked_tick);
+        [timer, tick].into_iter().flatten().min()
+    }
+
+    /// Tells each session what the kernel says of its legs and gives it its turn, in the order in which the kernel saw
+    /// it. One that stands in the queue waits for its turn there. Says whether there are orders.
+    fn take_events(&mut self, events: &Events) -> bool {
         let mut has_orders = false;
         for event in events {
-            if event.token() == INBOX {
-                has_orders = true;
-                continue;
-            }
-            let (key, endpoint) = pair::key(event.token());
-            // A session that ended in this round may still have an event in it.
-            if let Some(pair) = self.sessions.get_mut(key) {
-                pair.notice(endpoint, event, &mut self.context);
-                enqueue(&mut self.runnable, pair, key);
+            match event.token() {
+                INBOX => has_orders = true,
+                ALARM => self.alarm.went_off(),
+                token => {
+                    let (key, endpoint) = pair::key(token);
+                    // A session that ended in this round may still have an event in it.
+                    if let Some(pair) = self.sessions.get_mut(key) {
+                        pair.notice(endpoint, event, &mut self.context);
+                        if !pair.is_runnable {
+                            self.turn(key);
+                        }
+                    }
+                }
             }
         }
         has_orders
@@ -159,14 +181,16 @@ impl Worker {
             self.timers.pop_first();
             if let Some(pair) = self.sessions.get_mut(key) {
                 pair.timer = None;
+                pair.is_due = true;
                 enqueue(&mut self.runnable, pair, key);
             }
         }
     }
 
-    /// One turn for each session that has something to do. Who still has goes to the end, for after the next wait.
-    fn run_queue(&mut self) {
-        for _ in 0..self.runnable.len() {
+    /// One turn for each session that stood in the queue before the events came. Who still has something to read goes
+    /// to the end, for after the next wait.
+    fn run_queue(&mut self, count: usize) {
+        for _ in 0..count {
             let Some(key) = self.runnable.pop_front() else { return };
             self.turn(key);
         }
@@ -238,8 +262,8 @@ impl Worker {
                 if let Some(drain) = &self.drain {
                     pair.drain(drain.start.max(self.context.now), drain.text.clone(), drain.cut_at);
                 }
-                let pair = entry.insert(Box::new(pair));
-                enqueue(&mut self.runnable, pair, key);
+                entry.insert(Box::new(pair));
+                self.turn(key);
                 return;
             }
             Ok(Err(error)) => tracing::error!(%error, "a session's sockets could not be watched; it was dropped"),
