@@ -32,8 +32,7 @@ use super::{
     handshake::{self, Attempt, Failure, Upgraded},
     heads::Heads,
     http,
-    listener::Accepted,
-    request::{checked_host, is_upgrade},
+    request::{Limits, checked_host, is_upgrade},
     response::{Body, draining, refusal},
     stream::ClientStream,
     upstream::into_socket,
@@ -52,6 +51,18 @@ const MIN_BUFFER: usize = 8 * 1024;
 const LINGER_BYTES: u64 = 256 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
+/// A connection that was taken.
+pub(super) struct Accepted {
+    pub(super) stream: TcpStream,
+    /// What was read of it behind a PROXY header.
+    pub(super) early: Vec<u8>,
+    pub(super) client: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) place: Place,
+    /// Held while something of the connection's is in flight: a drain waits for it.
+    pub(super) in_service: TaskTrackerToken,
+}
+
 /// What the requests of one connection share.
 struct Client {
     proxy: Arc<Proxy>,
@@ -66,15 +77,6 @@ struct Client {
     upgraded: Mutex<Option<Upgraded>>,
     was_upgraded: Notify,
     had_request: AtomicBool,
-}
-
-/// What holds for the requests of a connection.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// How long a client may take for its request head.
-    pub(super) head_timeout: Option<Duration>,
-    /// How large that may be.
-    pub(super) head_bytes: usize,
 }
 
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.

@@ -22,7 +22,7 @@ use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1,
-    header::{self, HeaderMap, HeaderValue},
+    header::{self, HeaderMap},
 };
 use hyper_util::rt::TokioIo;
 
@@ -35,7 +35,6 @@ use super::{
     upstream::{Connected, ServerStream},
 };
 use crate::{
-    config::HostHeader,
     metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics},
     relay::{About, Policy},
     websocket::conformance::Extensions,
@@ -182,15 +181,8 @@ pub(super) async fn forward(
 }
 
 fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut Request<Incoming>) {
-    let host = request.headers().get(header::HOST).cloned();
-    headers::strip_hop_by_hop(request.headers_mut());
+    routing.rewrite(request.headers_mut(), route, client.ip());
     headers::restore_upgrade(request.headers_mut());
-    headers::forward(request.headers_mut(), &routing.forwarded, client.ip(), host.as_ref());
-    if routing.host == HostHeader::Upstream
-        && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
-    {
-        request.headers_mut().insert(header::HOST, authority);
-    }
     *request.uri_mut() = origin_form(request);
     hyper::upgrade::on(request);
 }

@@ -3,21 +3,16 @@
 
 use std::net::SocketAddr;
 
-use hyper::{
-    Request, Response, StatusCode, Uri,
-    body::Incoming,
-    header::{self, HeaderValue},
-};
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::client::legacy;
 
 use super::{
-    headers,
     request::origin_form,
     response::{Body, passed_on, refusal},
     routing::{Route, Routing},
     upstream::ConnectError,
 };
-use crate::{config::HostHeader, metrics::HandshakeFailure};
+use crate::metrics::HandshakeFailure;
 
 /// Passes a request on to its route's server, and the answer back.
 pub(super) async fn forward(
@@ -39,14 +34,7 @@ pub(super) async fn forward(
 }
 
 fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut Request<Incoming>) {
-    let host = request.headers().get(header::HOST).cloned();
-    headers::strip_hop_by_hop(request.headers_mut());
-    headers::forward(request.headers_mut(), &routing.forwarded, client.ip(), host.as_ref());
-    if routing.host == HostHeader::Upstream
-        && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
-    {
-        request.headers_mut().insert(header::HOST, authority);
-    }
+    routing.rewrite(request.headers_mut(), route, client.ip());
     // The pool needs a full URI to know its connections by; on the wire stands the path.
     let target =
         Uri::builder().scheme("http").authority("upstream").path_and_query(origin_form(request).to_string()).build();

@@ -4,16 +4,16 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy,
-    connection::{self, Limits},
+    connection::{self, Accepted},
     proxy_protocol::{self, Refusal},
+    request::Limits,
     upstream::tcp_keepalive,
 };
 use crate::{
-    admission::Place,
     config::{Keepalive, ProxyProtocol},
     metrics::RejectReason,
 };
@@ -30,18 +30,6 @@ pub struct Listener {
     tcp: Arc<TcpListener>,
     address: SocketAddr,
     proxy_protocol: ProxyProtocol,
-}
-
-/// A connection that was taken.
-pub(super) struct Accepted {
-    pub(super) stream: TcpStream,
-    /// What was read of it behind a PROXY header.
-    pub(super) early: Vec<u8>,
-    pub(super) client: SocketAddr,
-    pub(super) local: SocketAddr,
-    pub(super) place: Place,
-    /// Held while something of the connection's is in flight: a drain waits for it.
-    pub(super) in_service: TaskTrackerToken,
 }
 
 impl Listener {

@@ -1,5 +1,7 @@
 //! What a request must be before anything is done with it.
 
+use std::time::Duration;
+
 use hyper::{
     Method, Request, Version,
     body::Incoming,
@@ -7,6 +9,15 @@ use hyper::{
 };
 
 use super::{headers::has_token, heads::Heads};
+
+/// What holds for the requests of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How long a client may take for its request head.
+    pub(super) head_timeout: Option<Duration>,
+    /// How large that may be.
+    pub(super) head_bytes: usize,
+}
 
 /// The host that a request is for, in lower case and without its port; empty where an HTTP/1.0 request names none.
 ///

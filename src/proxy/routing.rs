@@ -2,7 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::{connection::Limits, pool::Pool, upstream::Connector};
+use hyper::{
+    HeaderMap,
+    header::{self, HeaderValue},
+};
+
+use super::{headers, pool::Pool, request::Limits, upstream::Connector};
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
@@ -14,10 +19,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Routing {
     pub(super) routes: Vec<Arc<Route>>,
-    pub(super) forwarded: Forwarded,
-    pub(super) host: HostHeader,
     pub(super) privacy: Privacy,
     pub(super) connection_limits: Limits,
+    forwarded: Forwarded,
+    host: HostHeader,
     probes: Probes,
     /// What sessions of probes are told as.
     probe: Option<Arc<RouteMetrics>>,
@@ -38,13 +43,13 @@ impl Routing {
         let routes = config.routes.iter().map(|route| Arc::new(Route::new(route, config, metrics))).collect();
         Self {
             routes,
-            forwarded: config.forwarded.clone(),
-            host: config.host,
             privacy: config.privacy.clone(),
             connection_limits: Limits {
                 head_timeout: config.request_head_timeout,
                 head_bytes: config.request_head_bytes,
             },
+            forwarded: config.forwarded.clone(),
+            host: config.host,
             probe: (!config.probes.user_agents.is_empty()).then(|| metrics.route("probe")),
             probes: config.probes.clone(),
         }
@@ -53,6 +58,18 @@ impl Routing {
     /// The first route that matches.
     pub(super) fn find(&self, host: &str, path: &str) -> Option<&Arc<Route>> {
         self.routes.iter().find(|route| route.config.matches(host, path))
+    }
+
+    /// Makes a client's headers those of a request to its route's server.
+    pub(super) fn rewrite(&self, headers: &mut HeaderMap, route: &Route, client: IpAddr) {
+        let host = headers.get(header::HOST).cloned();
+        headers::strip_hop_by_hop(headers);
+        headers::forward(headers, &self.forwarded, client, host.as_ref());
+        if self.host == HostHeader::Upstream
+            && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
+        {
+            headers.insert(header::HOST, authority);
+        }
     }
 
     /// Whose counts a request goes to: its route's, or the probes', where it is one by its user agent and its address.
