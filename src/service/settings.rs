@@ -75,23 +75,6 @@ pub(super) fn admin_options(config: &Config) -> admin::Options {
     admin::Options { control: config.admin.control, hosts: config.admin.hosts.clone() }
 }
 
-/// The keys in which two configurations differ that hold for the life of the process.
-pub(super) fn fixed_differences(running: &Config, wanted: &Config) -> Vec<&'static str> {
-    let (old, new) = (&running.metrics, &wanted.metrics);
-    [
-        ("workers", running.workers != wanted.workers),
-        ("keepalive", running.keepalive != wanted.keepalive),
-        ("admin.listen", running.admin.listen != wanted.admin.listen),
-        ("metrics.listen", old.listen != new.listen),
-        ("metrics.codes", old.codes != new.codes),
-        ("metrics.max_custom_codes", old.max_custom_codes != new.max_custom_codes),
-        ("metrics.buckets", old.buckets != new.buckets),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
-}
-
 /// Every code that IANA has registered alone, with its name.
 fn registered_codes() -> Vec<(u16, &'static str)> {
     CodeEntry::all().filter_map(|entry| Some((single_code(entry)?, entry.name))).collect()
