@@ -20,8 +20,7 @@ impl Document {
 
     /// Holds the part between the marks against what it is to be. With `UPDATE_DOCS=1` it is written instead.
     pub(crate) fn must_say(&self, made: &str) {
-        let (before, rest) = self.text.split_once(BEGIN).expect("the document has the mark of where it is made");
-        let (_, behind) = rest.split_once(END).expect("the document has the mark of where it is made no more");
+        let (before, behind) = self.parts();
         let wanted = [before, BEGIN, "\n", made, "\n", END, behind].concat();
         if env::var_os("UPDATE_DOCS").is_some_and(|update| update == "1") {
             return fs::write(&self.path, wanted).expect("the document can be written");
@@ -32,6 +31,19 @@ impl Document {
             "{} is not what the code makes of it; see tests/reference/main.rs. First difference: {first_difference:#?}",
             self.path.display()
         );
+    }
+
+    /// What was written by hand.
+    pub(crate) fn by_hand(&self) -> String {
+        let (before, behind) = self.parts();
+        [before, behind].concat()
+    }
+
+    /// What stands before the part that is made, and behind it.
+    fn parts(&self) -> (&str, &str) {
+        let (before, rest) = self.text.split_once(BEGIN).expect("the document has the mark of where it is made");
+        let (_, behind) = rest.split_once(END).expect("the document has the mark of where it is made no more");
+        (before, behind)
     }
 }
 

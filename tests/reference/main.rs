@@ -4,3 +4,4 @@
 
 mod configuration;
 mod document;
+mod metrics;
