@@ -10,25 +10,16 @@ use crate::{
     config::{Config, Log, LogFormat, LogSessions},
     journal::Journal,
     log,
-    metrics::{self, BucketOptions, Metrics},
+    metrics::{self, Metrics},
     relay,
     websocket::close::CodeEntry,
 };
 
 pub(super) fn metrics(config: &Config) -> metrics::Options {
-    let buckets = &config.metrics.buckets;
     metrics::Options {
         codes: config.metrics.codes.clone(),
         max_custom_codes: config.metrics.max_custom_codes,
-        buckets: BucketOptions {
-            session_duration: buckets.session_duration.clone(),
-            idle_before_close: buckets.idle_before_close.clone(),
-            close_handshake_duration: buckets.close_handshake_duration.clone(),
-            handshake_duration: buckets.handshake_duration.clone(),
-            upstream_connect_duration: buckets.upstream_connect_duration.clone(),
-            message_size: buckets.message_size.clone(),
-            ping_rtt: buckets.ping_rtt.clone(),
-        },
+        buckets: config.metrics.buckets.clone(),
         workers: config.workers.get(),
         registered_codes: registered_codes(),
     }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use closewatch::{
-    config,
-    metrics::{BucketOptions, Metrics, Options, RouteMetrics, SessionClosed},
+    config::{self, Buckets},
+    metrics::{Metrics, Options, RouteMetrics, SessionClosed},
     websocket::{
         PerEndpoint,
         close::{CloseCode, CloseStatus},
@@ -240,7 +240,7 @@ fn options() -> Options {
     Options {
         codes: Vec::new(),
         max_custom_codes: 0,
-        buckets: BucketOptions::default(),
+        buckets: Buckets::default(),
         workers: 1,
         registered_codes: vec![(1000, "Normal Closure")],
     }
