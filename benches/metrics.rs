@@ -3,7 +3,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use closewatch::metrics::{BucketOptions, Metrics, Options, SessionClosed};
+use closewatch::config::Buckets;
+use closewatch::metrics::{Metrics, Options, SessionClosed};
 use closewatch::websocket::close::{CloseCode, CloseStatus};
 use closewatch::websocket::closing::{Ending, Party, Seen};
 use closewatch::websocket::frame::{MessageType, Opcode};
@@ -98,7 +99,7 @@ fn options() -> Options {
     Options {
         codes: vec![4001],
         max_custom_codes: 16,
-        buckets: BucketOptions::default(),
+        buckets: Buckets::default(),
         workers: 2,
         registered_codes: vec![(1000, "Normal Closure")],
     }

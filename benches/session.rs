@@ -3,7 +3,8 @@
 use std::{hint::black_box, sync::Arc, time::Instant};
 
 use closewatch::{
-    metrics::{BucketOptions, Metrics, Options, RouteMetrics},
+    config::Buckets,
+    metrics::{Metrics, Options, RouteMetrics},
     relay::{
         LegEnd, Policy,
         session::{Command, Session},
@@ -25,7 +26,7 @@ fn route() -> Arc<RouteMetrics> {
     let options = Options {
         codes: Vec::new(),
         max_custom_codes: 16,
-        buckets: BucketOptions::default(),
+        buckets: Buckets::default(),
         workers: 1,
         registered_codes: Vec::new(),
     };

@@ -118,6 +118,30 @@ fn the_reference_file_names_every_key() {
     }
 }
 
+/// Whoever takes the `#` away gets what is promised.
+#[test]
+fn the_examples_in_the_reference_file_s_comments_hold() {
+    let reference = fs::read_to_string(repository().join("config.yaml")).unwrap();
+    let lines: Vec<_> = reference.lines().map(|line| line.strip_prefix("#   ").unwrap_or_default()).collect();
+    let examples: Vec<_> =
+        lines.split(|line| line.is_empty()).filter(|lines| !lines.is_empty()).map(|lines| lines.join("\n")).collect();
+    let [listen, upstream, routes] = examples.as_slice() else { panic!("{examples:#?}") };
+    assert_eq!(parse(&format!("{MINIMAL}{listen}")).listen.len(), 2);
+    // It says no more than the defaults.
+    assert_eq!(parse(upstream), parse(MINIMAL));
+    assert_eq!(parse(routes).routes.len(), 2);
+}
+
+#[test]
+fn what_holds_for_the_life_of_the_process_is_known() {
+    let fixed = ["workers", "keepalive", "admin.listen", "metrics.listen"];
+    let fixed_metrics = ["metrics.codes", "metrics.max_custom_codes", "metrics.buckets"];
+    assert_eq!(parse(MINIMAL).fixed_differences(&parse(EVERYTHING)), [&fixed[..], &fixed_metrics].concat());
+    let is_fixed = |path: &str| config::keys().iter().find(|key| key.path == path).unwrap().is_fixed();
+    assert!(is_fixed("workers") && is_fixed("keepalive.idle") && is_fixed("metrics.buckets.ping_rtt"));
+    assert!(!is_fixed("admin") && !is_fixed("admin.control") && !is_fixed("metrics") && !is_fixed("log.level"));
+}
+
 #[test]
 fn the_defaults_are_those_of_the_interface() {
     let config = parse(MINIMAL);

@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, path::Path};
 
+use closewatch::config::Buckets;
 use closewatch::metrics::{
-    BucketOptions, HandshakeFailure, HandshakeOutcome, Metrics, Options, RejectReason, RouteMetrics, SessionClosed,
+    HandshakeFailure, HandshakeOutcome, Metrics, Options, RejectReason, RouteMetrics, SessionClosed,
 };
 use closewatch::websocket::close::{CloseCode, CloseStatus};
 use closewatch::websocket::closing::{Action, Cause, Ending, Party, Seen};
@@ -281,11 +282,11 @@ fn what_the_workers_count_is_summed() {
 
 #[test]
 fn buckets_can_be_chosen() {
-    let buckets = BucketOptions {
+    let buckets = Buckets {
         session_duration: Some(vec![10.0]),
         message_size: Some(vec![100.0, 1000.5]),
         ping_rtt: Some(vec![0.25]),
-        ..BucketOptions::default()
+        ..Buckets::default()
     };
     let metrics = Metrics::new(Options { buckets, ..options() });
     let route = metrics.route("chat");
@@ -465,7 +466,7 @@ fn options() -> Options {
     Options {
         codes: vec![4001, 4003],
         max_custom_codes: 16,
-        buckets: BucketOptions::default(),
+        buckets: Buckets::default(),
         workers: 2,
         registered_codes: vec![(1000, "Normal Closure"), (1006, "Abnormal Closure")],
     }

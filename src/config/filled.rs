@@ -19,10 +19,7 @@ impl fmt::Display for Mapping {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|(key, value)| match value {
             Filled::Scalar(text) => writeln!(formatter, "{key}: {}", yaml_scalar(text)),
-            Filled::Scalars(texts) => {
-                let texts: Vec<_> = texts.iter().map(|text| yaml_scalar(text)).collect();
-                writeln!(formatter, "{key}: [{}]", texts.join(", "))
-            }
+            Filled::Scalars(texts) => writeln!(formatter, "{key}: {}", yaml_list(texts)),
             Filled::Mapping(Self(entries)) if entries.is_empty() => writeln!(formatter, "{key}: {{}}"),
             Filled::Mapping(mapping) => writeln!(formatter, "{key}:\n{}", mapping.block("  ")),
             Filled::Mappings(mappings) => {
@@ -41,8 +38,14 @@ impl Mapping {
     }
 }
 
+/// `texts` as a list in YAML, on one line.
+pub(super) fn yaml_list(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|text| yaml_scalar(text)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
 /// `text` as it is safe in YAML: plain where it cannot be taken for anything else, else in double quotes (7.3.1).
-fn yaml_scalar(text: &str) -> String {
+pub(super) fn yaml_scalar(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:".contains(&byte);
     let begins_plain = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/');
     if begins_plain && text.bytes().all(plain) && !text.ends_with(':') && !text.eq_ignore_ascii_case("null") {

@@ -6,15 +6,17 @@
 //! The tree is decoded by hand. The other way, serde with its paths to errors, was left because it stops at the first
 //! fault, cannot say where an unknown or doubled key of the root stands, and needs a second parser's events for the
 //! places. Here all faults are told in one run, a key is known because some code reads it, and reading a key is also
-//! what writes it into the filled-in file that `closewatch check` prints.
+//! what writes it into the filled-in file that `closewatch check` prints, and what describes it in the `reference`.
 
 mod addresses;
 mod document;
 mod error;
 mod filled;
+mod fixed;
 mod format;
 mod grammars;
 mod load;
+mod reference;
 mod routes;
 mod schema;
 mod section;
@@ -24,4 +26,5 @@ mod upstream;
 
 pub use error::Errors;
 pub use load::{Overrides, check, load, parse, to_yaml};
+pub use reference::{KeyDescription, Missing, keys};
 pub use types::*;

@@ -43,17 +43,21 @@ pub(super) fn routes(root: &mut Section<'_>, common: &Common, addresses: &mut Ad
             Vec::new()
         }
         (true, false) => {
-            let upstream = root.short_section("upstream", Some("url"), |section| upstream(section, addresses));
+            let upstream = upstream(root, addresses);
             upstream.map(|upstream| common.route("default".to_owned(), upstream)).into_iter().collect()
         }
         (false, true) => {
-            let routes = root.sections("routes", None, MOST_ROUTES, |section| route(section, common, addresses));
+            let read = |section: &mut Section<'_>| route(section, common, addresses);
+            let routes = root.key("routes", ROUTES).sections(None, MOST_ROUTES, read);
             refuse_repeated_names(root, &routes);
             refuse_unreachable(root, &routes);
             routes.into_iter().flatten().map(|(_, route)| route).collect()
         }
     }
 }
+
+const ROUTES: &str = "Several services, or several kinds of traffic that the metrics tell apart, instead of `upstream`. \
+                      The first route that matches takes a request; where none does, the answer is 404.";
 
 const BOTH: &str = "there is an upstream too (in the file, from --upstream or from CLOSEWATCH_UPSTREAM), allowed: one \
                     of the two; a last route without match takes what is left";
@@ -77,19 +81,33 @@ impl Common {
 type Named = Option<(Spot, Route)>;
 
 fn route(section: &mut Section<'_>, common: &Common, addresses: &mut Addresses) -> Named {
-    let name = section.required("name", &ROUTE_NAME);
-    let matcher = section.section("match", |section| Match {
-        host: section.optional("host", &HOST_NAME),
-        path_prefix: section.optional("path_prefix", &PATH_PREFIX),
-    });
-    let upstream = section.short_section("upstream", Some("url"), |section| upstream(section, addresses));
-    let timeouts = section.section("timeouts", |section| timeouts(section, &common.timeouts));
-    let limits = section.section("limits", |section| limits(section, &common.limits, common.buffer_total_bytes));
-    let on_server_loss = loss(section, "on_server_loss", common.on_server_loss.as_ref());
-    let on_client_loss = loss(section, "on_client_loss", common.on_client_loss.as_ref());
+    let name = section.key("name", "The value of the label `route`; each route has its own.").required(&ROUTE_NAME);
+    let matcher = section
+        .key("match", "Which requests take the route: those that fit all that is given. Without it every one does.")
+        .section(matcher);
+    let upstream = upstream(section, addresses);
+    let timeouts = section.key("timeouts", TIMEOUTS).section(|section| timeouts(section, &common.timeouts));
+    let limits =
+        section.key("limits", LIMITS).section(|section| limits(section, &common.limits, common.buffer_total_bytes));
+    let on_server_loss = loss(section, "on_server_loss", ON_SERVER_LOSS, common.on_server_loss.as_ref());
+    let on_client_loss = loss(section, "on_client_loss", ON_CLIENT_LOSS, common.on_client_loss.as_ref());
     let route = Route { name: name?, matcher, upstream: upstream?, timeouts, limits, on_server_loss, on_client_loss };
     // What stands in for a bad value is not to be held against other routes.
     section.is_sound().then(|| (section.spot("name"), route))
+}
+
+fn matcher(section: &mut Section<'_>) -> Match {
+    Match {
+        host: section
+            .key("host", "The host that the request asks for, whatever the port. Case does not matter.")
+            .optional(&HOST_NAME),
+        path_prefix: section
+            .key(
+                "path_prefix",
+                "What the path begins with, in whole segments: `/chat` fits `/chat` and `/chat/room`, not `/chatter`.",
+            )
+            .optional(&PATH_PREFIX),
+    }
 }
 
 fn refuse_repeated_names(root: &Section<'_>, routes: &[Named]) {
@@ -118,10 +136,18 @@ fn refuse_unreachable(root: &Section<'_>, routes: &[Named]) {
 }
 
 fn upstream(section: &mut Section<'_>, addresses: &mut Addresses) -> Option<Upstream> {
-    let target = section.required("url", &URL);
-    section.known("tls");
-    let connect_timeout = section.value("connect_timeout", Duration::from_secs(5), &Time::TIMEOUT);
-    let proxy_protocol = section.value("proxy_protocol", false, &Words(&[("off", false), ("v2", true)]));
+    section.key("upstream", "The WebSocket service.").short_section("url", |section| server(section, addresses))
+}
+
+fn server(section: &mut Section<'_>, addresses: &mut Addresses) -> Option<Upstream> {
+    let target = section.key("url", "Where it is. A request's own path is passed on.").required(&URL);
+    section.key("tls", "TLS toward the server").not_yet();
+    let connect_timeout = section
+        .key("connect_timeout", "How long connecting may take. Beyond, the client gets a 504.")
+        .value(Duration::from_secs(5), &Time::TIMEOUT);
+    let proxy_protocol = section
+        .key("proxy_protocol", "`v2`: a PROXY protocol header with the client's address is sent first.")
+        .value(false, &Words(&[("off", false), ("v2", true)]));
     let target = target?;
     addresses.connect(section.spot("url"), target.address.clone());
     Some(Upstream {
@@ -133,31 +159,65 @@ fn upstream(section: &mut Section<'_>, addresses: &mut Addresses) -> Option<Upst
     })
 }
 
+pub(super) const TIMEOUTS: &str = "How long things may take.";
+
 /// The timeouts of a session.
 pub(super) fn timeouts(section: &mut Section<'_>, default: &Timeouts) -> Timeouts {
     let format = off_or(Time::TIMEOUT);
     Timeouts {
-        handshake: section.value("handshake", default.handshake, &format),
-        idle: section.value("idle", default.idle, &format),
-        max_age: section.value("max_age", default.max_age, &format),
-        close: section.value("close", default.close, &format),
-        hang_up: section.value("hang_up", default.hang_up, &format),
+        handshake: section
+            .key("handshake", "For the service to answer an upgrade. Beyond, the client gets a 504.")
+            .value(default.handshake, &format),
+        idle: section
+            .key("idle", "No byte in either direction. Beyond, both endpoints get Close 1001; action `idle_timeout`.")
+            .value(default.idle, &format),
+        max_age: section
+            .key(
+                "max_age",
+                "A session's age, less up to a tenth at random. Beyond, both endpoints get Close 1001; action `max_age`.",
+            )
+            .value(default.max_age, &format),
+        close: section
+            .key("close", "After the first Close frame, for the answer. Chromium itself waits 60 s.")
+            .value(default.close, &format),
+        hang_up: section
+            .key("hang_up", "After both Close frames, for the endpoints to hang up.")
+            .value(default.hang_up, &format),
     }
 }
+
+pub(super) const LIMITS: &str = "How much there may be.";
 
 /// The limits of a session. Its buffer is part of what all sessions together may hold.
 pub(super) fn limits(section: &mut Section<'_>, default: &SessionLimits, buffer_total_bytes: u64) -> SessionLimits {
     let format = off_or(Size(1..=LARGEST_SIZE));
-    let frame_bytes = section.value("frame_bytes", default.frame_bytes, &format);
-    let message_bytes = section.value("message_bytes", default.message_bytes, &format);
-    let buffer_bytes = section.value("buffer_bytes", default.buffer_bytes as u64, &BUFFER);
+    let frame_bytes = section
+        .key("frame_bytes", "The payload of a frame. Beyond, both endpoints get Close 1009; action `limit`.")
+        .value(default.frame_bytes, &format);
+    let message_bytes = section
+        .key(
+            "message_bytes",
+            "The payload of a message as it is on the wire, perhaps compressed. Beyond, both endpoints get Close 1009; \
+             action `limit`.",
+        )
+        .value(default.message_bytes, &format);
+    let buffer_bytes = section
+        .key(
+            "buffer_bytes",
+            "What is held for one direction of a session while its reader is slow. Beyond, its sender is not read.",
+        )
+        .value(default.buffer_bytes as u64, &BUFFER);
+    refuse_large_buffer(section, buffer_bytes, buffer_total_bytes);
+    SessionLimits { frame_bytes, message_bytes, buffer_bytes: memory(buffer_bytes) }
+}
+
+fn refuse_large_buffer(section: &Section<'_>, buffer_bytes: u64, buffer_total_bytes: u64) {
     if section.is_sound() && buffer_bytes > buffer_total_bytes {
         let key = if section.has("buffer_bytes") { "buffer_bytes" } else { "buffer_total_bytes" };
         let total = BUFFER.write(&buffer_total_bytes);
         section
             .fault(key, format!("one session's buffer_bytes is more than buffer_total_bytes, {total}, allow to all"));
     }
-    SessionLimits { frame_bytes, message_bytes, buffer_bytes: memory(buffer_bytes) }
 }
 
 /// A number of bytes as the length of something in memory.
@@ -165,8 +225,19 @@ pub(super) fn memory(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
+pub(super) const ON_SERVER_LOSS: &str = "What the client gets when the service is lost without a Close frame: the same \
+                                         loss, or a Close frame of closewatch's.";
+
+pub(super) const ON_CLIENT_LOSS: &str = "What the service gets when the client is lost without a Close frame: the same \
+                                         loss, or a Close frame of closewatch's.";
+
 /// What an endpoint is told of the other's loss: `propagate`, or a Close frame.
-pub(super) fn loss(section: &mut Section<'_>, key: &'static str, default: Option<&CloseText>) -> Option<CloseText> {
+pub(super) fn loss(
+    section: &mut Section<'_>,
+    key: &'static str,
+    meaning: &'static str,
+    default: Option<&CloseText>,
+) -> Option<CloseText> {
     const PROPAGATE: Parsed<()> = Parsed {
         allowed: "propagate, or {code: ..., reason: ...}",
         parse: |text| if text == "propagate" { Ok(()) } else { Err(None) },
@@ -174,21 +245,22 @@ pub(super) fn loss(section: &mut Section<'_>, key: &'static str, default: Option
     };
     match (section.content(key), default) {
         (Some(Content::Mapping(_)), _) | (None, Some(_)) => {
-            Some(section.section(key, |section| close_text(section, default)))
+            Some(section.key(key, meaning).section(|section| close_text(section, default)))
         }
         _ => {
-            section.value(key, (), &PROPAGATE);
+            section.key(key, meaning).value((), &PROPAGATE);
             None
         }
     }
 }
 
 fn close_text(section: &mut Section<'_>, default: Option<&CloseText>) -> CloseText {
+    let code = section.key("code", "The code of this Close frame.");
     let code = match default {
-        Some(default) => section.value("code", default.code, &CLOSE_CODE),
+        Some(default) => code.value(default.code, &CLOSE_CODE),
         // A stand-in: without a code there is a fault.
-        None => section.required("code", &CLOSE_CODE).unwrap_or(CloseCode::GOING_AWAY),
+        None => code.required(&CLOSE_CODE).unwrap_or(CloseCode::GOING_AWAY),
     };
     let reason = default.map_or_else(String::new, |default| default.reason.clone());
-    CloseText { code, reason: section.value("reason", reason, &CLOSE_REASON) }
+    CloseText { code, reason: section.key("reason", "Its reason.").value(reason, &CLOSE_REASON) }
 }

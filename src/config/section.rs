@@ -1,22 +1,42 @@
 //! Reading a mapping key by key. What is read is also kept as it is written, defaults included, and in the end every
-//! key that nobody asked for is an error: so the code that reads a key is all that makes it known.
+//! key that nobody asked for is an error: so the code that reads a key is all that makes it known, and what that code
+//! says of the key is all that the reference tells.
 
 use std::{cell::RefCell, collections::HashMap};
 
 use super::{
     document::{Content, Entry, Node},
     error::{Fault, Place, Spot, quoted},
-    filled::{Filled, Mapping},
+    filled::{Filled, Mapping, yaml_list, yaml_scalar},
     format::Format,
+    reference::{KeyDescription, Missing},
     spelling::nearest,
 };
 
-/// Keys of the interface whose work is still to come, by the end of their path. They are refused, never ignored; a
-/// value of `off` is what they are without.
-const NOT_YET: &[(&str, &str)] = &[("listen.tls", "TLS toward clients"), ("upstream.tls", "TLS toward the server")];
+/// What the reading of a configuration leaves behind besides its values; shared by all its sections.
+#[derive(Default)]
+pub(super) struct Notes {
+    /// The faults found so far.
+    faults: RefCell<Vec<Fault>>,
+    /// The keys asked for so far, in this order, where somebody wants to know.
+    keys: Option<RefCell<Vec<KeyDescription>>>,
+}
 
-/// The faults found so far; shared by all sections of a configuration.
-pub(super) type Faults = RefCell<Vec<Fault>>;
+impl Notes {
+    /// Notes that describe every key that is asked for, too.
+    pub(super) fn with_keys() -> Self {
+        Self { keys: Some(RefCell::default()), ..Self::default() }
+    }
+
+    pub(super) fn into_faults(self) -> Vec<Fault> {
+        self.faults.into_inner()
+    }
+
+    /// None, where they were not asked for.
+    pub(super) fn into_keys(self) -> Vec<KeyDescription> {
+        self.keys.map(RefCell::into_inner).unwrap_or_default()
+    }
+}
 
 /// A mapping that is being read.
 pub(super) struct Section<'a> {
@@ -24,7 +44,7 @@ pub(super) struct Section<'a> {
     source: Source<'a>,
     asked: Vec<&'static str>,
     filled: Vec<(&'static str, Filled)>,
-    faults: &'a Faults,
+    notes: &'a Notes,
     faults_before: usize,
 }
 
@@ -38,36 +58,142 @@ enum Source<'a> {
     Short(&'static str, &'a Node),
 }
 
-impl<'a> Section<'a> {
-    /// Reads the whole of a configuration by `read`; told is also how it is written with its defaults filled in.
-    pub(super) fn read_root<T>(root: &'a Node, faults: &'a Faults, read: impl FnOnce(&mut Self) -> T) -> (T, Mapping) {
-        let spot = Spot { place: root.place, path: String::new() };
-        Self::read(spot, Some(root), None, faults, read)
+/// A key of a section that is about to be read: its name, and what it means, for the reference.
+pub(super) struct Key<'s, 'a> {
+    section: &'s mut Section<'a>,
+    name: &'static str,
+    meaning: &'static str,
+}
+
+impl<'a> Key<'_, 'a> {
+    /// The value, or its default.
+    pub(super) fn value<F: Format>(self, default: F::Value, format: &F) -> F::Value {
+        self.describe(|| (format.allowed(), Missing::Default(yaml_scalar(&format.write(&default)))));
+        let Self { section, name, .. } = self;
+        if let Some(node) = section.ask(name) {
+            return section.scalar(name, node, format).unwrap_or(default);
+        }
+        section.fill(name, Filled::Scalar(format.write(&default)));
+        default
     }
 
-    fn read<T>(
-        spot: Spot,
-        node: Option<&'a Node>,
-        short: Option<&'static str>,
-        faults: &'a Faults,
-        read: impl FnOnce(&mut Self) -> T,
-    ) -> (T, Mapping) {
-        let faults_before = faults.borrow().len();
-        let source = match (node, short) {
-            (Some(Node { content: Content::Mapping(entries), .. }), _) => Source::Mapping(entries),
-            (None | Some(Node { content: Content::Nothing, .. }), _) => Source::Absent,
-            (Some(node), Some(key)) => Source::Short(key, node),
-            (Some(node), None) => {
-                let message = format!("found {}, allowed: keys and values", found(node));
-                faults.borrow_mut().push(Fault { spot: spot.clone(), message });
-                Source::Absent
-            }
+    /// The value, which may be missing.
+    pub(super) fn optional<F: Format>(self, format: &F) -> Option<F::Value> {
+        self.describe(|| (format.allowed(), Missing::Unset));
+        let node = self.section.ask(self.name)?;
+        self.section.scalar(self.name, node, format)
+    }
+
+    /// The value, which must be there.
+    pub(super) fn required<F: Format>(self, format: &F) -> Option<F::Value> {
+        self.describe(|| (format.allowed(), Missing::Refused));
+        let Self { section, name, .. } = self;
+        let Some(node) = section.ask(name) else {
+            section.fault(name, format!("missing, allowed: {}", format.allowed()));
+            return None;
         };
-        let mut section = Self { spot, source, asked: Vec::new(), filled: Vec::new(), faults, faults_before };
-        let value = read(&mut section);
-        section.refuse_unknown();
-        section.refuse_duplicates();
-        (value, Mapping(section.filled))
+        section.scalar(name, node, format)
+    }
+
+    /// The values of a list, or the default ones. Those stand in for a list with a bad value, too.
+    pub(super) fn list<F: Format>(self, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
+        let written = || default.iter().map(|value| format.write(value)).collect::<Vec<_>>();
+        let allowed = || format!("a list [...], each {}", format.allowed());
+        self.describe(|| (allowed(), Missing::Default(yaml_list(&written()))));
+        let Self { section, name, .. } = self;
+        let Some(node) = section.ask(name) else {
+            section.fill(name, Filled::Scalars(written()));
+            return default;
+        };
+        let Content::List(items) = &node.content else {
+            section.fault(name, format!("found {}, allowed: {}", found(node), allowed()));
+            return default;
+        };
+        section.fill(name, Filled::Scalars(items.iter().map(text).collect()));
+        let read = |(index, item)| section.scalar_at(section.item_spot(name, index, item), item, format);
+        let values: Vec<_> = items.iter().enumerate().filter_map(read).collect();
+        if values.len() == items.len() { values } else { default }
+    }
+
+    /// A mapping; where it is missing, all its values are default.
+    pub(super) fn section<T>(self, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
+        self.describe(|| ("keys and values".to_owned(), Missing::Inner));
+        self.section.inner(self.name, None, read)
+    }
+
+    /// A mapping that may also be written as the value of its key `short` alone.
+    pub(super) fn short_section<T>(self, short: &'static str, read: impl FnOnce(&mut Section<'a>) -> T) -> T {
+        self.describe(|| (format!("keys and values, or the value of `{short}` alone"), Missing::Inner));
+        self.section.inner(self.name, Some(short), read)
+    }
+
+    /// A list of mappings, each of which may also be written as the value of its key `short` alone; a single one needs
+    /// no list. There may be `most` of them.
+    pub(super) fn sections<T>(
+        self,
+        short: Option<&'static str>,
+        most: usize,
+        mut read: impl FnMut(&mut Section<'a>) -> T,
+    ) -> Vec<T> {
+        self.describe(|| {
+            let short = short.map_or_else(String::new, |short| format!(", or the value of `{short}` alone"));
+            (format!("a list of 1 to {most}, each keys and values{short}; a single one needs no list"), Missing::Inner)
+        });
+        let Self { section, name, .. } = self;
+        let Some(Node { content: Content::List(items), .. }) = section.ask(name) else {
+            return vec![section.inner(name, short, read)];
+        };
+        if !(1..=most).contains(&items.len()) {
+            section.fault(name, format!("found a list of {}, allowed: 1 to {most}", items.len()));
+        }
+        let (values, filled) = items
+            .iter()
+            .enumerate()
+            .take(most)
+            .map(|(index, item)| {
+                let spot = section.item_spot(name, index, item);
+                Section::read(spot, Some(item), short, section.notes, &mut read)
+            })
+            .unzip();
+        section.fill(name, Filled::Mappings(filled));
+        values
+    }
+
+    /// Nothing: the work behind this key is still to come. It is refused, never ignored; `off` is what it is without.
+    pub(super) fn not_yet(self) {
+        self.describe(|| ("off; it is not supported yet".to_owned(), Missing::Default("off".to_owned())));
+        let is_off = |node: &Node| matches!(&node.content, Content::Scalar(text) if text == "off");
+        if self.section.ask(self.name).is_some_and(|node| !is_off(node)) {
+            let message = format!("{} is not supported yet; take this key out", self.meaning);
+            self.section.fault(self.name, message);
+        }
+    }
+
+    fn describe(&self, told: impl FnOnce() -> (String, Missing)) {
+        if let Some(keys) = &self.section.notes.keys {
+            let (allowed, missing) = told();
+            let path = self.section.path(self.name);
+            keys.borrow_mut().push(KeyDescription { path, meaning: self.meaning, allowed, missing });
+        }
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Reads the whole of a configuration by `read`; told is also how it is written with its defaults filled in.
+    pub(super) fn read_root<T>(root: &'a Node, notes: &'a Notes, read: impl FnOnce(&mut Self) -> T) -> (T, Mapping) {
+        let spot = Spot { place: root.place, path: String::new() };
+        Self::read(spot, Some(root), None, notes, read)
+    }
+
+    /// A key that may stand here, to be read next. What it means is a sentence or two in Markdown; its default and what
+    /// is allowed are told beside it.
+    pub(super) fn key(&mut self, name: &'static str, meaning: &'static str) -> Key<'_, 'a> {
+        Key { section: self, name, meaning }
+    }
+
+    /// Makes a key known that is perhaps not read.
+    pub(super) fn known(&mut self, key: &'static str) {
+        self.ask(key);
     }
 
     /// Whether `key` is given here.
@@ -83,46 +209,12 @@ impl<'a> Section<'a> {
     /// Whether all that was read of this section so far is without fault. Only then may values be held against each
     /// other: a default that stands in for a bad value is not what the user meant.
     pub(super) fn is_sound(&self) -> bool {
-        self.faults.borrow().len() == self.faults_before
+        self.notes.faults.borrow().len() == self.faults_before
     }
 
-    /// The value of `key`, or its default.
-    pub(super) fn value<F: Format>(&mut self, key: &'static str, default: F::Value, format: &F) -> F::Value {
-        if let Some(node) = self.ask(key) {
-            return self.scalar(key, node, format).unwrap_or(default);
-        }
-        self.fill(key, Filled::Scalar(format.write(&default)));
-        default
-    }
-
-    /// The value of `key`, which may be missing.
-    pub(super) fn optional<F: Format>(&mut self, key: &'static str, format: &F) -> Option<F::Value> {
-        let node = self.ask(key)?;
-        self.scalar(key, node, format)
-    }
-
-    /// The value of `key`, which must be there.
-    pub(super) fn required<F: Format>(&mut self, key: &'static str, format: &F) -> Option<F::Value> {
-        if !self.has(key) {
-            self.fault(key, format!("missing, allowed: {}", format.allowed()));
-        }
-        self.optional(key, format)
-    }
-
-    /// The values of `key`, which is a list, or the default ones. Those stand in for a list with a bad value, too.
-    pub(super) fn list<F: Format>(&mut self, key: &'static str, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
-        let Some(node) = self.ask(key) else {
-            self.fill(key, Filled::Scalars(default.iter().map(|value| format.write(value)).collect()));
-            return default;
-        };
-        let Content::List(items) = &node.content else {
-            self.fault(key, format!("found {}, allowed: a list [...], each {}", found(node), format.allowed()));
-            return default;
-        };
-        self.fill(key, Filled::Scalars(items.iter().map(text).collect()));
-        let read = |(index, item)| self.scalar_at(self.item_spot(key, index, item), item, format);
-        let values: Vec<_> = items.iter().enumerate().filter_map(read).collect();
-        if values.len() == items.len() { values } else { default }
+    /// Tells that the value of `key`, or its lack, is wrong.
+    pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
+        self.fault_at(self.spot(key), message);
     }
 
     /// Tells of item `index` of the list `key` that it is wrong.
@@ -135,63 +227,47 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// The mapping `key`; where it is missing, all its values are default.
-    pub(super) fn section<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Self) -> T) -> T {
-        self.short_section(key, None, read)
-    }
-
-    /// The mapping `key`, which may also be written as the value of its key `short` alone.
-    pub(super) fn short_section<T>(
-        &mut self,
-        key: &'static str,
-        short: Option<&'static str>,
-        read: impl FnOnce(&mut Self) -> T,
-    ) -> T {
-        let node = self.ask(key);
-        let (value, filled) = Self::read(self.spot(key), node, short, self.faults, read);
-        self.fill(key, Filled::Mapping(filled));
-        value
-    }
-
-    /// The mappings of the list `key`, each of which may also be written as the value of its key `short` alone; a
-    /// single one needs no list. There may be `most` of them.
-    pub(super) fn sections<T>(
-        &mut self,
-        key: &'static str,
-        short: Option<&'static str>,
-        most: usize,
-        mut read: impl FnMut(&mut Self) -> T,
-    ) -> Vec<T> {
-        let Some(node) = self.ask(key) else { return vec![self.short_section(key, short, read)] };
-        let Content::List(items) = &node.content else { return vec![self.short_section(key, short, read)] };
-        if !(1..=most).contains(&items.len()) {
-            self.fault(key, format!("found a list of {}, allowed: 1 to {most}", items.len()));
-        }
-        let read_item =
-            |(index, item)| Self::read(self.item_spot(key, index, item), Some(item), short, self.faults, &mut read);
-        let (values, filled) = items.iter().take(most).enumerate().map(read_item).unzip();
-        self.fill(key, Filled::Mappings(filled));
-        values
-    }
-
-    /// Makes `key` known without reading it. One whose work is to come is refused (see [`NOT_YET`]).
-    pub(super) fn known(&mut self, key: &'static str) {
-        self.ask(key);
-    }
-
-    /// Tells that the value of `key`, or its lack, is wrong.
-    pub(super) fn fault(&self, key: &str, message: impl Into<String>) {
-        self.fault_at(self.spot(key), message);
-    }
-
     /// Tells that what stands at `spot` is wrong.
     pub(super) fn fault_at(&self, spot: Spot, message: impl Into<String>) {
-        self.faults.borrow_mut().push(Fault { spot, message: message.into() });
+        self.notes.faults.borrow_mut().push(Fault { spot, message: message.into() });
     }
 
     /// Where the value of `key` stands; where it is missing, where it belongs.
     pub(super) fn spot(&self, key: &str) -> Spot {
         Spot { place: self.node(key).map_or(self.spot.place, |node| node.place), path: self.path(key) }
+    }
+
+    fn read<T>(
+        spot: Spot,
+        node: Option<&'a Node>,
+        short: Option<&'static str>,
+        notes: &'a Notes,
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> (T, Mapping) {
+        let faults_before = notes.faults.borrow().len();
+        let source = match (node, short) {
+            (Some(Node { content: Content::Mapping(entries), .. }), _) => Source::Mapping(entries),
+            (None | Some(Node { content: Content::Nothing, .. }), _) => Source::Absent,
+            (Some(node), Some(key)) => Source::Short(key, node),
+            (Some(node), None) => {
+                let message = format!("found {}, allowed: keys and values", found(node));
+                notes.faults.borrow_mut().push(Fault { spot: spot.clone(), message });
+                Source::Absent
+            }
+        };
+        let mut section = Self { spot, source, asked: Vec::new(), filled: Vec::new(), notes, faults_before };
+        let value = read(&mut section);
+        section.refuse_unknown();
+        section.refuse_duplicates();
+        (value, Mapping(section.filled))
+    }
+
+    /// The mapping `key`, which may also be written as the value of its key `short` alone.
+    fn inner<T>(&mut self, key: &'static str, short: Option<&'static str>, read: impl FnOnce(&mut Self) -> T) -> T {
+        let node = self.ask(key);
+        let (value, filled) = Self::read(self.spot(key), node, short, self.notes, read);
+        self.fill(key, Filled::Mapping(filled));
+        value
     }
 
     fn path(&self, key: &str) -> String {
@@ -219,15 +295,7 @@ impl<'a> Section<'a> {
         if !self.asked.contains(&key) {
             self.asked.push(key);
         }
-        let node = self.node(key)?;
-        let path = without_indices(&self.path(key));
-        match NOT_YET.iter().find(|(end, _)| is_path_end(end, &path)) {
-            Some((_, what)) if !matches!(&node.content, Content::Scalar(text) if text == "off") => {
-                self.fault(key, format!("{what} is not supported yet; take this key out"));
-                None
-            }
-            _ => Some(node),
-        }
+        self.node(key)
     }
 
     fn scalar<F: Format>(&mut self, key: &'static str, node: &Node, format: &F) -> Option<F::Value> {
@@ -298,13 +366,4 @@ fn text(node: &Node) -> String {
         Content::Scalar(text) => text.clone(),
         _ => String::new(),
     }
-}
-
-/// `listen[0].tls` is `listen.tls` of every one.
-fn without_indices(path: &str) -> String {
-    path.split('[').map(|part| part.split_once(']').map_or(part, |(_, rest)| rest)).collect()
-}
-
-fn is_path_end(end: &str, path: &str) -> bool {
-    path.strip_suffix(end).is_some_and(|start| start.is_empty() || start.ends_with('.'))
 }

@@ -1,23 +1,6 @@
 //! Upper bounds of the histograms' buckets.
 
-/// Upper bounds chosen by the operator (`metrics.buckets`), in seconds or bytes; `None` keeps the default.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct BucketOptions {
-    /// `websocket_session_duration_seconds`.
-    pub session_duration: Option<Vec<f64>>,
-    /// `websocket_idle_before_close_seconds`.
-    pub idle_before_close: Option<Vec<f64>>,
-    /// `websocket_close_handshake_duration_seconds`.
-    pub close_handshake_duration: Option<Vec<f64>>,
-    /// `websocket_handshake_duration_seconds`.
-    pub handshake_duration: Option<Vec<f64>>,
-    /// `websocket_upstream_connect_duration_seconds`.
-    pub upstream_connect_duration: Option<Vec<f64>>,
-    /// `websocket_message_size_bytes`.
-    pub message_size: Option<Vec<f64>>,
-    /// `websocket_ping_rtt_seconds`.
-    pub ping_rtt: Option<Vec<f64>>,
-}
+use crate::config;
 
 /// From a frame or two to a working day: the ages that balancers and tokens put an end to lie in between.
 const SESSION_DURATION: [f64; 15] =
@@ -60,24 +43,22 @@ pub(super) struct Buckets {
     pub(super) ping_rtt: Vec<f64>,
 }
 
-impl From<BucketOptions> for Buckets {
-    fn from(options: BucketOptions) -> Self {
+impl From<config::Buckets> for Buckets {
+    fn from(chosen: config::Buckets) -> Self {
         Self {
-            session_duration: bounds(options.session_duration, &SESSION_DURATION),
-            idle_before_close: bounds(options.idle_before_close, &IDLE_BEFORE_CLOSE),
-            close_handshake_duration: bounds(options.close_handshake_duration, &CLOSE_HANDSHAKE_DURATION),
-            handshake_duration: bounds(options.handshake_duration, &HANDSHAKE_DURATION),
-            upstream_connect_duration: bounds(options.upstream_connect_duration, &UPSTREAM_CONNECT_DURATION),
-            message_size: bounds(options.message_size, &MESSAGE_SIZE),
-            ping_rtt: bounds(options.ping_rtt, &PING_RTT),
+            session_duration: bounds(chosen.session_duration, &SESSION_DURATION),
+            idle_before_close: bounds(chosen.idle_before_close, &IDLE_BEFORE_CLOSE),
+            close_handshake_duration: bounds(chosen.close_handshake_duration, &CLOSE_HANDSHAKE_DURATION),
+            handshake_duration: bounds(chosen.handshake_duration, &HANDSHAKE_DURATION),
+            upstream_connect_duration: bounds(chosen.upstream_connect_duration, &UPSTREAM_CONNECT_DURATION),
+            message_size: bounds(chosen.message_size, &MESSAGE_SIZE),
+            ping_rtt: bounds(chosen.ping_rtt, &PING_RTT),
         }
     }
 }
 
 fn bounds(chosen: Option<Vec<f64>>, default: &[f64]) -> Vec<f64> {
-    let mut bounds = chosen.unwrap_or_else(|| default.to_vec());
-    // The exposition adds this one itself.
-    bounds.pop_if(|last| *last == f64::INFINITY);
+    let bounds = chosen.unwrap_or_else(|| default.to_vec());
     assert!(!bounds.is_empty(), "a histogram has at least one bucket");
     let countable = bounds.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
     assert!(
@@ -103,13 +84,8 @@ mod tests {
 
     #[test]
     fn the_defaults_hold() {
-        let buckets = Buckets::from(BucketOptions::default());
+        let buckets = Buckets::from(config::Buckets::default());
         assert_eq!(buckets.message_size.len(), MESSAGE_SIZE.len());
-    }
-
-    #[test]
-    fn a_last_bound_of_infinity_is_understood() {
-        assert_eq!(bounds(Some(vec![1.0, f64::INFINITY]), &[]), [1.0]);
     }
 
     #[test]

@@ -36,7 +36,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
-pub use self::buckets::BucketOptions;
 pub use self::labels::{HandshakeFailure, HandshakeOutcome, RejectReason};
 pub use self::route::{HandshakeInProgress, RouteMetrics, SessionClosed};
 pub use self::traffic::Traffic;
@@ -47,6 +46,7 @@ use self::families::Families;
 use self::process::ProcessCollector;
 use self::traffic::TrafficBounds;
 use self::traffic_families::TrafficCollector;
+use crate::config;
 use crate::websocket::closing::Party;
 
 /// What is fixed for the life of the process.
@@ -57,7 +57,7 @@ pub struct Options {
     /// How many other codes from 3000 on may get series of their own (`metrics.max_custom_codes`).
     pub max_custom_codes: usize,
     /// Bounds of the histograms (`metrics.buckets`).
-    pub buckets: BucketOptions,
+    pub buckets: config::Buckets,
     /// Threads of the data plane: each has its own cells.
     pub workers: usize,
     /// Every registered code with its name, for `websocket_close_code_info`.
@@ -85,7 +85,7 @@ impl Metrics {
     ///
     /// # Panics
     ///
-    /// Where a histogram's bounds are none, do not rise from 0, or are not finite (a last one of infinity aside).
+    /// Where a histogram's bounds are none, do not rise from 0, or are not finite.
     pub fn new(options: Options) -> Self {
         let registry = Registry::new();
         let buckets = Arc::new(Buckets::from(options.buckets));

@@ -231,7 +231,7 @@ impl Service {
     }
 
     fn apply(&mut self, config: Config) -> Result<(), String> {
-        let fixed = settings::fixed_differences(&self.config, &config);
+        let fixed = self.config.fixed_differences(&config);
         if !fixed.is_empty() {
             return Err(format!("{} cannot change while closewatch runs; restart it", fixed.join(", ")));
         }

@@ -10,25 +10,16 @@ use crate::{
     config::{Config, Log, LogFormat, LogSessions},
     journal::Journal,
     log,
-    metrics::{self, BucketOptions, Metrics},
+    metrics::{self, Metrics},
     relay,
     websocket::close::CodeEntry,
 };
 
 pub(super) fn metrics(config: &Config) -> metrics::Options {
-    let buckets = &config.metrics.buckets;
     metrics::Options {
         codes: config.metrics.codes.clone(),
         max_custom_codes: config.metrics.max_custom_codes,
-        buckets: BucketOptions {
-            session_duration: buckets.session_duration.clone(),
-            idle_before_close: buckets.idle_before_close.clone(),
-            close_handshake_duration: buckets.close_handshake_duration.clone(),
-            handshake_duration: buckets.handshake_duration.clone(),
-            upstream_connect_duration: buckets.upstream_connect_duration.clone(),
-            message_size: buckets.message_size.clone(),
-            ping_rtt: buckets.ping_rtt.clone(),
-        },
+        buckets: config.metrics.buckets.clone(),
         workers: config.workers.get(),
         registered_codes: registered_codes(),
     }
@@ -72,23 +63,6 @@ pub(super) fn admin(config: &Config, metrics: &Arc<Metrics>, journal: Arc<Journa
 
 pub(super) fn admin_options(config: &Config) -> admin::Options {
     admin::Options { control: config.admin.control, hosts: config.admin.hosts.clone() }
-}
-
-/// The keys in which two configurations differ that hold for the life of the process.
-pub(super) fn fixed_differences(running: &Config, wanted: &Config) -> Vec<&'static str> {
-    let (old, new) = (&running.metrics, &wanted.metrics);
-    [
-        ("workers", running.workers != wanted.workers),
-        ("keepalive", running.keepalive != wanted.keepalive),
-        ("admin.listen", running.admin.listen != wanted.admin.listen),
-        ("metrics.listen", old.listen != new.listen),
-        ("metrics.codes", old.codes != new.codes),
-        ("metrics.max_custom_codes", old.max_custom_codes != new.max_custom_codes),
-        ("metrics.buckets", old.buckets != new.buckets),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
 }
 
 /// Every code that IANA has registered alone, with its name.

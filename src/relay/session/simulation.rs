@@ -10,7 +10,8 @@ use std::{
 
 use super::{Command, Session, Summary};
 use crate::{
-    metrics::{BucketOptions, Metrics, Options, RouteMetrics},
+    config::Buckets,
+    metrics::{Metrics, Options, RouteMetrics},
     relay::{CloseText, LegEnd, Policy},
     websocket::{Endpoint, PerEndpoint, closing::Action, conformance::Extensions},
 };
@@ -25,7 +26,7 @@ thread_local! {
     static ROUTE: Arc<RouteMetrics> = Metrics::new(Options {
         codes: Vec::new(),
         max_custom_codes: 0,
-        buckets: BucketOptions::default(),
+        buckets: Buckets::default(),
         workers: 1,
         registered_codes: Vec::new(),
     })
