@@ -9,13 +9,13 @@ use std::{
 use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 
 use super::{
-    Budget, NewSession,
+    context::{Budget, Context},
+    inbox::NewSession,
     lane::LegEnd,
     leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
     policy::{CloseText, Policy},
     session::{Command, Session},
     ticket::Ticket,
-    worker::Context,
 };
 use crate::{
     admission::Place,

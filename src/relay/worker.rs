@@ -17,7 +17,7 @@ use std::{
     collections::{BTreeSet, VecDeque},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, atomic::AtomicUsize, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -25,13 +25,11 @@ use mio::{Events, Poll, Token, Waker};
 use slab::Slab;
 
 use super::{
-    Budget, CloseSome, Drain, Inbox, NewSession, Order,
     alarm::Alarm,
+    context::{Budget, Context},
+    inbox::{CloseSome, Drain, Inbox, NewSession, Order},
     pair::{self, Pair},
 };
-
-/// Shared by all sessions of the thread: large messages pass in few system calls.
-const READ_BUFFER: usize = 256 * 1024;
 
 /// How often the time that bytes wait is added to the metrics while they still wait.
 const BLOCKED_TICK: Duration = Duration::from_millis(500);
@@ -58,27 +56,6 @@ pub(super) struct Worker {
     is_stopping: bool,
 }
 
-/// What the sessions of a thread share.
-pub(super) struct Context {
-    /// The worker's number.
-    pub(super) index: usize,
-    /// When the last wait ended: one reading of the clock for all that became ready together.
-    pub(super) now: Instant,
-    pub(super) buffer: Box<[u8]>,
-    pub(super) budget: Arc<Budget>,
-    /// How long data may stay unacknowledged.
-    pub(super) patience: Option<Duration>,
-    /// How many legs have a spill.
-    pub(super) blocked: usize,
-    random: fastrand::Rng,
-}
-
-impl Context {
-    pub(super) fn random(&mut self) -> u64 {
-        self.random.u64(..)
-    }
-}
-
 impl Worker {
     pub(super) fn new(index: usize, budget: Arc<Budget>, patience: Option<Duration>) -> io::Result<Self> {
         let poll = Poll::new()?;
@@ -87,22 +64,14 @@ impl Worker {
         let now = Instant::now();
         Ok(Self {
             poll,
-            inbox: Arc::new(Inbox { orders: Mutex::default(), waker, sessions: AtomicUsize::new(0) }),
+            inbox: Arc::new(Inbox::new(waker)),
             sessions: Slab::new(),
             runnable: VecDeque::new(),
             timers: BTreeSet::new(),
             alarm,
             blocked_tick: now,
             drain: None,
-            context: Context {
-                index,
-                now,
-                buffer: read_buffer(),
-                budget,
-                patience,
-                blocked: 0,
-                random: fastrand::Rng::new(),
-            },
+            context: Context::new(index, budget, patience),
             is_stopping: false,
         })
     }
@@ -216,7 +185,7 @@ impl Worker {
     /// Drops a session whose turn panicked: its ticket tells of it. What it left in the thread's state is put right.
     fn bury(&mut self, key: usize) {
         self.part_with(key, |mut pair, context| pair.drop_spills(context));
-        self.context.buffer = read_buffer();
+        self.context.restore_buffer();
     }
 
     /// Puts the session's timer where it belongs, where it has to come earlier; one that comes too early does no harm.
@@ -315,10 +284,6 @@ impl Worker {
             }
         }
     }
-}
-
-fn read_buffer() -> Box<[u8]> {
-    vec![0; READ_BUFFER].into_boxed_slice()
 }
 
 fn enqueue(runnable: &mut VecDeque<usize>, pair: &mut Pair, key: usize) {
