@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use closewatch::{
     admin::{Admin, CloseRequest, Control, Options, Phase, Scope, client::AdminUrl, serve},
-    journal::{Journal, Record},
+    journal::{About, Journal, Record},
     websocket::{
         PerEndpoint,
         close::{CloseCode, CloseStatus},
@@ -189,14 +189,8 @@ fn record(session: &str) -> Record {
     let seen = Seen { status, reason: String::new(), clean: true };
     Record {
         time: SystemTime::UNIX_EPOCH,
-        session: session.to_owned(),
         route: "default".into(),
-        client: None,
-        server: "127.0.0.1:9000".into(),
-        path: None,
-        subprotocol: None,
-        extensions: None,
-        trace_id: None,
+        about: About { id: session.to_owned(), server: "127.0.0.1:9000".into(), ..About::default() },
         ending: Ending {
             status,
             reason: String::new(),
@@ -207,11 +201,9 @@ fn record(session: &str) -> Record {
             seen: PerEndpoint { client: seen.clone(), server: seen },
             received: PerEndpoint { client: Some(status), server: Some(status) },
         },
-        name: "Normal Closure",
-        hide_reasons: false,
         duration: Duration::ZERO,
         idle: Duration::ZERO,
-        from: PerEndpoint::default(),
+        sent: PerEndpoint::default(),
         ping_rtt: PerEndpoint::default(),
         tcp: PerEndpoint::default(),
         close_notify: PerEndpoint::default(),

@@ -13,7 +13,7 @@ mod sentence;
 
 #[cfg(test)]
 pub(crate) use record::tests::record;
-pub use record::{Counts, Record, TcpSummary};
+pub use record::{About, Record, Sent, TcpSummary};
 pub(crate) use sentence::OneLine;
 
 /// Records that a reader of the stream may be behind before it loses some: the burst of a drain must fit.
@@ -94,11 +94,13 @@ mod tests {
     use super::{record::tests::record, *};
 
     fn named(session: &str) -> Record {
-        Record { session: session.to_owned(), ..record() }
+        let mut record = record();
+        session.clone_into(&mut record.about.id);
+        record
     }
 
     fn sessions(records: &[Arc<Record>]) -> Vec<&str> {
-        records.iter().map(|record| record.session.as_str()).collect()
+        records.iter().map(|record| record.about.id.as_str()).collect()
     }
 
     #[test]
@@ -118,7 +120,7 @@ mod tests {
         journal.record(named("before"));
         let mut reader = journal.subscribe();
         journal.record(named("after"));
-        assert_eq!(reader.try_recv().unwrap().session, "after");
+        assert_eq!(reader.try_recv().unwrap().about.id, "after");
         assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Empty);
     }
 

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::websocket::{
     PerEndpoint,
     closing::{Action, Ending, Seen},
-    conformance::Violation,
+    conformance::{Violation, Violations},
 };
 
 /// One session's end. Serialized it is the object of log and API; displayed it is one sentence for people.
@@ -18,34 +18,18 @@ use crate::websocket::{
 pub struct Record {
     /// When the session was over.
     pub time: SystemTime,
-    /// The session's unique id.
-    pub session: String,
     /// The route's name.
     pub route: Arc<str>,
-    /// The client's address and port, as much of it as `privacy.client` leaves.
-    pub client: Option<Box<str>>,
-    /// The server's address.
-    pub server: Arc<str>,
-    /// The request's path without its query; `None` where `privacy.path` hides it.
-    pub path: Option<Box<str>>,
-    /// The agreed subprotocol.
-    pub subprotocol: Option<Box<str>>,
-    /// The agreed extensions.
-    pub extensions: Option<Box<str>>,
-    /// The trace id of the request's `traceparent` header.
-    pub trace_id: Option<Box<str>>,
+    /// What was known of it from the beginning.
+    pub about: About,
     /// How and why it ended.
     pub ending: Ending,
-    /// The name of the ending's code.
-    pub name: &'static str,
-    /// `privacy.reason` is off: no reason of the ending is told.
-    pub hide_reasons: bool,
     /// From the 101 to the end.
     pub duration: Duration,
     /// From the last byte relayed (Close frames aside), or the 101, to the first Close frame or the death of a leg.
     pub idle: Duration,
     /// What each endpoint sent.
-    pub from: PerEndpoint<Counts>,
+    pub sent: PerEndpoint<Sent>,
     /// The last round trip of a Ping relayed to each endpoint.
     pub ping_rtt: PerEndpoint<Option<Duration>>,
     /// What the kernel knew of each leg at its end.
@@ -54,19 +38,40 @@ pub struct Record {
     pub close_notify: PerEndpoint<Option<bool>>,
 }
 
-/// What one endpoint sent in a session.
+/// What the opening handshake told of a session. `None` is also what privacy leaves out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Frames whose header was complete.
+pub struct About {
+    /// An id that no other session has.
+    pub id: String,
+    /// The client's address and port, or its network.
+    pub client: Option<Box<str>>,
+    /// The server's address.
+    pub server: Arc<str>,
+    /// The path without the query, which can hold tokens.
+    pub path: Option<Box<str>>,
+    /// The agreed subprotocol.
+    pub subprotocol: Option<Box<str>>,
+    /// The agreed extensions.
+    pub extensions: Option<Box<str>>,
+    /// From a `traceparent` header.
+    pub trace_id: Option<Box<str>>,
+    /// Close reasons stay out of what is told.
+    pub hide_reasons: bool,
+}
+
+/// What one endpoint sent in a session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames, each counted when its header was complete.
     pub frames: u64,
-    /// Messages whose last frame's header was complete.
+    /// Messages, each counted when its last frame's header was complete.
     pub messages: u64,
     /// Bytes after the handshake, headers included.
     pub bytes: u64,
     /// Ping frames.
     pub pings: u64,
-    /// The kinds of breach seen.
-    pub violations: Vec<Violation>,
+    /// The breaches of RFC 6455 that were seen.
+    pub violations: Violations,
 }
 
 /// What the kernel knew of a TCP connection at its end.
@@ -109,8 +114,8 @@ struct RecordObject<'a> {
     server_saw: SeenObject<'a>,
     duration_seconds: f64,
     idle_seconds: f64,
-    from_client: CountsObject,
-    from_server: CountsObject,
+    from_client: SentObject,
+    from_server: SentObject,
     ping_rtt_seconds: BothObject<Option<f64>>,
     tcp: BothObject<Option<TcpObject>>,
     close_notify: BothObject<Option<bool>>,
@@ -118,32 +123,32 @@ struct RecordObject<'a> {
 
 impl<'a> From<&'a Record> for RecordObject<'a> {
     fn from(record: &'a Record) -> Self {
-        let ending = &record.ending;
+        let (about, ending) = (&record.about, &record.ending);
         Self {
             time: humantime::format_rfc3339_millis(record.time).to_string(),
             event: "session_closed",
-            session: &record.session,
+            session: &about.id,
             route: &record.route,
-            client: record.client.as_deref(),
-            server: &record.server,
-            path: record.path.as_deref(),
-            subprotocol: record.subprotocol.as_deref(),
-            extensions: record.extensions.as_deref(),
-            trace_id: record.trace_id.as_deref(),
+            client: about.client.as_deref(),
+            server: &about.server,
+            path: about.path.as_deref(),
+            subprotocol: about.subprotocol.as_deref(),
+            extensions: about.extensions.as_deref(),
+            trace_id: about.trace_id.as_deref(),
             code: ending.status.number(),
-            name: record.name,
-            reason: (!record.hide_reasons).then_some(&ending.reason),
+            name: ending.status.name(),
+            reason: (!about.hide_reasons).then_some(&ending.reason),
             initiator: ending.initiator.as_str(),
             clean: ending.clean,
             cause: ending.cause.map(|(_, cause)| cause.as_str()),
             cause_endpoint: ending.cause.map(|(party, _)| party.as_str()),
             action: ending.action.map(Action::as_str),
-            client_saw: SeenObject::new(&ending.seen.client, record.hide_reasons),
-            server_saw: SeenObject::new(&ending.seen.server, record.hide_reasons),
+            client_saw: SeenObject::new(&ending.seen.client, about.hide_reasons),
+            server_saw: SeenObject::new(&ending.seen.server, about.hide_reasons),
             duration_seconds: record.duration.as_secs_f64(),
             idle_seconds: record.idle.as_secs_f64(),
-            from_client: CountsObject::from(&record.from.client),
-            from_server: CountsObject::from(&record.from.server),
+            from_client: SentObject::from(&record.sent.client),
+            from_server: SentObject::from(&record.sent.server),
             ping_rtt_seconds: BothObject::new(record.ping_rtt, |rtt| rtt.map(|rtt| rtt.as_secs_f64())),
             tcp: BothObject::new(record.tcp, |tcp| tcp.map(TcpObject::from)),
             close_notify: BothObject::new(record.close_notify, |received| received),
@@ -165,7 +170,7 @@ impl<'a> SeenObject<'a> {
 }
 
 #[derive(Serialize)]
-struct CountsObject {
+struct SentObject {
     frames: u64,
     messages: u64,
     bytes: u64,
@@ -173,14 +178,14 @@ struct CountsObject {
     violations: Vec<&'static str>,
 }
 
-impl From<&Counts> for CountsObject {
-    fn from(counts: &Counts) -> Self {
+impl From<&Sent> for SentObject {
+    fn from(sent: &Sent) -> Self {
         Self {
-            frames: counts.frames,
-            messages: counts.messages,
-            bytes: counts.bytes,
-            pings: counts.pings,
-            violations: counts.violations.iter().map(|violation| violation.as_str()).collect(),
+            frames: sent.frames,
+            messages: sent.messages,
+            bytes: sent.bytes,
+            pings: sent.pings,
+            violations: sent.violations.iter().map(Violation::as_str).collect(),
         }
     }
 }
@@ -225,14 +230,14 @@ pub(crate) mod tests {
         let seen = Seen { status, reason: "boom".to_owned(), clean: true };
         Record {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_600_000_250),
-            session: "4f".to_owned(),
             route: "default".into(),
-            client: Some("10.0.0.7:41234".into()),
-            server: "127.0.0.1:9000".into(),
-            path: Some("/chat".into()),
-            subprotocol: None,
-            extensions: None,
-            trace_id: None,
+            about: About {
+                id: "4f".to_owned(),
+                client: Some("10.0.0.7:41234".into()),
+                server: "127.0.0.1:9000".into(),
+                path: Some("/chat".into()),
+                ..About::default()
+            },
             ending: Ending {
                 status,
                 reason: "boom".to_owned(),
@@ -243,11 +248,9 @@ pub(crate) mod tests {
                 seen: PerEndpoint { client: seen.clone(), server: Seen { reason: String::new(), ..seen } },
                 received: PerEndpoint { client: Some(status), server: Some(status) },
             },
-            name: "Internal Error",
-            hide_reasons: false,
             duration: Duration::from_millis(12_345),
             idle: Duration::from_millis(200),
-            from: PerEndpoint::default(),
+            sent: PerEndpoint::default(),
             ping_rtt: PerEndpoint::default(),
             tcp: PerEndpoint::default(),
             close_notify: PerEndpoint::default(),
@@ -277,15 +280,15 @@ pub(crate) mod tests {
     #[test]
     fn every_value_that_may_be_there_is_told() {
         let mut record = record();
-        record.subprotocol = Some("graphql-ws".into());
-        record.extensions = Some("permessage-deflate".into());
-        record.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
+        record.about.subprotocol = Some("graphql-ws".into());
+        record.about.extensions = Some("permessage-deflate".into());
+        record.about.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
         record.ending.status = CloseStatus::Malformed;
         record.ending.clean = false;
         record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::Drain)));
         record.ending.action = Some(Action::Drain);
-        record.from.client =
-            Counts { frames: 5, messages: 3, bytes: 99, pings: 1, violations: vec![Violation::CloseCode] };
+        let violations = Violations::from_iter([Violation::CloseCode]);
+        record.sent.client = Sent { frames: 5, messages: 3, bytes: 99, pings: 1, violations };
         record.ping_rtt.server = Some(Duration::from_millis(1));
         record.tcp.client = Some(TcpSummary { rtt: Duration::from_millis(30), retransmits: 2 });
         record.close_notify.client = Some(false);
@@ -294,7 +297,7 @@ pub(crate) mod tests {
         let expected = json!({
             "subprotocol": "graphql-ws", "extensions": "permessage-deflate",
             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
-            "code": null, "cause": "drain", "cause_endpoint": "proxy", "action": "drain",
+            "code": null, "name": "Invalid", "cause": "drain", "cause_endpoint": "proxy", "action": "drain",
             "from_client": {"frames": 5, "messages": 3, "bytes": 99, "pings": 1, "violations": ["close_code"]},
             "ping_rtt_seconds": {"client": null, "server": 0.001},
             "tcp": {"client": {"rtt_seconds": 0.03, "retransmits": 2}, "server": null},
@@ -307,7 +310,8 @@ pub(crate) mod tests {
 
     #[test]
     fn privacy_leaves_null_behind() {
-        let private = Record { client: None, path: None, hide_reasons: true, ..record() };
+        let mut private = record();
+        private.about = About { client: None, path: None, hide_reasons: true, ..private.about };
         let told = serde_json::to_value(private).unwrap();
         for pointer in ["/client", "/path", "/reason", "/client_saw/reason", "/server_saw/reason"] {
             assert_eq!(told.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");

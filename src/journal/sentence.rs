@@ -22,12 +22,12 @@ impl Display for Record {
 
 impl Record {
     fn write_who(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "session {} on {}", OneLine(&self.session), OneLine(&self.route))?;
-        if let Some(client) = &self.client {
+        write!(formatter, "session {} on {}", OneLine(&self.about.id), OneLine(&self.route))?;
+        if let Some(client) = &self.about.client {
             write!(formatter, " from {}", OneLine(client))?;
         }
-        write!(formatter, " to {}", OneLine(&self.server))?;
-        if let Some(path) = &self.path {
+        write!(formatter, " to {}", OneLine(&self.about.server))?;
+        if let Some(path) = &self.about.path {
             write!(formatter, " path {path:?}")?;
         }
         formatter.write_str(": ")
@@ -43,11 +43,11 @@ impl Record {
             }
             (CloseStatus::Abnormal, _) => write!(formatter, "no Close frame: the connection of {initiator} ended")?,
             (status @ CloseStatus::Sent(_), _) => {
-                write!(formatter, "{initiator} sent {} ({})", Code(status), self.name)?;
+                write!(formatter, "{initiator} sent {} ({})", Code(status), status.name())?;
             }
             (status, _) => write!(formatter, "{initiator} sent {}", Code(status))?,
         }
-        if !self.hide_reasons && !ending.reason.is_empty() {
+        if !self.about.hide_reasons && !ending.reason.is_empty() {
             write!(formatter, " {:?}", ending.reason)?;
         }
         Ok(())
@@ -88,7 +88,7 @@ impl Record {
 
     fn write_breaches(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for endpoint in Endpoint::BOTH {
-            for (index, violation) in self.from[endpoint].violations.iter().enumerate() {
+            for (index, violation) in self.sent[endpoint].violations.iter().enumerate() {
                 match index {
                     0 => write!(formatter, "; {} broke the protocol: ", endpoint.as_str())?,
                     _ => formatter.write_str(", ")?,
@@ -168,8 +168,11 @@ impl Display for OneLine<'_> {
 mod tests {
     use super::*;
     use crate::{
-        journal::{Counts, record::tests::record},
-        websocket::{PerEndpoint, close::CloseCode, closing::Action, closing::Seen, conformance::Violation},
+        journal::{About, Sent, record::tests::record},
+        websocket::{
+            PerEndpoint, close::CloseCode, closing::Action, closing::Seen, conformance::Violation,
+            conformance::Violations,
+        },
     };
 
     const WHO: &str = "session 4f on default from 10.0.0.7:41234 to 127.0.0.1:9000 path \"/chat\": ";
@@ -273,7 +276,6 @@ mod tests {
     fn a_drain_that_both_answered() {
         let mut record = record();
         record.ending.status = sent(1001);
-        record.name = "Going Away";
         record.ending.reason = String::new();
         record.ending.initiator = Party::Proxy;
         record.ending.action = Some(Action::Drain);
@@ -288,8 +290,8 @@ mod tests {
     #[test]
     fn breaches_of_the_protocol() {
         let mut record = record();
-        let violations = vec![Violation::Unmasked, Violation::CloseCode];
-        record.from.client = Counts { violations, ..Counts::default() };
+        let violations = Violations::from_iter([Violation::Unmasked, Violation::CloseCode]);
+        record.sent.client = Sent { violations, ..Sent::default() };
         assert_course(
             &record,
             "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011; \
@@ -299,7 +301,8 @@ mod tests {
 
     #[test]
     fn privacy_is_kept() {
-        let private = Record { client: None, path: None, hide_reasons: true, ..record() };
+        let mut private = record();
+        private.about = About { client: None, path: None, hide_reasons: true, ..private.about };
         assert_eq!(
             private.to_string(),
             "session 4f on default to 127.0.0.1:9000: server sent 1011 (Internal Error); \
@@ -310,7 +313,8 @@ mod tests {
     #[test]
     fn nothing_that_a_peer_says_leaves_the_line() {
         let hostile = "\u{1b}[2J\r\nfake \u{85}\u{9b}\u{2028}\u{202e}\0\"";
-        let mut record = Record { path: Some(hostile.into()), route: hostile.into(), ..record() };
+        let mut record = Record { route: hostile.into(), ..record() };
+        record.about.path = Some(hostile.into());
         record.ending.reason = hostile.to_owned();
         let sentence = record.to_string();
         assert!(!sentence.contains(OneLine::is_disruptive), "{sentence:?}");

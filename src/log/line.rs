@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn hostile_text_stays_on_one_line_and_is_not_lost() {
-        let mut record = Record { path: Some(HOSTILE.into()), ..record() };
+        let mut record = record();
+        record.about.path = Some(HOSTILE.into());
         record.ending.reason = HOSTILE.to_owned();
         let session = Line::Session(Arc::new(record));
         let operational = Line::Operational(event(HOSTILE));

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 use crate::{
     config::{ClientPrivacy, Privacy},
-    relay::About,
+    journal::About,
 };
 
 /// The longest text that a peer can put into a record, in bytes: a session holds it for as long as it lives.

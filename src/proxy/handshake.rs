@@ -35,8 +35,9 @@ use super::{
     upstream::{Connected, ServerStream},
 };
 use crate::{
+    journal::About,
     metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics},
-    relay::{About, Policy},
+    relay::Policy,
     websocket::conformance::Extensions,
 };
 

@@ -5,27 +5,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::websocket::{
-    Endpoint,
-    conformance::{Conformance, Extensions, Violations},
-    decoder::{FrameDecoder, Item},
-    frame::{FrameHeader, unmask},
+use crate::{
+    journal::Sent,
+    websocket::{
+        Endpoint,
+        conformance::{Conformance, Extensions},
+        decoder::{FrameDecoder, Item},
+        frame::{FrameHeader, unmask},
+    },
 };
-
-/// What one endpoint sent in a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Frames, each counted when its header was complete.
-    pub frames: u64,
-    /// Messages, each counted when its last frame's header was complete.
-    pub messages: u64,
-    /// Bytes after the handshake, headers included.
-    pub bytes: u64,
-    /// Pings.
-    pub pings: u64,
-    /// The breaches of RFC 6455 that were seen.
-    pub violations: Violations,
-}
 
 /// How the reading side of a leg ended, as its socket told it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

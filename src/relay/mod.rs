@@ -23,9 +23,9 @@ use std::{
 };
 
 pub use inbox::{CloseSome, Drain, NewSession};
-pub use lane::{Held, LegEnd, Passage, Sent};
+pub use lane::{Held, LegEnd, Passage};
 pub use policy::{CloseText, Policy};
-pub use ticket::{About, Ticket};
+pub use ticket::Ticket;
 
 use self::{
     context::Budget,

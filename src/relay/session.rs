@@ -25,14 +25,17 @@ use std::{
 };
 
 use super::{
-    lane::{Lane, LegEnd, Outlet, Passage, Put, Sent},
+    lane::{Lane, LegEnd, Outlet, Passage, Put},
     policy::{CloseText, Policy},
 };
-use crate::websocket::{
-    Endpoint, PerEndpoint,
-    close::CloseCode,
-    closing::{Action, Cause, ClosingHandshake, Ending},
-    conformance::Extensions,
+use crate::{
+    journal::Sent,
+    websocket::{
+        Endpoint, PerEndpoint,
+        close::CloseCode,
+        closing::{Action, Cause, ClosingHandshake, Ending},
+        conformance::Extensions,
+    },
 };
 
 /// What the owner of the sockets is to do next.

@@ -1,34 +1,13 @@
-//! What is known of a session from its opening handshake, and the one place where its end is told.
+//! The one place where a session's end is told.
 
 use std::{sync::Arc, time::SystemTime};
 
-use super::{lane::Sent, session::Summary, tcp::TcpInfo};
+use super::{session::Summary, tcp::TcpInfo};
 use crate::{
-    journal::{Counts, Journal, Record, TcpSummary},
+    journal::{About, Journal, Record, TcpSummary},
     metrics::{HandshakeFailure, RouteMetrics, SessionClosed, Traffic},
     websocket::PerEndpoint,
 };
-
-/// What the opening handshake told of a session. `None` is also what privacy leaves out.
-#[derive(Debug, Clone, Default)]
-pub struct About {
-    /// An id that no other session has.
-    pub id: String,
-    /// The client's address and port, or its network.
-    pub client: Option<Box<str>>,
-    /// The server's address.
-    pub server: Arc<str>,
-    /// The path without the query, which can hold tokens.
-    pub path: Option<Box<str>>,
-    /// The agreed subprotocol.
-    pub subprotocol: Option<Box<str>>,
-    /// The agreed extensions.
-    pub extensions: Option<Box<str>>,
-    /// From a `traceparent` header.
-    pub trace_id: Option<Box<str>>,
-    /// Close reasons stay out of what is told.
-    pub hide_reasons: bool,
-}
 
 /// A session's place in the counts. Whatever becomes of it, it is counted once: a ticket that is dropped before the
 /// session was opened is a failed handshake, one that is dropped after is a session that closewatch cut.
@@ -91,23 +70,14 @@ impl Ticket {
     }
 
     fn record(&mut self, summary: Summary, tcp: PerEndpoint<Option<TcpInfo>>) -> Record {
-        let about = std::mem::take(&mut *self.about);
         Record {
             time: SystemTime::now(),
-            session: about.id,
             route: self.route.name().into(),
-            client: about.client,
-            server: about.server,
-            path: about.path,
-            subprotocol: about.subprotocol,
-            extensions: about.extensions,
-            trace_id: about.trace_id,
-            name: summary.ending.status.name(),
+            about: std::mem::take(&mut *self.about),
             ending: summary.ending,
-            hide_reasons: about.hide_reasons,
             duration: summary.duration,
             idle: summary.idle,
-            from: PerEndpoint::from_fn(|from| counts(&summary.sent[from])),
+            sent: summary.sent,
             ping_rtt: summary.ping_rtt,
             tcp: PerEndpoint::from_fn(|endpoint| {
                 tcp[endpoint].map(|info| TcpSummary { rtt: info.rtt, retransmits: info.retransmits })
@@ -124,15 +94,5 @@ impl Drop for Ticket {
             State::Open => self.tell(Summary::of_lost_session(), PerEndpoint::default()),
             State::Told => {}
         }
-    }
-}
-
-fn counts(sent: &Sent) -> Counts {
-    Counts {
-        frames: sent.frames,
-        messages: sent.messages,
-        bytes: sent.bytes,
-        pings: sent.pings,
-        violations: sent.violations.iter().collect(),
     }
 }
