@@ -129,7 +129,7 @@ def against_the_real_programs(stack: ExitStack) -> None:
     leaving = Closewatch(stack, directory, "leaving", "run", "--config", "closewatch.yaml")
     webhook = Webhook(stack)
     alertmanager = Alertmanager(stack, directory, webhook.url)
-    prometheus = Prometheus(stack, directory, alertmanager.address, [demo, sidecar, leaving])
+    prometheus = Prometheus(stack, directory, [demo, sidecar, leaving], alertmanager=alertmanager.address)
     eventually(lambda: prometheus.value("count(up == 1)") == 3, "three closewatches to be scraped")
 
     check("a sidecar has as many series as docs/scale.md says", series_fit, prometheus, sidecar)
