@@ -1,7 +1,7 @@
 """Dashboards, rules, alerts and runbooks, first on paper, then against the real programs.
 
 A demo, a sidecar before the demo's server, and a third that is drained are scraped by a real Prometheus. Every query of
-every panel must then return data; and when the demo is killed, the alert must arrive at a webhook. The last line
+every panel and of every document must then return data; and when the demo is killed, the alert must arrive at a webhook. The last line
 counts.
 """
 
@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import dashboards
+import recipes
 from dashboards import Query
 from monitoring import Alertmanager, Prometheus, Webhook
 from processes import Closewatch, Failure, eventually, fetch, temporary_directory
@@ -140,6 +141,12 @@ def against_the_real_programs(stack: ExitStack) -> None:
         variables = dashboard.variables(prometheus)
         for query in dashboard.queries():
             check(query.where, returns_data, query, variables, prometheus)
+    for recipe in recipes.everyone():
+        query = Query(recipe.where, recipe.expr, instant=True, labels=set())
+        if recipe.history:
+            check(recipe.where, prometheus.query, recipe.expr)
+        else:
+            check(recipe.where, returns_data, query, {}, prometheus)
     check("every family of closewatch's is on a dashboard", families_are_shown, demo)
     check("every rule can be evaluated", rules_are_healthy, prometheus)
     arrival = "the killed server's alert arrives at the webhook"
