@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import dashboards
-import recipes
+import documents
 from dashboards import Query
 from monitoring import Alertmanager, Prometheus, Webhook
 from processes import Closewatch, Failure, eventually, fetch, temporary_directory
@@ -67,6 +67,7 @@ def on_paper() -> None:
         check(f"promtool test rules {file.name}", promtool, "test", "rules", file)
     check("every alert has unit tests that see it fire and not fire", alerts_are_tested)
     check("every alert has its runbook, and every runbook its alert", runbooks_fit)
+    check("every link in the documents leads somewhere", links_lead_somewhere)
     for dashboard in dashboards.everyone():
         check(f"{dashboard.title}: every panel has a description and a unit", panels_are_described, dashboard)
 
@@ -98,6 +99,11 @@ def runbooks_fit() -> None:
 
 def alert_names() -> list[str]:
     return re.findall(r"- alert: (\w+)", RULE_FILES[1].read_text())
+
+
+def links_lead_somewhere() -> None:
+    dead = documents.dead_links()
+    assert not dead, f"dead links: {dead}"
 
 
 def panels_are_described(dashboard: dashboards.Dashboard) -> None:
@@ -141,7 +147,7 @@ def against_the_real_programs(stack: ExitStack) -> None:
         variables = dashboard.variables(prometheus)
         for query in dashboard.queries():
             check(query.where, returns_data, query, variables, prometheus)
-    for recipe in recipes.everyone():
+    for recipe in documents.recipes():
         query = Query(recipe.where, recipe.expr, instant=True, labels=set())
         if recipe.history:
             check(recipe.where, prometheus.query, recipe.expr)
