@@ -63,6 +63,8 @@ class Panel:
 
 
 def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
     os.environ["CLOSEWATCH_BIN"] = str(Path(sys.argv[1]).resolve())
     with ExitStack() as stack:
         directory = temporary_directory(stack)
@@ -128,7 +130,9 @@ text { font: 12px system-ui, sans-serif; fill: #c7ccd4 }
 .grid { stroke: #2b313b }
 """
 RED = "#f2495c"
-OTHERS = "#56a64b #3f8fe0 #ffb357 #a979db #37c3c0 #f780bf #d4c13c #7f8fa6 #96d98d #8ab8ff #ff7f50 #b07d5b #e0e0e0".split()
+OTHERS = (
+    "#56a64b #3f8fe0 #ffb357 #a979db #37c3c0 #f780bf #d4c13c #7f8fa6 #96d98d #8ab8ff #ff7f50 #b07d5b #e0e0e0".split()
+)
 
 
 def draw(panels: list[Panel]) -> str:

@@ -1,8 +1,8 @@
-"""Dashboards, rules, alerts and runbooks, first on paper, then against the real programs.
+"""Dashboards, rules, alerts, runbooks and other documents, first on paper, then against the real programs.
 
 A demo, a sidecar before the demo's server, and a third that is drained are scraped by a real Prometheus. Every query of
-every panel and of every document must then return data; and when the demo is killed, the alert must arrive at a webhook. The last line
-counts.
+every panel and of every document must then return data; and when the demo is killed, the alert must arrive at a
+webhook. The last line counts.
 """
 
 import filecmp
