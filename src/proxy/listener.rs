@@ -16,10 +16,8 @@ use crate::{
     admission::Place,
     config::{Keepalive, ProxyProtocol},
     metrics::RejectReason,
+    shortage::Shortage,
 };
-
-/// After an accept that failed for want of descriptors or memory: long enough not to spin, short enough to recover.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most that are still taken when a listener is closed: however many come, it does close.
 const MOST_WAITING: usize = 4096;
@@ -78,14 +76,12 @@ impl Listener {
 
     /// Takes connections until `stop`.
     pub(super) async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
+        let mut shortage = Shortage::default();
         while let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await {
             match accepted {
                 Ok((stream, client)) => self.take(&proxy, stream, client),
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "connections cannot be accepted; trying again");
-                    tokio::time::sleep(PAUSE).await;
-                }
+                Err(error) => shortage.pause(&error, self.address).await,
             }
         }
         self.take_rest(&proxy);

@@ -12,6 +12,7 @@ mod ends_of_connections;
 mod failing_handshakes;
 mod hostile_input;
 mod opening_handshake;
+mod out_of_descriptors;
 mod plain_http;
 mod proxy_protocol;
 mod relay_of_bytes;
