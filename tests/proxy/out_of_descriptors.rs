@@ -13,7 +13,7 @@ const LITTLE_OF_A_CORE: Duration = Duration::from_millis(250);
 /// A program that may have so few open files, whatever the number of connections is that it is told.
 fn start(server: &Server) -> Program {
     let config = "limits: {connections: 1000}\nlog: {format: json}\n";
-    Program::start_within(&format!("-n {OPEN_FILES}"), &format!("{}{config}", server.upstream()))
+    Program::start_after(&format!("ulimit -n {OPEN_FILES}"), &format!("{}{config}", server.upstream()))
 }
 
 /// Connections that say nothing, one for each descriptor that is left.
@@ -85,8 +85,19 @@ fn where_none_is_left_for_the_server_the_answer_is_502() {
 fn the_soft_limit_is_raised_whatever_the_number_of_connections() {
     let server = Server::start();
     let config = format!("{}limits: {{connections: 100}}\n", server.upstream());
-    let program = Program::start_within(&format!("-Sn {OPEN_FILES}"), &config);
+    let program = Program::start_after(&format!("ulimit -Sn {OPEN_FILES}"), &config);
     let mut sessions: Vec<Session> = (0..100).map(|_| Session::open(&program, &server)).collect();
     sessions.iter_mut().for_each(Session::exchange);
     program.wait_for("closewatch_connections_active", &[], 100.0);
+}
+
+#[test]
+fn no_more_connections_are_taken_than_there_are_descriptors_for() {
+    let server = Server::start();
+    // 256 are put aside for what is no connection, and a session needs two.
+    let program = Program::start_after("ulimit -n 266", &server.upstream());
+    let mut sessions: Vec<Session> = (0..5).map(|_| Session::open(&program, &server)).collect();
+    program.connect().receive_rest();
+    program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
+    sessions.iter_mut().for_each(Session::exchange);
 }

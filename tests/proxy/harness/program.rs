@@ -44,10 +44,10 @@ impl Program {
         Self::launch(Command::new(env!("CARGO_BIN_EXE_closewatch")), config)
     }
 
-    /// The same, where the shell's `ulimit` was called with these options before.
-    pub(crate) fn start_within(ulimit: &str, config: &str) -> Self {
+    /// The same, in what a shell has become by these commands.
+    pub(crate) fn start_after(commands: &str, config: &str) -> Self {
         let mut shell = Command::new("sh");
-        let script = format!("ulimit {ulimit} && exec \"$0\" \"$@\"");
+        let script = format!("{commands} && exec \"$0\" \"$@\"");
         shell.args(["-c", &script, env!("CARGO_BIN_EXE_closewatch")]);
         Self::launch(shell, config)
     }
