@@ -8,6 +8,7 @@ use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use super::{
     Proxy,
+    about::shown_client,
     connection::{self, Limits},
     proxy_protocol::{self, Refusal},
     upstream::tcp_keepalive,
@@ -137,7 +138,8 @@ async fn read_proxy_header(
         }
         Ok(Err(Refusal::Nobody)) => None,
         Ok(Err(Refusal::Malformed(error))) => {
-            tracing::debug!(peer = %accepted.client, error, "a connection was refused");
+            let client = shown_client(proxy.routing.load().privacy.client, accepted.client);
+            tracing::debug!(client = client.as_deref(), error, "a connection was refused");
             proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);
             None
         }

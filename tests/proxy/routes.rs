@@ -173,6 +173,46 @@ fn what_is_private_is_written_nowhere() {
     let program = Program::before(&server, "privacy: {client: prefix}\n");
     drop(Session::open(&program, &server));
     assert_eq!(program.record()["client"], "127.0.0.0/24");
+
+    let listen = "listen: [{address: '127.0.0.1:0', proxy_protocol: require}]\nprivacy: {client: prefix}\n";
+    let program = Program::before(&server, listen);
+    let mut client = program.connect();
+    client.send("PROXY TCP6 2001:db8:1:2::7 ::1 4711 443\r\n");
+    drop(Session::open_with(client, &server, REQUEST));
+    assert_eq!(program.record()["client"], "2001:db8:1::/48");
+}
+
+/// Also in the lines of the program itself, and in sentences.
+#[test]
+fn what_is_private_is_in_no_line_of_the_log() {
+    let server = Server::start();
+    for (privacy, shown) in [("full", Some("127.0.0.1:")), ("prefix", Some("127.0.0.0/24")), ("off", None)] {
+        let program = Program::before(
+            &server,
+            &format!(
+                "listen: [{{address: '127.0.0.1:0', proxy_protocol: require}}]\n\
+                 privacy: {{client: {privacy}, path: off, reason: off}}\nlog: {{level: trace, sessions: all}}\n"
+            ),
+        );
+        let mut refused = program.connect();
+        refused.send("no PROXY header");
+        refused.receive_rest();
+        let mut client = program.connect();
+        client.send("PROXY UNKNOWN\r\n");
+        let clients = [&refused, &client].map(|client| client.address().to_string());
+        let mut session = Session::open_with(client, &server, &request("a", "/secret-path", ""));
+        session.client_closes(4000, "secret-reason");
+        session.server_closes(4000, "secret-answer");
+        drop(session);
+        program.record();
+        let log = program.terminated().log;
+        for (what, client) in ["a connection was refused", " session "].into_iter().zip(clients) {
+            let line = log.iter().find(|line| line.contains(what)).unwrap();
+            assert!(shown.is_none_or(|shown| line.contains(shown)), "{privacy}: {line}");
+            assert_eq!(line.contains(&client), privacy == "full", "{privacy}: {line}");
+        }
+        assert!(!log.concat().contains("secret"), "{log:#?}");
+    }
 }
 
 #[test]
