@@ -79,7 +79,10 @@ fn every_record_stays_one_line_and_one_object() {
         );
         let mut connection = server.accept();
         connection.receive_head();
-        connection.send(SWITCHING.replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: \u{9b}31m\u{202e}\r\n\r\n"));
+        connection.send(SWITCHING.replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: \u{9b}31m\u{202e}\r\nSec-WebSocket-Extensions: \u{9b}x\r\n\r\n",
+        ));
         client.receive_head();
         let mut session = Session { client, server: connection };
         let reason = &ESCAPES[..ESCAPES.floor_char_boundary(123)];
