@@ -58,7 +58,9 @@ impl Admission {
 
     /// Takes over other limits, for the connections to come.
     pub fn reconfigure(&self, limits: Limits) {
-        let limit = limits.connections.unwrap_or_else(what_open_files_allow);
+        // Raised also for a number that was chosen: it would be out of reach else.
+        let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+        let limit = limits.connections.unwrap_or_else(|| connections_within(open_files));
         self.limit.store(limit, Ordering::Relaxed);
         self.limit_per_ip.store(limits.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
@@ -121,8 +123,7 @@ impl Drop for Place {
     }
 }
 
-/// Two descriptors a session, of what the process may open; the soft limit is raised to the hard one first.
-fn what_open_files_allow() -> usize {
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-    usize::try_from(files.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(1)
+/// Two descriptors a session, of what the process may open.
+fn connections_within(open_files: u64) -> usize {
+    usize::try_from(open_files.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(1)
 }

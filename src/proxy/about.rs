@@ -47,7 +47,8 @@ fn unique_id() -> String {
     format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
+/// A client's address, as much of it as may be shown.
+pub(super) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
     let address = client.ip().to_canonical();
     match privacy {
         ClientPrivacy::Full => Some(SocketAddr::new(address, client.port()).to_string().into()),

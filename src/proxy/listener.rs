@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy,
+    about::shown_client,
     connection::{self, Accepted},
     proxy_protocol::{self, Refusal},
     request::Limits,
@@ -16,10 +17,8 @@ use super::{
 use crate::{
     config::{Keepalive, ProxyProtocol},
     metrics::RejectReason,
+    shortage::Shortage,
 };
-
-/// After an accept that failed for want of descriptors or memory: long enough not to spin, short enough to recover.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// The most that are still taken when a listener is closed: however many come, it does close.
 const MOST_WAITING: usize = 4096;
@@ -66,14 +65,12 @@ impl Listener {
 
     /// Takes connections until `stop`.
     pub(super) async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
+        let mut shortage = Shortage::default();
         while let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await {
             match accepted {
                 Ok((stream, client)) => self.take(&proxy, stream, client),
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "connections cannot be accepted; trying again");
-                    tokio::time::sleep(PAUSE).await;
-                }
+                Err(error) => shortage.pause(&error, self.address).await,
             }
         }
         self.take_rest(&proxy);
@@ -129,7 +126,8 @@ async fn read_proxy_header(
         }
         Ok(Err(Refusal::Nobody)) => None,
         Ok(Err(Refusal::Malformed(error))) => {
-            tracing::debug!(peer = %accepted.client, error, "a connection was refused");
+            let client = shown_client(proxy.routing.load().privacy.client, accepted.client);
+            tracing::debug!(client = client.as_deref(), error, "a connection was refused");
             proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);
             None
         }

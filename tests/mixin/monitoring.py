@@ -21,7 +21,9 @@ EVALUATION_INTERVAL = "1s"
 class Prometheus(Process):
     """Scrapes these closewatches as the Prometheus operator would: with its target labels, one of them `endpoint`."""
 
-    def __init__(self, stack: ExitStack, directory: Path, alertmanager: str, targets: list[Closewatch]) -> None:
+    def __init__(
+        self, stack: ExitStack, directory: Path, targets: list[Closewatch], *, alertmanager: str | None = None
+    ) -> None:
         scrape = {
             "job_name": "closewatch",
             "honor_labels": True,
@@ -30,7 +32,7 @@ class Prometheus(Process):
         configuration = {
             "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": EVALUATION_INTERVAL},
             "rule_files": [str(_hurried(RULES / name, directory)) for name in ("recording.yaml", "alerts.yaml")],
-            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager] if alertmanager else []}]}]},
             "scrape_configs": [scrape],
         }
         file = directory / "prometheus.json"
@@ -53,10 +55,10 @@ class Prometheus(Process):
         result = self._get("query", query=expr)["result"]
         return [{**series, "values": [series["value"]]} for series in result]
 
-    def query_range(self, expr: str, seconds: int) -> list[dict]:
+    def query_range(self, expr: str, seconds: int, step: int = 1) -> list[dict]:
         """The matrix that an expression gave in the last seconds."""
         now = time.time()
-        return self._get("query_range", query=expr, start=now - seconds, end=now, step=1)["result"]
+        return self._get("query_range", query=expr, start=now - seconds, end=now, step=step)["result"]
 
     def value(self, expr: str) -> float:
         """The only value, or 0 where there is none."""

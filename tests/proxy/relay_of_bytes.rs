@@ -139,6 +139,33 @@ fn a_hundred_thousand_writes_of_one_byte_pass() {
     server.expect_fin();
 }
 
+/// They are looked at one by one where a limit asks for it.
+#[test]
+fn a_hundred_thousand_tiny_frames_in_one_write_pass_and_are_counted() {
+    for config in ["", "limits: {frame_bytes: 125, message_bytes: 125}\n"] {
+        let server = Server::start();
+        let program = Program::before(&server, config);
+        let bystander = &mut Session::open(&program, &server);
+        let Session { mut client, server: mut service } = Session::open(&program, &server);
+        let frames = [from_client(0x81, b""), from_client(0x89, b"p"), from_client(0x82, b"b")].concat();
+        let bytes = &frames.repeat(33_334)[..];
+        thread::scope(|scope| {
+            let mut writer = client.again();
+            scope.spawn(move || writer.send(bytes));
+            bystander.exchange();
+            service.expect(bytes);
+        });
+        client.finish();
+        service.expect_fin();
+        service.finish();
+        client.expect_fin();
+        let expected = serde_json::json!({
+            "frames": 100_002, "messages": 66_668, "bytes": bytes.len(), "pings": 33_334, "violations": [],
+        });
+        assert_eq!(program.record()["from_client"], expected);
+    }
+}
+
 #[test]
 fn live_sessions_are_counted_while_they_live() {
     let server = Server::start();

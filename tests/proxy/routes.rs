@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Program, REQUEST, Server, Session, close, from_client, from_server};
+use crate::harness::{Peer, Program, REQUEST, Server, Session, close, from_client, from_server};
 
 fn request(host: &str, path: &str, headers: &str) -> String {
     let request = REQUEST.replace("/chat", path).replace("example.com", host);
@@ -59,6 +59,76 @@ fn each_route_has_its_server_its_counts_and_its_own_rules() {
 }
 
 #[test]
+fn every_rule_of_a_session_can_be_a_routes_own() {
+    let server = Server::start();
+    let upstream = format!("upstream: 'ws://{}'", server.address());
+    let routes: String = [
+        ("handshake", "timeouts: {handshake: 200ms}"),
+        ("close", "timeouts: {close: 200ms}"),
+        ("hang_up", "timeouts: {hang_up: 200ms}"),
+        ("max_age", "timeouts: {max_age: 200ms}"),
+        ("message", "limits: {message_bytes: 10}"),
+        ("buffer", "limits: {buffer_bytes: 4KiB}"),
+        ("client_loss", "on_client_loss: {code: 1001, reason: gone}"),
+    ]
+    .map(|(name, rule)| format!("- {{name: {name}, match: {{path_prefix: /{name}}}, {upstream}, {rule}}}\n"))
+    .concat();
+    let program = Program::start(&format!(
+        "timeouts: {{handshake: off, close: off, hang_up: off}}\nroutes:\n{routes}- {{name: rest, {upstream}}}\n"
+    ));
+    let open = |name: &str| Session::open_with(program.connect(), &server, &request("a", &format!("/{name}"), ""));
+    // Of the others none acts on what all rules would act on here.
+    let mut rest = open("rest");
+    rest.client.send(from_client(0x82, &[0; 11]));
+    rest.server.expect(from_client(0x82, &[0; 11]));
+    rest.client_closes(1000, "");
+
+    let mut refused = program.connect();
+    refused.send(request("a", "/handshake", ""));
+    let silent = server.accept();
+    assert_eq!(refused.receive_head().first_line(), "HTTP/1.1 504 Gateway Timeout");
+    drop(silent);
+
+    let mut session = open("close");
+    session.client_closes(1000, "");
+    session.client.expect_fin();
+    drop(session);
+    assert_eq!(program.record()["cause"], "no_close_reply");
+
+    let mut session = open("hang_up");
+    session.client_closes(1000, "");
+    session.server_closes(1000, "");
+    session.client.expect_fin();
+    session.server.expect_fin();
+
+    let mut session = open("max_age");
+    assert_eq!(session.client.receive_close(false).0, 1001);
+    drop(session);
+    program.wait_for("websocket_proxy_actions_total", &[("route", "max_age"), ("action", "max_age")], 1.0);
+
+    let mut session = open("message");
+    session.client.send(from_client(0x82, &[0; 11]));
+    assert_eq!(session.client.receive_close(false).0, 1009);
+    drop(session);
+
+    let slow = Peer::connect_with_small_window(program.address());
+    let mut session = Session::open_with(slow, &server, &request("a", "/buffer", ""));
+    session.server.send_some(&from_server(0x82, &vec![0; 24 << 20]));
+    program.wait_for_at_least("websocket_buffered_bytes", &[("route", "buffer")], 1.0);
+    assert!(program.scrape().sum("websocket_buffered_bytes", &[]) <= 4096.0);
+    drop(session);
+
+    let mut session = open("client_loss");
+    session.client.reset();
+    assert_eq!(session.server.receive_close(true), (1001, "gone".to_owned()));
+    drop(session.server);
+
+    program.records(6);
+    rest.exchange_from_server();
+    assert_eq!(program.scrape().sum("websocket_sessions_active", &[("route", "rest")]), 1.0);
+}
+
+#[test]
 fn health_checkers_are_told_as_probes() {
     let server = Server::start();
     let program = Program::before(&server, "");
@@ -103,6 +173,46 @@ fn what_is_private_is_written_nowhere() {
     let program = Program::before(&server, "privacy: {client: prefix}\n");
     drop(Session::open(&program, &server));
     assert_eq!(program.record()["client"], "127.0.0.0/24");
+
+    let listen = "listen: [{address: '127.0.0.1:0', proxy_protocol: require}]\nprivacy: {client: prefix}\n";
+    let program = Program::before(&server, listen);
+    let mut client = program.connect();
+    client.send("PROXY TCP6 2001:db8:1:2::7 ::1 4711 443\r\n");
+    drop(Session::open_with(client, &server, REQUEST));
+    assert_eq!(program.record()["client"], "2001:db8:1::/48");
+}
+
+/// Also in the lines of the program itself, and in sentences.
+#[test]
+fn what_is_private_is_in_no_line_of_the_log() {
+    let server = Server::start();
+    for (privacy, shown) in [("full", Some("127.0.0.1:")), ("prefix", Some("127.0.0.0/24")), ("off", None)] {
+        let program = Program::before(
+            &server,
+            &format!(
+                "listen: [{{address: '127.0.0.1:0', proxy_protocol: require}}]\n\
+                 privacy: {{client: {privacy}, path: off, reason: off}}\nlog: {{level: trace, sessions: all}}\n"
+            ),
+        );
+        let mut refused = program.connect();
+        refused.send("no PROXY header");
+        refused.receive_rest();
+        let mut client = program.connect();
+        client.send("PROXY UNKNOWN\r\n");
+        let clients = [&refused, &client].map(|client| client.address().to_string());
+        let mut session = Session::open_with(client, &server, &request("a", "/secret-path", ""));
+        session.client_closes(4000, "secret-reason");
+        session.server_closes(4000, "secret-answer");
+        drop(session);
+        program.record();
+        let log = program.terminated().log;
+        for (what, client) in ["a connection was refused", " session "].into_iter().zip(clients) {
+            let line = log.iter().find(|line| line.contains(what)).unwrap();
+            assert!(shown.is_none_or(|shown| line.contains(shown)), "{privacy}: {line}");
+            assert_eq!(line.contains(&client), privacy == "full", "{privacy}: {line}");
+        }
+        assert!(!log.concat().contains("secret"), "{log:#?}");
+    }
 }
 
 #[test]

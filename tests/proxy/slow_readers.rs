@@ -106,20 +106,47 @@ fn a_session_that_ends_while_bytes_wait_leaves_nothing_held() {
 
 #[test]
 fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
+    const READERS: usize = 8;
+    const TOTAL: f64 = 65_536.0;
+    // A large piece is read only while the total is not exceeded; the others have a small one each.
+    const MOST: f64 = TOTAL + 65_536.0 + READERS as f64 * 4096.0;
     let server = Server::start();
-    let program = Program::before(&server, "limits: {buffer_total_bytes: 256KiB}\n");
+    let config = "workers: 1\nlimits: {buffer_bytes: 64KiB, buffer_total_bytes: 64KiB}\n";
+    let program = Program::before(&server, config);
     let bytes = flood();
-    let blocked: Vec<Session> = (1..=8)
+    let mut blocked: Vec<(Session, usize)> = (0..READERS)
         .map(|_| {
             let client = Peer::connect_with_small_window(program.address());
             let mut session = Session::open_with(client, &server, REQUEST);
-            session.server.send_some(&bytes);
-            session
+            let sent = session.server.send_some(&bytes);
+            (session, sent)
         })
         .collect();
-    program.wait_for_at_least("websocket_buffered_bytes", &[], f64::from(256 << 10));
+    let held = || program.scrape().sum("websocket_buffered_bytes", &[]);
+    program.wait_for_at_least("websocket_buffered_bytes", &[], MOST);
     // Whoever is not slow is not concerned.
     Session::open(&program, &server).exchange();
-    drop(blocked);
+
+    // They read a little, and are slow again.
+    let mut read = 0;
+    let mut all_read_on = || {
+        let piece = &bytes[read..][..128 << 10];
+        for (session, _) in &mut blocked {
+            session.client.expect(piece);
+        }
+        read += piece.len();
+    };
+    while held() > MOST {
+        all_read_on();
+    }
+    for _ in 0..10 {
+        all_read_on();
+        let held = held();
+        assert!(held <= MOST, "{held} bytes are held");
+    }
+    for (session, sent) in &mut blocked {
+        session.client.widen_window();
+        session.client.expect(&bytes[read..*sent]);
+    }
     program.wait_for("websocket_buffered_bytes", &[], 0.0);
 }

@@ -115,6 +115,33 @@ fn a_frame_beyond_the_limit_does_not_pass_and_both_legs_get_1009() {
     }
 }
 
+/// The largest length that a frame may claim (RFC 6455, 5.2), alone and behind another one.
+#[test]
+fn a_length_of_2_to_the_63_is_only_a_length() {
+    let huge = |first: u8| [&[first, 0xff, 0x7f][..], &[0xff; 7], &[1, 2, 3, 4]].concat();
+    let server = Server::start();
+    for limits in ["frame_bytes: 1000", "message_bytes: 1000", "frame_bytes: 1000, message_bytes: 1000"] {
+        let program = Program::before(&server, &format!("limits: {{{limits}}}\n"));
+        let mut session = Session::open(&program, &server);
+        let beginning = from_client(0x02, b"begins");
+        session.client.send([&beginning[..], &huge(0x80)].concat());
+        session.server.expect(&beginning);
+        assert_eq!(session.client.receive_close(false).0, 1009);
+        assert_eq!(session.server.receive_close(true).0, 1009);
+        session.server.send(from_server(0x88, &close(1009, "")));
+        session.client.reset();
+        assert_tells(&program.record(), &json!({"code": 1009, "initiator": "proxy", "action": "limit"}));
+    }
+    let program = Program::before(&server, "");
+    let mut session = Session::open(&program, &server);
+    let bytes = [huge(0x82), vec![7; 100_000]].concat();
+    session.client.send(&bytes);
+    session.server.expect(&bytes);
+    session.client.finish();
+    drop(session);
+    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
+}
+
 #[test]
 fn under_a_limit_a_header_passes_when_it_is_whole() {
     let server = Server::start();

@@ -6,6 +6,7 @@ use std::{
     process::{Child, ChildStderr, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -40,11 +41,24 @@ impl Program {
 
     /// Starts it with a configuration, on ports of its own.
     pub(crate) fn start(config: &str) -> Self {
+        Self::launch(Command::new(env!("CARGO_BIN_EXE_closewatch")), config)
+    }
+
+    /// The same, in what a shell has become by these commands.
+    pub(crate) fn start_after(commands: &str, config: &str) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("{commands} && exec \"$0\" \"$@\"");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_closewatch")]);
+        Self::launch(shell, config)
+    }
+
+    /// Starts it by a command to which only its arguments are missing.
+    fn launch(mut command: Command, config: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("config.yaml");
         let listen = if config.contains("listen:") { "" } else { "listen: 127.0.0.1:0\n" };
         std::fs::write(&file, format!("{listen}admin: {{listen: 127.0.0.1:0}}\n{config}")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_closewatch"))
+        let mut child = command
             .args(["run", "--config"])
             .arg(&file)
             .stdin(Stdio::null())
@@ -118,6 +132,21 @@ impl Program {
     /// The lines of its log so far.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
+    }
+
+    /// How many descriptors it can still open where it may have so many. What it inherited may lie beyond them.
+    pub(crate) fn free_descriptors(&self, limit: usize) -> usize {
+        let is_free = |number: &usize| std::fs::read_link(format!("/proc/{}/fd/{number}", self.child.id())).is_err();
+        (0..limit).filter(is_free).count()
+    }
+
+    /// The CPU time that it has used so far, all its threads together.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let status = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name, which may hold anything: the 12th field is the user's part, the 13th the system's (proc(5)).
+        let fields = status.rsplit_once(") ").unwrap().1.split(' ');
+        let ticks: u64 = fields.skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(10 * ticks)
     }
 
     /// Sends a signal: `TERM`, `INT`, `HUP`.
