@@ -11,10 +11,10 @@ use std::{
 use assert_cmd::Command;
 use closewatch::{
     config::{
-        self, Buckets, ClientPrivacy, CloseText, Config, ForwardedMode, HostHeader, LogFormat, LogSessions, Overrides,
+        self, Buckets, ClientPrivacy, Config, ForwardedMode, HostHeader, LogFormat, LogSessions, Overrides,
         ProbeSource, ProxyProtocol, UpstreamAddress,
     },
-    websocket::close::CloseCode,
+    websocket::close::{CloseCode, CloseText},
 };
 
 const MINIMAL: &str = "upstream: ws://127.0.0.1:9000\n";

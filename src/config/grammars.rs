@@ -8,7 +8,7 @@ use super::{
     format::{Format, Reading, Whole},
     types::ProbeSource,
 };
-use crate::websocket::close::CloseCode;
+use crate::websocket::close::{CloseCode, MAX_REASON};
 
 /// A way to write values that takes no more than two functions.
 pub(super) struct Parsed<T> {
@@ -97,7 +97,7 @@ pub(super) const CLOSE_CODE: Parsed<CloseCode> = Parsed {
 pub(super) const CLOSE_REASON: Parsed<String> = Parsed {
     allowed: "a text of at most 123 bytes",
     parse: |text| match text.len() {
-        ..=123 => Ok(text.to_owned()),
+        ..=MAX_REASON => Ok(text.to_owned()),
         length => Err(Some(format!("this one has {length}"))),
     },
     write: Clone::clone,

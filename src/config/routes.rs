@@ -9,10 +9,10 @@ use super::{
     format::{Format, LARGEST_SIZE, Size, Time, Words, off_or},
     grammars::{CLOSE_CODE, CLOSE_REASON, HOST_NAME, PATH_PREFIX, Parsed, ROUTE_NAME},
     section::Section,
-    types::{CloseText, Match, Route, SessionLimits, Timeouts, Upstream},
+    types::{Match, Route, SessionLimits, Timeouts, Upstream},
     upstream::URL,
 };
-use crate::websocket::close::CloseCode;
+use crate::websocket::close::{CloseCode, CloseText};
 
 /// Each route has hundreds of series from the start.
 const MOST_ROUTES: usize = 256;

@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 use tracing::Level;
 
-use crate::websocket::close::CloseCode;
+use crate::websocket::close::{CloseCode, CloseText};
 
 /// A whole configuration: valid, and free of contradictions.
 #[derive(Debug, Clone, PartialEq)]
@@ -181,15 +181,6 @@ pub struct SessionLimits {
     pub message_bytes: Option<u64>,
     /// What is held for one direction while its reader is slow.
     pub buffer_bytes: usize,
-}
-
-/// What a Close frame of closewatch's own says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloseText {
-    /// A code that an endpoint accepts.
-    pub code: CloseCode,
-    /// At most 123 bytes (RFC 6455, 5.5).
-    pub reason: String,
 }
 
 /// TCP keepalive: a silent link is dead after `idle + probes * interval`. Whole seconds, as the kernel takes them.

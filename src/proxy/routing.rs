@@ -11,7 +11,7 @@ use super::{headers, pool::Pool, request::Limits, upstream::Connector};
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
-    relay::{CloseText, Policy},
+    relay::Policy,
     websocket::PerEndpoint,
 };
 
@@ -97,9 +97,6 @@ impl Route {
 }
 
 fn policy(route: &config::Route) -> Policy {
-    let text = |text: &Option<config::CloseText>| {
-        text.as_ref().map(|text| CloseText { code: text.code, reason: text.reason.clone() })
-    };
     Policy {
         idle: route.timeouts.idle,
         max_age: route.timeouts.max_age,
@@ -108,6 +105,6 @@ fn policy(route: &config::Route) -> Policy {
         frame_bytes: route.limits.frame_bytes,
         message_bytes: route.limits.message_bytes,
         buffer_bytes: route.limits.buffer_bytes,
-        on_loss: PerEndpoint { client: text(&route.on_client_loss), server: text(&route.on_server_loss) },
+        on_loss: PerEndpoint { client: route.on_client_loss.clone(), server: route.on_server_loss.clone() },
     }
 }

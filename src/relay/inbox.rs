@@ -9,13 +9,10 @@ use std::{
 use mio::Waker;
 use socket2::Socket;
 
-use super::{
-    policy::{CloseText, Policy},
-    ticket::Ticket,
-};
+use super::{policy::Policy, ticket::Ticket};
 use crate::{
     admission::Place,
-    websocket::{PerEndpoint, conformance::Extensions},
+    websocket::{PerEndpoint, close::CloseText, conformance::Extensions},
 };
 
 /// A session whose opening handshake is over, on its way to a worker.

@@ -24,7 +24,7 @@ use std::{
 
 pub use inbox::{CloseSome, Drain, NewSession};
 pub use lane::{Held, LegEnd, Passage};
-pub use policy::{CloseText, Policy};
+pub use policy::Policy;
 pub use ticket::Ticket;
 
 use self::{

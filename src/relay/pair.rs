@@ -13,13 +13,13 @@ use super::{
     inbox::NewSession,
     lane::LegEnd,
     leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
-    policy::{CloseText, Policy},
+    policy::Policy,
     session::{Command, Session},
     ticket::Ticket,
 };
 use crate::{
     admission::Place,
-    websocket::{Endpoint, PerEndpoint, closing::Action},
+    websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action},
 };
 
 /// What a blocked direction is read in once the process holds more than its budget.

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use crate::websocket::{
-    PerEndpoint,
-    close::{CloseCode, CloseFrame, CloseStatus},
-    frame::{self, Opcode},
-};
+use crate::websocket::{PerEndpoint, close::CloseText};
 
 /// Timers and limits of a session. `None` is: no such limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,35 +29,5 @@ impl Policy {
     /// Whether frames are held against a size, and so pass only once their header is whole.
     pub fn limits_frames(&self) -> bool {
         self.frame_bytes.is_some() || self.message_bytes.is_some()
-    }
-}
-
-/// The content of a Close frame that closewatch writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CloseText {
-    /// A code that may stand on the wire.
-    pub code: CloseCode,
-    /// At most 123 bytes (RFC 6455, 5.5).
-    pub reason: String,
-}
-
-impl CloseText {
-    /// A code without a reason.
-    pub const fn code(code: CloseCode) -> Self {
-        Self { code, reason: String::new() }
-    }
-
-    /// The frame as its receiver reads it.
-    pub fn frame(&self) -> CloseFrame {
-        CloseFrame { status: CloseStatus::Sent(self.code), reason: self.reason.clone() }
-    }
-
-    /// The frame's bytes, masked where it goes to a server (RFC 6455, 5.1).
-    pub fn encode(&self, mask: Option<[u8; 4]>) -> Vec<u8> {
-        let mut payload = self.code.0.to_be_bytes().to_vec();
-        payload.extend_from_slice(self.reason.as_bytes());
-        let mut bytes = Vec::with_capacity(payload.len() + 6);
-        frame::encode(true, Opcode::Close, mask, &payload, &mut bytes);
-        bytes
     }
 }

@@ -26,13 +26,13 @@ use std::{
 
 use super::{
     lane::{Lane, LegEnd, Outlet, Passage, Put},
-    policy::{CloseText, Policy},
+    policy::Policy,
 };
 use crate::{
     journal::Sent,
     websocket::{
         Endpoint, PerEndpoint,
-        close::CloseCode,
+        close::{CloseCode, CloseText},
         closing::{Action, Cause, ClosingHandshake, Ending},
         conformance::Extensions,
     },

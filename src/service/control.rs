@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     admin::{CloseRequest, Control, Phase},
-    relay::{CloseSome, CloseText, Relay},
-    websocket::close::CloseCode,
+    relay::{CloseSome, Relay},
+    websocket::close::{CloseCode, CloseText},
 };
 
 /// What the admin asks of the service.

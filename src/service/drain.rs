@@ -9,11 +9,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
-use crate::{
-    admin::Phase,
-    config::Shutdown,
-    relay::{self, CloseText},
-};
+use crate::{admin::Phase, config::Shutdown, relay, websocket::close::CloseText};
 
 /// How often it is looked whether the last session has ended.
 const POLL: Duration = Duration::from_millis(10);

@@ -4,6 +4,8 @@ mod table;
 
 pub use table::{CodeEntry, Sender, range_label};
 
+use super::frame::{self, Opcode};
+
 /// The longest reason that fits into a Close frame beside its code, in bytes: 125 less two (RFC 6455, 5.5).
 pub const MAX_REASON: usize = 123;
 
@@ -79,6 +81,36 @@ pub struct CloseFrame {
     pub status: CloseStatus,
     /// Its reason, empty where there is none, with replacement characters where it is no UTF-8.
     pub reason: String,
+}
+
+/// The content of a Close frame that closewatch writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseText {
+    /// A code that may stand on the wire.
+    pub code: CloseCode,
+    /// At most [`MAX_REASON`] bytes.
+    pub reason: String,
+}
+
+impl CloseText {
+    /// A code without a reason.
+    pub const fn code(code: CloseCode) -> Self {
+        Self { code, reason: String::new() }
+    }
+
+    /// The frame as its receiver reads it.
+    pub fn frame(&self) -> CloseFrame {
+        CloseFrame { status: CloseStatus::Sent(self.code), reason: self.reason.clone() }
+    }
+
+    /// The frame's bytes, masked where it goes to a server (RFC 6455, 5.1).
+    pub fn encode(&self, mask: Option<[u8; 4]>) -> Vec<u8> {
+        let mut payload = self.code.0.to_be_bytes().to_vec();
+        payload.extend_from_slice(self.reason.as_bytes());
+        let mut bytes = Vec::with_capacity(payload.len() + 6);
+        frame::encode(true, Opcode::Close, mask, &payload, &mut bytes);
+        bytes
+    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::time::Instant;
 
 use super::{
     super::lane::{Outlet, Put},
-    CloseText, Command, Session,
+    Command, Session,
 };
-use crate::websocket::{Endpoint, closing::Action};
+use crate::websocket::{Endpoint, close::CloseText, closing::Action};
 
 impl Session {
     /// Means to put a Close frame into both legs; a leg that stands between two frames gets it at once.

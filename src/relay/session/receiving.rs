@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use super::{
     super::lane::{ControlPayload, Held, Passage, Put, Reading},
-    CloseText, Session,
+    Session,
 };
 use crate::{
     metrics::Traffic,
     websocket::{
         Endpoint,
-        close::CloseCode,
+        close::{CloseCode, CloseText},
         closing::Action,
         decoder::Item,
         frame::{FrameHeader, Opcode},

@@ -7,10 +7,10 @@ use super::{
     simulation::{Leg, LegState, Simulation},
 };
 use crate::{
-    relay::{CloseText, LegEnd, Policy},
+    relay::{LegEnd, Policy},
     websocket::{
         Endpoint, PerEndpoint,
-        close::{CloseCode, CloseStatus},
+        close::{CloseCode, CloseStatus, CloseText},
         closing::{Action, Party},
         conformance::{Conformance, Extensions},
         decoder::{FrameDecoder, Item},

@@ -12,8 +12,8 @@ use super::{Command, Session, Summary};
 use crate::{
     config::Buckets,
     metrics::{Metrics, Options, RouteMetrics},
-    relay::{CloseText, LegEnd, Policy},
-    websocket::{Endpoint, PerEndpoint, closing::Action, conformance::Extensions},
+    relay::{LegEnd, Policy},
+    websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action, conformance::Extensions},
 };
 
 /// More commands than any one event can ask for: two Close frames, a FIN or RST for each leg, the end.

@@ -24,10 +24,10 @@ use std::{collections::HashMap, time::Duration};
 
 use super::super::simulation::{LegState, Simulation};
 use crate::{
-    relay::{CloseText, LegEnd, Policy},
+    relay::{LegEnd, Policy},
     websocket::{
         Endpoint, PerEndpoint,
-        close::{CloseCode, CloseStatus},
+        close::{CloseCode, CloseStatus, CloseText},
         closing::{Action, Cause, Ending, Party, Seen},
         frame::{self, Opcode},
     },

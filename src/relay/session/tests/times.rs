@@ -7,10 +7,10 @@ use std::{
 
 use super::super::{Session, Summary, simulation::Simulation};
 use crate::{
-    relay::{CloseText, LegEnd, Policy},
+    relay::{LegEnd, Policy},
     websocket::{
         Endpoint::{self, Client, Server},
-        close::CloseCode,
+        close::{CloseCode, CloseText},
         closing::Action,
         conformance::Extensions,
     },
