@@ -15,6 +15,7 @@ mod filled;
 mod fixed;
 mod format;
 mod grammars;
+mod key;
 mod load;
 mod reference;
 mod routes;
@@ -25,6 +26,7 @@ mod types;
 mod upstream;
 
 pub use error::Errors;
+pub use key::{KeyDescription, Missing};
 pub use load::{Overrides, check, load, parse, to_yaml};
-pub use reference::{KeyDescription, Missing, keys};
+pub use reference::keys;
 pub use types::*;

@@ -14,7 +14,7 @@ use super::{
     grammars::{
         ADDRESS, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, NETWORK, PROBE_SOURCE, Parsed, USER_AGENT,
     },
-    reference::KeyDescription,
+    key::KeyDescription,
     routes::{self, Common, LIMITS, ON_CLIENT_LOSS, ON_SERVER_LOSS, TIMEOUTS},
     section::{Notes, Section},
     types::{

@@ -9,7 +9,7 @@ use super::{
     error::{Fault, Place, Spot, quoted},
     filled::{Filled, Mapping, yaml_list, yaml_scalar},
     format::Format,
-    reference::{KeyDescription, Missing},
+    key::{KeyDescription, Missing},
     spelling::nearest,
 };
 
