@@ -50,7 +50,7 @@ use crate::config;
 use crate::websocket::closing::Party;
 
 /// What is fixed for the life of the process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Private codes (3000 to 4999) that always have series of their own (`metrics.codes`).
     pub codes: Vec<u16>,

@@ -10,7 +10,6 @@ use std::{
 
 use super::{Command, Session, Summary};
 use crate::{
-    config::Buckets,
     metrics::{Metrics, Options, RouteMetrics},
     relay::{LegEnd, Policy},
     websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action, conformance::Extensions},
@@ -23,13 +22,7 @@ const MOST_COMMANDS: usize = 5;
 const RANDOM: u64 = 0x0403_0201;
 
 thread_local! {
-    static ROUTE: Arc<RouteMetrics> = Metrics::new(Options {
-        codes: Vec::new(),
-        max_custom_codes: 0,
-        buckets: Buckets::default(),
-        workers: 1,
-        registered_codes: Vec::new(),
-    })
+    static ROUTE: Arc<RouteMetrics> = Metrics::new(Options { workers: 1, ..Options::default() })
     .route("simulated");
 }
 
