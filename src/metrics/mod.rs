@@ -278,6 +278,17 @@ mod tests {
         assert_eq!(families, 16);
     }
 
+    /// So that `rate()` sees the first increase.
+    #[test]
+    fn every_family_has_series_from_the_start() {
+        let metrics = Metrics::new(Options { workers: 1, ..Options::default() });
+        metrics.route("default");
+        let text = String::from_utf8(metrics.render()).unwrap();
+        for (family, _) in Families::LABELS.iter().filter(|(family, _)| *family != "websocket_close_code_info") {
+            assert!(text.contains(&format!("# TYPE {family} ")), "{family}");
+        }
+    }
+
     #[test]
     fn what_was_built_is_told() {
         assert!(env!("CLOSEWATCH_RUSTC").starts_with("rustc "), "{}", env!("CLOSEWATCH_RUSTC"));
