@@ -206,3 +206,33 @@ fn check_all(story: &Story) -> usize {
 fn every_order_of_events_is_told_by_the_rules() {
     assert!(check_all(&Story::default()) > 10_000);
 }
+
+/// Whoever adds a cause is led here by the compiler: it has its place in the list, too.
+#[test]
+fn every_cause_of_an_endpoint_is_listed() {
+    let place = |cause| match cause {
+        Cause::Eof => 0,
+        Cause::Truncated => 1,
+        Cause::Reset => 2,
+        Cause::Timeout => 3,
+        Cause::Unreachable => 4,
+        Cause::Tls => 5,
+        Cause::NoCloseReply => 6,
+        Cause::Proxy(_) => 7,
+    };
+    assert_eq!(Cause::OF_ENDPOINTS.map(place), [0, 1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn every_action_is_listed() {
+    let place = |action| match action {
+        Action::IdleTimeout => 0,
+        Action::MaxAge => 1,
+        Action::Limit => 2,
+        Action::Drain => 3,
+        Action::Control => 4,
+        Action::ServerLoss => 5,
+        Action::ClientLoss => 6,
+    };
+    assert_eq!(Action::ALL.map(place), [0, 1, 2, 3, 4, 5, 6]);
+}
