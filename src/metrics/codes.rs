@@ -6,9 +6,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::websocket::close::{CloseCode, CloseStatus};
 
-/// The codes from 3000 on that are in IANA's registry.
-const REGISTERED: [u16; 3] = [3000, 3003, 3008];
-
 /// Gives each Close status its label value. What an endpoint wrote can never pass for a synthesized code: those are
 /// statuses of their own, and the same numbers on the wire are `invalid`.
 #[derive(Debug)]
@@ -29,7 +26,7 @@ impl CodeLabels {
 
     /// In counters: digits from 3000 on for registered and listed codes and for the first others, else the thousand.
     pub(super) fn in_counters(&self, status: CloseStatus) -> Cow<'static, str> {
-        label(status, |code| REGISTERED.contains(&code) || self.listed.contains(&code) || self.admits(code))
+        label(status, |code| CloseCode(code).is_registered() || self.listed.contains(&code) || self.admits(code))
     }
 
     /// In histograms, where each value costs a series per bucket: digits from 3000 on for listed codes only.

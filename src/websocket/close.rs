@@ -32,6 +32,11 @@ impl CloseCode {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 1016..=4999)
     }
 
+    /// Whether IANA's WebSocket Close Code registry has it, rather than a range that it is in.
+    pub fn is_registered(self) -> bool {
+        CodeEntry::of(self.0).single_code().is_some()
+    }
+
     /// The name in IANA's WebSocket Close Code registry, else that of the range: `Reserved` (1016 to 2999), `Registered`
     /// (3000 to 3999), `Private` (4000 to 4999), `Invalid` (the rest).
     pub fn name(self) -> &'static str {
