@@ -83,17 +83,7 @@ struct Client {
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
     let Accepted { stream, early, client: address, local, place, in_service } = accepted;
     let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
-    let client = Arc::new(Client {
-        proxy,
-        address,
-        local,
-        heads: heads.clone(),
-        is_upgrading: AtomicBool::new(false),
-        switches: Arc::default(),
-        upgraded: Mutex::default(),
-        was_upgraded: Notify::new(),
-        had_request: AtomicBool::new(false),
-    });
+    let client = Arc::new(Client::new(proxy, address, local, heads.clone()));
     let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
     let io = TokioIo::new(ClientStream::new(stream, early, heads, Arc::clone(&client.switches)));
     let mut connection = builder(limits).serve_connection(io, service);
@@ -164,6 +154,20 @@ async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<R
 }
 
 impl Client {
+    fn new(proxy: Arc<Proxy>, address: SocketAddr, local: SocketAddr, heads: Heads) -> Self {
+        Self {
+            proxy,
+            address,
+            local,
+            heads,
+            is_upgrading: AtomicBool::new(false),
+            switches: Arc::default(),
+            upgraded: Mutex::default(),
+            was_upgraded: Notify::new(),
+            had_request: AtomicBool::new(false),
+        }
+    }
+
     /// In a drain, the next request is another instance's.
     fn close_for_drain(&self, response: &mut Response<Body>) {
         if self.proxy.is_draining() {

@@ -85,11 +85,12 @@ impl Attempt {
         self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected);
     }
 
-    /// The session itself is counted when a worker has it.
-    fn upgraded(mut self) {
+    /// The session itself is counted when a worker has it. Returns the metrics that it is counted in then.
+    fn upgraded(mut self) -> Arc<RouteMetrics> {
         self.is_counted = true;
         let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
         self.metrics.handshake_answered(status, HandshakeOutcome::Upgraded, self.started.elapsed());
+        Arc::clone(&self.metrics)
     }
 
     fn count(mut self, cause: HandshakeFailure, status: StatusCode, outcome: HandshakeOutcome) {
@@ -153,25 +154,20 @@ pub(super) async fn forward(
     let path = request.uri().path().to_owned();
     prepare(routing, route, client, &mut request);
     let request_headers = request.headers().clone();
-    let answer = match ask(route, &attempt.metrics, (client, local), request).await {
-        Ok(answer) => answer,
-        Err(failure) => return (attempt.fail(&failure), None),
-    };
-    match answer {
-        Answer::Rejected(response) => {
+    match ask(route, &attempt.metrics, (client, local), request).await {
+        Err(failure) => (attempt.fail(&failure), None),
+        Ok(Answer::Rejected(response)) => {
             attempt.reject(response.status());
             (passed_on(response), None)
         }
-        Answer::Upgraded { mut response, server, early } => {
-            let metrics = Arc::clone(&attempt.metrics);
-            attempt.upgraded();
+        Ok(Answer::Upgraded { mut response, server, early }) => {
             let upgraded = Upgraded {
                 about: about(&routing.privacy, client, server.server, &path, &request_headers, response.headers()),
                 extensions: agreed_extensions(response.headers()),
                 server: server.stream,
                 early,
                 policy: Arc::clone(&route.policy),
-                metrics,
+                metrics: attempt.upgraded(),
                 timeout: route.config.timeouts.handshake,
             };
             headers::strip_hop_by_hop(response.headers_mut());
