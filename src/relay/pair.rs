@@ -39,6 +39,8 @@ pub(super) struct Pair {
     pub(super) timer: Option<Instant>,
     /// That time has come.
     pub(super) is_due: bool,
+    /// A time was set that may come before it.
+    has_new_time: bool,
     /// It stands in the worker's queue.
     pub(super) is_runnable: bool,
     drain: Option<Box<(Instant, CloseText, Instant)>>,
@@ -81,6 +83,7 @@ impl Pair {
             _place: place,
             timer: None,
             is_due: false,
+            has_new_time: true,
             is_runnable: false,
             drain: None,
             resetting: None,
@@ -126,8 +129,14 @@ impl Pair {
         Endpoint::BOTH.into_iter().any(|from| self.may_read(from))
     }
 
-    /// When the pair wants its next turn, if nothing happens before.
-    pub(super) fn next_timer(&self) -> Option<Instant> {
+    /// When the pair wants its next turn, where that may come before the timer that it has. Until a session begins to
+    /// close, its own deadlines are only ever put off.
+    pub(super) fn earlier_timer(&mut self) -> Option<Instant> {
+        let may_be_earlier = mem::take(&mut self.has_new_time) || self.timer.is_none() || self.session.is_closing();
+        may_be_earlier.then(|| self.next_timer()).flatten()
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
         [
             self.session.deadline(),
             self.legs.client.check_at,
@@ -145,6 +154,7 @@ impl Pair {
     /// Closes the session for a drain, at `at`; what is left of it at `cut_at` is cut.
     pub(super) fn drain(&mut self, at: Instant, text: CloseText, cut_at: Instant) {
         self.drain = Some(Box::new((at, text, cut_at)));
+        self.has_new_time = true;
     }
 
     /// Closes the session because an operator wants it.
@@ -309,6 +319,7 @@ impl Pair {
         let leg = &mut self.legs[to];
         if leg.check_at.is_none() {
             leg.check_at = context.patience.map(|patience| context.now + look_interval(patience));
+            self.has_new_time = true;
         }
     }
 
@@ -374,6 +385,7 @@ impl Pair {
             give_up_at: self.policy.close.and_then(|wait| context.now.checked_add(wait)),
         });
         leg.check_at = None;
+        self.has_new_time = true;
         leg.readable = true;
         leg.hung_up = true;
     }

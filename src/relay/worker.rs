@@ -191,7 +191,7 @@ impl Worker {
     /// Puts the session's timer where it belongs, where it has to come earlier; one that comes too early does no harm.
     fn schedule(&mut self, key: usize) {
         let Some(pair) = self.sessions.get_mut(key) else { return };
-        let Some(next) = pair.next_timer() else { return };
+        let Some(next) = pair.earlier_timer() else { return };
         if pair.timer.is_none_or(|timer| next < timer) {
             if let Some(timer) = pair.timer.replace(next) {
                 self.timers.remove(&(timer, key));
