@@ -28,22 +28,25 @@ fn per_frame(criterion: &mut Criterion) {
     });
     criterion.bench_function("frame: message and its size", |bencher| {
         bencher.iter(|| {
-            traffic.messages(black_box(Endpoint::Client), black_box(MessageType::Text), black_box(1), black_box(64));
+            let from = black_box(Endpoint::Client);
+            traffic.messages(from, black_box(MessageType::Text), black_box(1));
+            traffic.message_sizes(from, black_box(1), black_box(64));
         });
     });
     criterion.bench_function("frame: all of a message of one frame, and its bytes", |bencher| {
         bencher.iter(|| {
             let from = black_box(Endpoint::Client);
             traffic.frames(from, black_box(Opcode::Text), 1);
-            traffic.messages(from, black_box(MessageType::Text), 1, black_box(64));
+            traffic.messages(from, black_box(MessageType::Text), 1);
+            traffic.message_sizes(from, 1, black_box(64));
             traffic.bytes(from, black_box(70));
         });
     });
     let mut sizes = (0..1024).map(|_| 1 << fastrand::u32(0..26)).collect::<Vec<u64>>().into_iter().cycle();
-    criterion.bench_function("frame: message of an unforeseen size", |bencher| {
+    criterion.bench_function("frame: a message's unforeseen size", |bencher| {
         bencher.iter(|| {
             let size = sizes.next().expect("a cycle has no end");
-            traffic.messages(black_box(Endpoint::Client), black_box(MessageType::Text), 1, size);
+            traffic.message_sizes(black_box(Endpoint::Client), 1, size);
         });
     });
 }

@@ -269,7 +269,8 @@ fn what_the_workers_count_is_summed() {
     for worker in [0, 1] {
         let traffic = route.traffic(worker);
         traffic.frames(Endpoint::Client, Opcode::Text, 2);
-        traffic.messages(Endpoint::Client, MessageType::Text, 2, 100);
+        traffic.messages(Endpoint::Client, MessageType::Text, 2);
+        traffic.message_sizes(Endpoint::Client, 2, 100);
         traffic.buffered(Endpoint::Client, 500);
     }
     route.traffic(0).buffered(Endpoint::Client, -700);
@@ -291,7 +292,7 @@ fn buckets_can_be_chosen() {
     let metrics = Metrics::new(Options { buckets, ..options() });
     let route = metrics.route("chat");
     for size in [100, 101, 1000, 1001] {
-        route.traffic(0).messages(Endpoint::Server, MessageType::Binary, 1, size);
+        route.traffic(0).message_sizes(Endpoint::Server, 1, size);
     }
     let scrape = Scrape::of(&metrics);
     let sizes = [r#"from="server""#];
@@ -371,7 +372,8 @@ fn some_frames(chat: &RouteMetrics) {
     let traffic = chat.traffic(1);
     traffic.frames(Endpoint::Client, Opcode::Text, 7);
     traffic.frames(Endpoint::Client, Opcode::Reserved, 1);
-    traffic.messages(Endpoint::Client, MessageType::Text, 7, 64);
+    traffic.messages(Endpoint::Client, MessageType::Text, 7);
+    traffic.message_sizes(Endpoint::Client, 7, 64);
     traffic.bytes(Endpoint::Client, 490);
     traffic.violation(Endpoint::Client, Violation::ReservedOpcode);
     traffic.frames(Endpoint::Server, Opcode::Ping, 1);

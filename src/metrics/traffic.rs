@@ -32,12 +32,16 @@ impl Traffic {
         self.by[from].frames[opcode as usize].add(count);
     }
 
-    /// `count` messages of one type came from an endpoint, each with `payload_len` bytes of payload in all its frames.
+    /// `count` messages of one type came from an endpoint: the header of the last frame of each.
     #[inline]
-    pub fn messages(&self, from: Endpoint, kind: MessageType, count: u64, payload_len: u64) {
-        let cells = &self.by[from];
-        cells.messages[kind as usize].add(count);
-        cells.message_size.observe(payload_len, count);
+    pub fn messages(&self, from: Endpoint, kind: MessageType, count: u64) {
+        self.by[from].messages[kind as usize].add(count);
+    }
+
+    /// `count` messages came whole, each with `payload_len` bytes of payload in all its frames.
+    #[inline]
+    pub fn message_sizes(&self, from: Endpoint, count: u64, payload_len: u64) {
+        self.by[from].message_size.observe(payload_len, count);
     }
 
     /// `count` bytes came from an endpoint, frame headers included.
@@ -241,11 +245,10 @@ mod tests {
     fn a_message_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         let traffic = traffic(&[16.0, 64.5, 1000.0]);
         for (size, count) in [(0, 1), (16, 1), (17, 1), (64, 1), (65, 10), (1000, 10), (1001, 100), (u64::MAX, 100)] {
-            traffic.messages(Endpoint::Client, MessageType::Text, count, size);
+            traffic.message_sizes(Endpoint::Client, count, size);
         }
         assert_eq!(buckets(&traffic.of(Endpoint::Client).message_size, 4), [2, 2, 20, 200]);
         assert_eq!(buckets(&traffic.of(Endpoint::Server).message_size, 4), [0; 4]);
-        assert_eq!(traffic.of(Endpoint::Client).messages[MessageType::Text as usize].value(), 224);
     }
 
     #[test]
@@ -253,7 +256,7 @@ mod tests {
         let bounds: Vec<_> = (1..=100).map(f64::from).collect();
         let traffic = traffic(&bounds);
         for size in 1..=101 {
-            traffic.messages(Endpoint::Server, MessageType::Binary, size, size);
+            traffic.message_sizes(Endpoint::Server, size, size);
         }
         let expected: Vec<_> = (1..=101).collect();
         assert_eq!(buckets(&traffic.of(Endpoint::Server).message_size, 101), expected);

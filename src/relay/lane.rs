@@ -2,6 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hasher},
+    num::NonZero,
     time::{Duration, Instant},
 };
 
@@ -38,6 +39,8 @@ pub(super) struct Lane {
     pub(super) control: Option<Box<ControlPayload>>,
     /// It stands in the payload of a Close frame.
     pub(super) in_close: bool,
+    /// The size of the message whose last payload is still on its way.
+    pub(super) arriving: Option<NonZero<u64>>,
     pub(super) ping: PingWatch,
     /// Bytes given to the receiver's leg to write, and how many of them its kernel has taken.
     pub(super) queued: u64,
@@ -47,6 +50,8 @@ pub(super) struct Lane {
     pub(super) put: Put,
     /// How the sender's leg ended.
     pub(super) ended: Option<LegEnd>,
+    /// It sent FIN, whatever came then.
+    pub(super) sent_fin: bool,
     pub(super) outlet: Outlet,
 }
 
@@ -81,12 +86,14 @@ impl Lane {
             sent: Sent::default(),
             control: None,
             in_close: false,
+            arriving: None,
             ping: PingWatch::default(),
             queued: 0,
             written: 0,
             close_end: None,
             put: Put::No,
             ended: None,
+            sent_fin: false,
             outlet: Outlet::Open,
         }
     }

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::{Buf, BytesMut};
 use rustix::{
     io::{Errno, retry_on_intr},
     net::{RecvFlags, SendFlags, recv, send},
@@ -50,15 +51,14 @@ pub(super) struct Broken {
 /// Bytes that wait for a slow reader.
 #[derive(Debug)]
 pub(super) struct Spill {
-    bytes: Vec<u8>,
-    written: usize,
+    bytes: BytesMut,
     /// Since when they wait, as far as it was told to the metrics.
     pub(super) since: Instant,
 }
 
 impl Spill {
     pub(super) fn new(bytes: &[u8], now: Instant) -> Self {
-        Self { bytes: bytes.to_vec(), written: 0, since: now }
+        Self { bytes: bytes.into(), since: now }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -66,11 +66,11 @@ impl Spill {
     }
 
     pub(super) fn advance(&mut self, written: usize) {
-        self.written += written;
+        self.bytes.advance(written);
     }
 
     pub(super) fn rest(&self) -> &[u8] {
-        &self.bytes[self.written..]
+        &self.bytes
     }
 }
 

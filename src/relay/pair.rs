@@ -9,7 +9,7 @@ use std::{
 use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 
 use super::{
-    context::{Budget, Context},
+    context::Context,
     inbox::NewSession,
     lane::LegEnd,
     leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
@@ -22,8 +22,10 @@ use crate::{
     websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action},
 };
 
-/// What a blocked direction is read in once the process holds more than its budget.
+/// In what pieces a direction that was blocked is read once the process holds more than its budget, and in what pieces
+/// the others.
 const SMALL_READ: usize = 4 * 1024;
+const MODEST_READ: usize = 16 * 1024;
 
 /// How often the kernel is asked, at first, whether a leg that is to be reset has acknowledged everything.
 const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
@@ -117,7 +119,7 @@ impl Pair {
             self.act_on_time(context);
         }
         for from in Endpoint::BOTH {
-            if self.may_read(from) {
+            if self.may_read(from, context) {
                 self.read(from, context);
             }
         }
@@ -125,8 +127,8 @@ impl Pair {
     }
 
     /// Whether a turn would read something.
-    pub(super) fn has_work(&self) -> bool {
-        Endpoint::BOTH.into_iter().any(|from| self.may_read(from))
+    pub(super) fn has_work(&self, context: &Context) -> bool {
+        Endpoint::BOTH.into_iter().any(|from| self.may_read(from, context))
     }
 
     /// When the pair wants its next turn, where that may come before the timer that it has. Until a session begins to
@@ -189,6 +191,10 @@ impl Pair {
             if self.session.ends_by_reset(endpoint) {
                 self.legs[endpoint].reset_on_close();
             } else if self.session.reads(endpoint) {
+                // It may send faster than this reads: the FIN must come before the RST that answers what comes later.
+                if self.session.writes(endpoint) {
+                    self.legs[endpoint].finish();
+                }
                 self.legs[endpoint].drain(&mut context.buffer);
             }
         }
@@ -232,13 +238,15 @@ impl Pair {
         self.session.wake(now);
     }
 
-    fn may_read(&self, from: Endpoint) -> bool {
-        self.legs[from].readable && self.legs[from.other()].spill.is_none() && self.session.reads(from)
+    /// Whether there is something to read, and room for it. A slow reader's sender is read on while the buffer has room:
+    /// its Close frame may be the next.
+    fn may_read(&self, from: Endpoint, context: &Context) -> bool {
+        self.legs[from].readable && self.session.reads(from) && self.read_limit(from, context) > 0
     }
 
     fn read(&mut self, from: Endpoint, context: &mut Context) {
         let mut buffer = mem::take(&mut context.buffer);
-        let limit = self.read_limit(from, buffer.len(), &context.budget);
+        let limit = self.read_limit(from, context).min(buffer.len());
         match self.legs[from].read(&mut buffer[..limit]) {
             Ok(0) => self.read_to_end(from, context),
             Ok(count) => {
@@ -271,10 +279,20 @@ impl Pair {
         }
     }
 
-    fn read_limit(&self, from: Endpoint, buffer: usize, budget: &Budget) -> usize {
-        let limit = buffer.min(self.policy.buffer_bytes);
-        let was_blocked = self.legs[from.other()].was_blocked;
-        if was_blocked && budget.is_exceeded() { limit.min(SMALL_READ) } else { limit }
+    /// How much may be read from an endpoint at once. Once the process holds more than its budget, a direction that is
+    /// blocked is not read, one that was is read in small pieces, and the others in pieces of which little can remain.
+    fn read_limit(&self, from: Endpoint, context: &Context) -> usize {
+        let to = &self.legs[from.other()];
+        let held = to.spill.as_ref().map(|spill| spill.rest().len());
+        let limit = self.policy.buffer_bytes.saturating_sub(held.unwrap_or(0));
+        if !context.budget.is_exceeded() {
+            return limit;
+        }
+        match held {
+            Some(_) => 0,
+            None if to.was_blocked => limit.min(SMALL_READ),
+            None => limit.min(MODEST_READ),
+        }
     }
 
     fn received(&mut self, from: Endpoint, bytes: &[u8], context: &mut Context) {
@@ -372,7 +390,7 @@ impl Pair {
     /// is read out, and then the end told as it was found here.
     fn lose(&mut self, endpoint: Endpoint, error: &io::Error, context: &mut Context) {
         let end = end_of(error);
-        self.session.write_failed(endpoint);
+        self.session.found_dead(endpoint, context.now);
         self.drop_spill(endpoint, context);
         if !self.session.reads(endpoint) {
             self.leg_ended(endpoint, end, context);

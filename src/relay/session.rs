@@ -82,6 +82,8 @@ pub struct Session {
     opened: Instant,
     expires: Option<Instant>,
     last_byte: Instant,
+    /// When a leg was found dead of which the end is still to be told.
+    found_dead: Option<Instant>,
     begun: Option<Begun>,
     close_handshake: Option<Duration>,
     /// When an awaited answer, or the end of the other leg, is given up.
@@ -129,6 +131,7 @@ impl Session {
             opened,
             expires,
             last_byte: opened,
+            found_dead: None,
             begun: None,
             close_handshake: None,
             close_deadline: None,
@@ -147,6 +150,7 @@ impl Session {
             return Passage::default();
         }
         let half_closed = lane.ended.replace(end).is_some();
+        lane.sent_fin |= end == LegEnd::Fin;
         if lane.put == Put::Wanted {
             // Half a frame stands in the other leg for good: no Close frame can follow it.
             lane.put = Put::No;
@@ -158,7 +162,7 @@ impl Session {
         }
         let first = !self.closing.has_begun();
         self.closing.leg_ended(endpoint, cause(end, whole_frames));
-        self.begin(now);
+        self.begin(self.found_dead.filter(|_| end != LegEnd::Fin).unwrap_or(now));
         let told = first && self.tell_loss(endpoint, now);
         self.settle(now);
         if told || half_closed { Passage::default() } else { self.release_held(endpoint) }
@@ -177,10 +181,11 @@ impl Session {
         }
     }
 
-    /// A write to an endpoint failed: nothing more can be delivered to it. What it sent before is still to be read, and
-    /// then its end to be told.
-    pub fn write_failed(&mut self, to: Endpoint) {
-        self.lanes[to.other()].outlet = Outlet::Gone;
+    /// An endpoint's leg was found dead other than by reading it: nothing more can be delivered to it. What it sent
+    /// before is still to be read, and then its end to be told, as of now.
+    pub fn found_dead(&mut self, endpoint: Endpoint, now: Instant) {
+        self.lanes[endpoint.other()].outlet = Outlet::Gone;
+        self.found_dead.get_or_insert(now);
     }
 
     /// The leg of [`Command::Reset`] was reset.
@@ -202,7 +207,8 @@ impl Session {
     /// Closes the session as [`Session::close`] does, for a drain: what is left of it at `cut_at` is cut.
     pub fn drain(&mut self, text: CloseText, cut_at: Instant, now: Instant) {
         self.cut_deadline = Some(cut_at);
-        if !self.is_closing() {
+        // One that comes when all is to be cut would be told to have got a Close frame that nobody has time to write.
+        if !self.is_closing() && now < cut_at {
             self.put_in(Action::Drain, text, now);
         }
     }
@@ -263,6 +269,11 @@ impl Session {
     /// Whether a Close frame or the end of a leg was seen, or closewatch has begun to close the session.
     pub fn is_closing(&self) -> bool {
         self.closing.has_begun() || self.put_in.is_some()
+    }
+
+    /// Whether an endpoint's leg still takes bytes, and closewatch has sent no FIN.
+    pub fn writes(&self, to: Endpoint) -> bool {
+        self.lanes[to.other()].outlet == Outlet::Open
     }
 
     /// Whether what an endpoint sends is still to be read.
@@ -354,7 +365,9 @@ impl Session {
         if !may_end || !lane.is_flushed() || !self.ends_writing(to) {
             return None;
         }
-        if self.ends_by_reset(to) {
+        // What came first is passed on first: a FIN, though an RST has followed it meanwhile.
+        let owes_fin = lane.sent_fin && lane.outlet == Outlet::Open;
+        if self.ends_by_reset(to) && !owes_fin {
             self.lanes[from].outlet = Outlet::Resetting;
             return Some(Command::Reset(to));
         }

@@ -190,6 +190,20 @@ fn no_rst_of_our_own_where_an_endpoint_still_sends() {
     program.wait_for("websocket_abnormal_closes_total", &[("endpoint", "client"), ("cause", "no_close_reply")], 2.0);
 }
 
+/// More waits than is read at the end: the RST that it leads to must come behind the FIN, where it does no harm.
+#[test]
+fn a_fin_goes_before_what_nobody_will_read() {
+    let server = Server::with_small_window();
+    let program = Program::before(&server, "timeouts: {hang_up: 150ms}\n");
+    let flood = from_client(0x82, &vec![5; 32 << 20]);
+    let mut session = Session::open(&program, &server);
+    session.server_closes(1000, "");
+    session.client_closes(1000, "");
+    session.client.send_some(&flood);
+    session.client.expect_fin();
+    assert_eq!(program.record()["clean"], true);
+}
+
 #[test]
 fn a_client_that_is_gone_while_the_server_sends_on_ends_the_session_soon() {
     let server = Server::start();

@@ -211,3 +211,28 @@ fn the_round_trips_of_pings_are_measured() {
     assert_eq!(record["from_client"]["pings"], 3);
     assert_eq!(record["from_server"]["pings"], 1);
 }
+
+/// A header can announce any size. One that did not come must not spoil the sum of those that did, for good.
+#[test]
+fn a_message_is_measured_when_it_is_whole() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let from_client = [("from", "client")];
+    let mut liar = Session::open(&program, &server);
+    let header = [&[0x82, 0xff][..], &(u64::MAX >> 1).to_be_bytes(), &[0; 4], b"that was all"].concat();
+    liar.client.send(&header);
+    liar.server.expect(&header);
+    liar.client.reset();
+    program.record();
+
+    let mut session = Session::open(&program, &server);
+    let message = self::from_client(0x82, &[7; 1000]);
+    session.client.send(&message[..500]);
+    session.server.expect(&message[..500]);
+    program.wait_for("websocket_messages_total", &from_client, 2.0);
+    assert_eq!(program.scrape().sum("websocket_message_size_bytes_count", &from_client), 0.0);
+    session.client.send(&message[500..]);
+    session.server.expect(&message[500..]);
+    program.wait_for("websocket_message_size_bytes_count", &from_client, 1.0);
+    assert_eq!(program.scrape().sum("websocket_message_size_bytes_sum", &from_client), 1000.0);
+}

@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use crate::harness::{Peer, Program, REQUEST, Server, Session, from_client, from_server};
+use crate::harness::{Peer, Program, REQUEST, Server, Session, close, from_client, from_server};
 
 /// Far more than the kernels' buffers of both legs take.
 const FLOOD: usize = 24 << 20;
@@ -104,12 +104,57 @@ fn a_session_that_ends_while_bytes_wait_leaves_nothing_held() {
     }
 }
 
+/// The Close frame stands behind what the reader does not take, and is seen all the same.
+#[test]
+fn a_close_frame_behind_bytes_that_nobody_reads_ends_the_session_in_time() {
+    let server = Server::with_small_window();
+    let program = Program::before(&server, "timeouts: {close: 500ms}\n");
+    for from_the_server in [true, false] {
+        let client = Peer::connect_with_small_window(program.address());
+        let Session { mut client, server: mut service } = Session::open_with(client, &server, REQUEST);
+        let (sender, frame, from, to): (_, fn(u8, &[u8]) -> _, _, _) = if from_the_server {
+            (&mut service, from_server, "server", "client")
+        } else {
+            (&mut client, from_client, "client", "server")
+        };
+        let message = frame(0x82, &vec![7; 20_000]);
+        while program.scrape().sum("websocket_buffered_bytes", &[("from", from)]) == 0.0 {
+            sender.send(&message);
+        }
+        sender.send(frame(0x88, &close(4001, "")));
+        sender.finish();
+        let record = program.records(1 + usize::from(!from_the_server)).pop().unwrap();
+        assert_eq!((&record["code"], &record["initiator"]), (&4001.into(), &from.into()), "{record}");
+        let fault = (&record["cause_endpoint"], &record["cause"]);
+        assert_eq!(fault, (&to.into(), &"no_close_reply".into()), "{record}");
+    }
+}
+
+/// How long nothing had passed is told up to the reset, not up to the end of the wait for a slow reader.
+#[test]
+fn the_idle_time_before_a_reset_does_not_hold_the_wait_for_a_slow_reader() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {close: 1500ms}\nlimits: {buffer_bytes: 64KiB}\n");
+    let client = Peer::connect_with_small_window(program.address());
+    let Session { client, server: mut sender } = Session::open_with(client, &server, REQUEST);
+    sender.send_some(&flood());
+    wait_until_blocked(&program, "server");
+    sender.reset();
+    let record = program.record();
+    assert_eq!((&record["cause"], &record["cause_endpoint"]), (&"reset".into(), &"server".into()), "{record}");
+    let (idle, duration) = (record["idle_seconds"].as_f64().unwrap(), record["duration_seconds"].as_f64().unwrap());
+    assert!(duration >= 1.5, "{record}");
+    assert!(idle < duration - 1.4, "{record}");
+    drop(client);
+}
+
 #[test]
 fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
-    const READERS: usize = 8;
+    const READERS: usize = 24;
     const TOTAL: f64 = 65_536.0;
-    // A large piece is read only while the total is not exceeded; the others have a small one each.
-    const MOST: f64 = TOTAL + 65_536.0 + READERS as f64 * 4096.0;
+    // A large piece is read only while the total is not exceeded. Beyond, the others have a piece each: of 16 KiB at
+    // first, a small one once they are known to be slow.
+    const MOST: f64 = TOTAL + 65_536.0 + READERS as f64 * 16_384.0;
     let server = Server::start();
     let config = "workers: 1\nlimits: {buffer_bytes: 64KiB, buffer_total_bytes: 64KiB}\n";
     let program = Program::before(&server, config);
@@ -123,7 +168,7 @@ fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
         })
         .collect();
     let held = || program.scrape().sum("websocket_buffered_bytes", &[]);
-    program.wait_for_at_least("websocket_buffered_bytes", &[], MOST);
+    program.wait_for_at_least("websocket_buffered_bytes", &[], TOTAL);
     // Whoever is not slow is not concerned.
     Session::open(&program, &server).exchange();
 
@@ -136,9 +181,6 @@ fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
         }
         read += piece.len();
     };
-    while held() > MOST {
-        all_read_on();
-    }
     for _ in 0..10 {
         all_read_on();
         let held = held();

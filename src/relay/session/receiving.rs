@@ -1,9 +1,9 @@
 //! What an endpoint sends: looked at, counted, and let pass as far as it may.
 
-use std::time::Instant;
+use std::{num::NonZero, time::Instant};
 
 use super::{
-    super::lane::{ControlPayload, Held, Passage, Put, Reading},
+    super::lane::{ControlPayload, Held, Lane, Passage, Put, Reading},
     Session,
 };
 use crate::{
@@ -39,6 +39,9 @@ impl Session {
             self.stop_for_put_in(receipt, &mut reading);
         }
         let lane = &mut self.lanes[from];
+        if lane.decoder.at_boundary() {
+            lane.message_arrived(receipt);
+        }
         let (passage, passes_others) = reading.finish(&lane.decoder);
         lane.queued += passage.len();
         if passes_others {
@@ -78,13 +81,16 @@ impl Session {
     fn count_frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32) -> u64 {
         let Receipt { from, traffic, .. } = receipt;
         let lane = &mut self.lanes[from];
+        lane.message_arrived(receipt);
         let count_u64 = u64::from(count);
         lane.sent.frames += count_u64;
         traffic.frames(from, header.opcode, count_u64);
         let verdict = lane.conformance.frames(header, count);
         if let Some(message) = verdict.message {
             lane.sent.messages += count_u64;
-            traffic.messages(from, message.kind, count_u64, message.payload_len);
+            traffic.messages(from, message.kind, count_u64);
+            lane.arriving = NonZero::new(message.payload_len).filter(|_| lane.decoder.payload_remaining() > 0);
+            traffic.message_sizes(from, count_u64 - u64::from(lane.arriving.is_some()), message.payload_len);
         }
         for violation in verdict.new.iter() {
             traffic.violation(from, violation);
@@ -189,6 +195,16 @@ impl Session {
     fn note_relayed(&mut self, Receipt { now, .. }: Receipt<'_>, reading: &Reading<'_>) {
         if reading.passes_others() {
             self.last_byte = now;
+        }
+    }
+}
+
+impl Lane {
+    /// What stood before is behind: the message of which a part was missing is whole. A header can announce any size, so
+    /// a message is not measured by it alone.
+    fn message_arrived(&mut self, Receipt { from, traffic, .. }: Receipt<'_>) {
+        if let Some(size) = self.arriving.take() {
+            traffic.message_sizes(from, 1, size.get());
         }
     }
 }

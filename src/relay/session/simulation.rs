@@ -222,7 +222,7 @@ impl Simulation {
         if leg.death == Death::Unknown {
             leg.death = Death::Met;
             leg.waiting.clear();
-            self.session.write_failed(to);
+            self.session.found_dead(to, self.now);
             return;
         }
         leg.accepted.extend(leg.waiting.drain(..count));

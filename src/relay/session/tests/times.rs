@@ -10,7 +10,7 @@ use crate::{
     relay::{LegEnd, Policy},
     websocket::{
         Endpoint::{self, Client, Server},
-        close::{CloseCode, CloseText},
+        close::{CloseCode, CloseStatus, CloseText},
         closing::Action,
         conformance::Extensions,
     },
@@ -210,4 +210,16 @@ fn a_time_that_no_clock_reaches_is_no_deadline() {
     let policy = Policy { idle: Some(Duration::MAX), max_age: Some(Duration::MAX), ..policy() };
     let session = Session::new(Arc::new(policy), Extensions::None, Instant::now(), 0);
     assert_eq!(session.deadline(), None);
+}
+
+/// One whose 101 comes when the time to drain is over would be told to have got Close frames that were never written.
+#[test]
+fn a_drain_that_is_over_cuts_at_once() {
+    let mut simulation = Simulation::new(policy());
+    simulation.drain(CloseText::code(CloseCode::GOING_AWAY), Duration::ZERO);
+    simulation.wait(Duration::ZERO);
+    assert!(simulation.is_over());
+    let (told, _) = simulation.finish();
+    assert_eq!(told.ending.status, CloseStatus::Abnormal);
+    assert_eq!(told.ending.action, Some(Action::Drain));
 }
