@@ -43,8 +43,12 @@ fn prepare(routing: &Routing, route: &Route, ends: Ends, request: &mut Request<I
 }
 
 fn failure(error: &legacy::Error) -> Response<Body> {
-    let connecting = std::error::Error::source(error).and_then(|source| source.downcast_ref::<ConnectError>());
-    match connecting {
+    let source = std::error::Error::source(error);
+    if source.and_then(|source| source.downcast_ref()).is_some_and(hyper::Error::is_user) {
+        // What goes to the server is the client's body, and that alone can fail on this side.
+        return refusal(StatusCode::BAD_REQUEST, "the request's body is malformed, or ended before its end");
+    }
+    match source.and_then(|source| source.downcast_ref::<ConnectError>()) {
         Some(error) if error.cause == HandshakeFailure::UpstreamTimeout => {
             refusal(StatusCode::GATEWAY_TIMEOUT, &error.message)
         }
