@@ -473,7 +473,10 @@ fn plain_requests_fail_with_a_line_too() {
         assert!(body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
     }
     program.wait_for("closewatch_http_requests_total", &[("status", "502")], 2.0);
-    client.send("GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 400 Bad Request");
-    client.expect_fin();
+    for head in ["GET / HTTP/1.1", "GET / HTTP/1.1\r\nHost: a, b", "GET http://user@a/ HTTP/1.1\r\nHost: a"] {
+        let mut client = program.connect();
+        client.send(format!("{head}\r\n\r\n"));
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 400 Bad Request", "{head}");
+        client.expect_fin();
+    }
 }
