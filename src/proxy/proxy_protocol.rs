@@ -125,6 +125,11 @@ fn v2_ends(header: &v2::Header<'_>) -> Option<Ends> {
         // The load balancer's own connection, a health check say.
         return None;
     }
+    if header.protocol != v2::Protocol::Stream {
+        // Nobody comes by UDP to a TCP listener. A transport that is not supported is told as good as none (section 2.2):
+        // what is left are the real addresses.
+        return None;
+    }
     match header.addresses {
         v2::Addresses::IPv4(pair) => Some(Ends {
             client: (pair.source_address, pair.source_port).into(),

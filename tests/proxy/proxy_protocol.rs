@@ -29,6 +29,11 @@ fn the_client_is_who_the_header_says() {
         // A health check of the load balancer's own: what else it says is to be ignored.
         (version_2(0, [192, 0, 2, 9], 4712), None),
         ([SIGNATURE, &[0x20, 0, 0, 0]].concat(), None),
+        // UDP over IPv4 and IPv6, a transport that is not told, and Unix sockets.
+        ([SIGNATURE, &[0x21, 0x12, 0, 12], &[9; 12]].concat(), None),
+        ([SIGNATURE, &[0x21, 0x22, 0, 36], &[9; 36]].concat(), None),
+        ([SIGNATURE, &[0x21, 0x10, 0, 12], &[9; 12]].concat(), None),
+        ([SIGNATURE, &[0x21, 0x31, 0, 216], &[9; 216]].concat(), None),
     ] {
         let mut client_end = program.connect();
         let own = client_end.address();
