@@ -251,9 +251,10 @@ async fn the_last_closes_are_told_newest_first() {
     }
     assert_eq!(sessions(&admin.get("/api/v1/closes").await.1), ["c", "b", "a"]);
     assert_eq!(sessions(&admin.get("/api/v1/closes?limit=2").await.1), ["c", "b"]);
+    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=%31").await.1), ["c"]);
     assert_eq!(sessions(&admin.get("/api/v1/closes?limit=5000").await.1), ["c", "b", "a"]);
     let (status, line) = admin.get("/api/v1/closes?limit=some").await;
-    assert_eq!((status, line.as_str()), (400, "limit is a whole number from 0 to 1000\n"));
+    assert_eq!((status, line.as_str()), (400, "limit is a whole number; what is above 1000 is taken for 1000\n"));
 }
 
 #[tokio::test]
