@@ -23,9 +23,6 @@ use crate::shortage::Shortage;
 
 const PAGE: &str = include_str!("index.html");
 
-/// For answers under way when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Serves the admin on `listener` until `stop` is cancelled and the answers under way are given.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
     serve_within(Limits::default(), listener, admin, scope, stop).await;
@@ -42,12 +39,14 @@ struct Limits {
     request_head: Duration,
     /// For sent bytes to be acknowledged, or for a client to read at all.
     unread: Duration,
+    /// For answers under way when the server stops.
+    last_answers: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let (request_head, unread) = (Duration::from_secs(20), Duration::from_secs(30));
-        Self { connections: 128, streams: 64, request_head, unread }
+        Self { connections: 128, streams: 64, request_head, unread, last_answers: Duration::from_secs(1) }
     }
 }
 
@@ -113,7 +112,7 @@ impl Server {
     /// Waits until the answers under way have had their time.
     async fn has_stopped(&self) {
         self.stop.cancelled().await;
-        sleep(STOP_TIMEOUT).await;
+        sleep(self.limits.last_answers).await;
     }
 
     /// Lets the kernel end the connection where the client is dead, or alive but does not read.
@@ -143,7 +142,7 @@ impl Server {
             Resource::NotYet => response::line(StatusCode::NOT_FOUND, "this is not supported yet"),
             Resource::Command(command) => {
                 let options = admin.options.load_full();
-                control::answer(command, request, &options, Arc::clone(&admin.control)).await
+                control::answer(command, request, &options, Arc::clone(&admin.control), &self.stop).await
             }
         }
     }
@@ -178,6 +177,7 @@ mod tests {
     use futures_util::{FutureExt, future::BoxFuture};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
+        task::JoinHandle,
         time::timeout,
     };
 
@@ -209,17 +209,20 @@ mod tests {
     const LARGE: usize = 64 << 20;
 
     async fn start(limits: Limits) -> SocketAddr {
+        start_until(CancellationToken::new(), limits).await.0
+    }
+
+    async fn start_until(stop: CancellationToken, limits: Limits) -> (SocketAddr, JoinHandle<()>) {
         let admin = Admin {
             metrics: Box::new(|| vec![b'#'; LARGE]),
             metrics_content_type: "text/plain",
             journal: Arc::new(Journal::new(1)),
             control: Arc::new(Idle),
-            options: ArcSwap::from_pointee(Options::default()),
+            options: ArcSwap::from_pointee(Options { control: true, hosts: Vec::new() }),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, CancellationToken::new()));
-        address
+        (address, tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, stop)))
     }
 
     async fn ask(address: SocketAddr, path: &str) -> TcpStream {
@@ -245,6 +248,34 @@ mod tests {
             let read = timeout(Duration::from_mins(1), silent.read_to_end(&mut Vec::new())).await;
             read.expect("it is ended").unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_whole_does_not_hold_up_the_end() {
+        let stop = CancellationToken::new();
+        let long = Duration::from_mins(10);
+        let limits = Limits { request_head: long, last_answers: long, ..Limits::default() };
+        let (address, server) = start_until(stop.clone(), limits).await;
+        let whole = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+        let half_head = "GET /-/healthy HTTP/1.1\r\nHost";
+        let half_body = "POST /-/close HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                         Expect: 100-continue\r\nContent-Length: 10\r\n\r\n{";
+        let mut waiting = Vec::new();
+        for (request, answered) in
+            [("", false), (half_head, false), (whole, true), (&format!("{whole}{half_head}"), true), (half_body, true)]
+        {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            connection.write_all(request.as_bytes()).await.unwrap();
+            if answered {
+                status(&mut connection).await;
+            }
+            waiting.push(connection);
+        }
+        stop.cancel();
+        timeout(Duration::from_mins(1), server).await.expect("it ends").unwrap();
+        let mut answer = String::new();
+        waiting.pop().unwrap().read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("HTTP/1.1 503 "), "{answer}");
     }
 
     #[tokio::test]
