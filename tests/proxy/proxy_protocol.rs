@@ -139,6 +139,27 @@ fn the_server_is_told_of_the_client_by_version_2() {
     }
 }
 
+#[test]
+fn bodies_are_streamed_also_on_a_connection_of_ones_own() {
+    let server = Server::start();
+    let program = Program::start(&format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address()));
+    let mut client = program.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    let mut connection = server.accept();
+    expect_header(&mut connection, client.address(), program.address().port());
+    connection.receive_head();
+    connection.expect("3\r\none\r\n");
+    // The answer begins before the request ends.
+    connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n");
+    client.receive_head();
+    client.expect("3\r\ntwo\r\n");
+    client.send("5\r\nthree\r\n0\r\n\r\n");
+    connection.expect("5\r\nthree\r\n0\r\n\r\n");
+    connection.send("4\r\nfour\r\n0\r\n\r\n");
+    client.expect("4\r\nfour\r\n0\r\n\r\n");
+    connection.expect_fin();
+}
+
 /// A header of version 2 from a client on this machine, over IPv4.
 fn expect_header(connection: &mut Peer, client: SocketAddr, local_port: u16) {
     let ports = [client.port().to_be_bytes(), local_port.to_be_bytes()].concat();
