@@ -12,6 +12,7 @@ use std::{
 use crate::metrics::{ActiveConnection, Metrics, RejectReason};
 
 /// Descriptors that are not connections: listeners, epoll instances, the log, scrapes, resolver sockets.
+/// Where few files may be open, a quarter of those.
 const RESERVED_DESCRIPTORS: u64 = 256;
 
 /// How many client connections there may be.
@@ -125,5 +126,19 @@ impl Drop for Place {
 
 /// Two descriptors a session, of what the process may open.
 fn connections_within(open_files: u64) -> usize {
-    usize::try_from(open_files.saturating_sub(RESERVED_DESCRIPTORS) / 2).unwrap_or(usize::MAX).max(1)
+    let reserved = RESERVED_DESCRIPTORS.min(open_files / 4);
+    usize::try_from((open_files - reserved) / 2).unwrap_or(usize::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_take_what_is_not_put_aside() {
+        let cases = [(0, 1), (64, 24), (256, 96), (266, 100), (1023, 384), (1024, 384), (1026, 385), (65536, 32640)];
+        for (open_files, connections) in cases {
+            assert_eq!(connections_within(open_files), connections, "{open_files}");
+        }
+    }
 }

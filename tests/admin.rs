@@ -251,9 +251,10 @@ async fn the_last_closes_are_told_newest_first() {
     }
     assert_eq!(sessions(&admin.get("/api/v1/closes").await.1), ["c", "b", "a"]);
     assert_eq!(sessions(&admin.get("/api/v1/closes?limit=2").await.1), ["c", "b"]);
+    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=%31").await.1), ["c"]);
     assert_eq!(sessions(&admin.get("/api/v1/closes?limit=5000").await.1), ["c", "b", "a"]);
     let (status, line) = admin.get("/api/v1/closes?limit=some").await;
-    assert_eq!((status, line.as_str()), (400, "limit is a whole number from 0 to 1000\n"));
+    assert_eq!((status, line.as_str()), (400, "limit is a whole number; what is above 1000 is taken for 1000\n"));
 }
 
 #[tokio::test]
@@ -430,6 +431,27 @@ async fn fifty_slow_scrapers_do_not_keep_the_next_waiting() {
     }
     assert_eq!(admin.get("/metrics").await.0, 200);
 }
+
+#[tokio::test]
+async fn however_many_connections_say_nothing_a_health_check_is_answered() {
+    let admin = Running::start(Options::default()).await;
+    let mut reader = admin.reader().await;
+    let mut idle = Vec::new();
+    for (count, beginning) in [(300, ""), (300, "GET /-/ready HTTP/1.1\r\nHost"), (300, KEPT)] {
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(admin.address).await.unwrap();
+            stream.write_all(beginning.as_bytes()).await.unwrap();
+            idle.push(stream);
+        }
+        assert_eq!(admin.get("/-/ready").await, (200, "ready\n".to_owned()), "{beginning:?}");
+    }
+    // What is under way goes on.
+    admin.journal.record(record("a"));
+    line_with(&mut reader, "data: ").await;
+}
+
+/// A request after which the connection is kept for others.
+const KEPT: &str = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
 async fn stopping_ends_readers_and_idle_connections() {

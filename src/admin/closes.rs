@@ -24,16 +24,30 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The `limit` of a query; without one, all.
 pub(super) fn limit(query: Option<&str>) -> Result<usize, String> {
-    let mut pairs = query.unwrap_or_default().split('&');
-    let Some(limit) = pairs.find_map(|pair| pair.strip_prefix("limit=")) else {
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    let Some((_, limit)) = pairs.find(|(name, _)| decoded(name) == "limit") else {
         return Ok(MOST_CLOSES);
     };
+    let limit = decoded(limit);
     let is_number = !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number {
-        return Err(format!("limit is a whole number from 0 to {MOST_CLOSES}"));
+        return Err(format!("limit is a whole number; what is above {MOST_CLOSES} is taken for {MOST_CLOSES}"));
     }
     // A number too large for any integer type is only one that is too large.
     Ok(limit.parse().unwrap_or(MOST_CLOSES).min(MOST_CLOSES))
+}
+
+/// Text of a query, percent-decoded as far as it decodes to ASCII (RFC 3986, 2.1): no name or number here is anything else.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
+        let (character, rest) = byte.map_or(('%', part), |byte| (byte.into(), &part[2..]));
+        decoded.push(character);
+        decoded.push_str(rest);
+    }
+    decoded
 }
 
 /// The records as a JSON array, written one by one: slow readers share the records and hold no copies of their own.
@@ -121,12 +135,25 @@ mod tests {
             (Some("limit=1000"), Ok(1000)),
             (Some("limit=1001"), Ok(1000)),
             (Some("limit=99999999999999999999999999"), Ok(1000)),
+            (Some("limit=%31"), Ok(1)),
+            (Some("x=%&%6cimi%74=1%30"), Ok(10)),
         ];
         for (query, expected) in cases {
             assert_eq!(limit(query), expected, "{query:?}");
         }
-        for query in ["limit=", "limit=-1", "limit=+1", "limit=1.5", "limit=ten", "limit=1%30"] {
-            assert_eq!(limit(Some(query)), Err("limit is a whole number from 0 to 1000".to_owned()), "{query}");
+        let told = "limit is a whole number; what is above 1000 is taken for 1000";
+        for query in [
+            "limit=",
+            "limit=-1",
+            "limit=+1",
+            "limit=1.5",
+            "limit=ten",
+            "limit=1%",
+            "limit=1%3",
+            "limit=%+1",
+            "limit=%é9",
+        ] {
+            assert_eq!(limit(Some(query)), Err(told.to_owned()), "{query}");
         }
     }
 

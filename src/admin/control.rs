@@ -11,6 +11,7 @@ use hyper::{
 };
 use serde::Deserialize;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::{CloseRequest, Control, Options, resource::Command, response, response::Body};
 use crate::websocket::close::{CloseCode, MAX_REASON};
@@ -21,14 +22,15 @@ const MOST_BODY_BYTES: usize = 64 * 1024;
 /// For a request's body to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Does what the request asks for, where it may.
+/// Does what the request asks for, where it may. One that is not whole at `stop` is refused.
 pub(super) async fn answer(
     command: Command,
     request: Request<Incoming>,
     options: &Options,
     control: Arc<dyn Control>,
+    stop: &CancellationToken,
 ) -> Response<Body> {
-    match obey(command, request, options, control).await {
+    match obey(command, request, options, control, stop).await {
         Ok(response) => response,
         Err(Refusal { status, message }) => response::line(status, &message),
     }
@@ -50,9 +52,11 @@ async fn obey(
     request: Request<Incoming>,
     options: &Options,
     control: Arc<dyn Control>,
+    stop: &CancellationToken,
 ) -> Result<Response<Body>, Refusal> {
     check_permission(&request, options)?;
-    let body = read(request.into_body()).await?;
+    let body = stop.run_until_cancelled(read(request.into_body())).await;
+    let body = body.ok_or_else(|| refuse(StatusCode::SERVICE_UNAVAILABLE, "closewatch is ending"))??;
     match command {
         Command::Drain => {
             control.drain();

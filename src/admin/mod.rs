@@ -13,6 +13,7 @@ pub mod client;
 mod closes;
 mod codes;
 mod control;
+mod guests;
 mod resource;
 mod response;
 mod server;

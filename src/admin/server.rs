@@ -1,24 +1,27 @@
 //! The admin's HTTP server: bounded in connections, and patient with nobody for long.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
+    sync::Semaphore,
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Admin, Phase, Scope, closes, codes, control, resource::Resource, response, response::Body};
+use super::{
+    Admin, Phase, Scope, closes, codes, control,
+    guests::{Guest, Guests},
+    resource::Resource,
+    response,
+    response::Body,
+};
 use crate::shortage::Shortage;
 
 const PAGE: &str = include_str!("index.html");
-
-/// For answers under way when the server stops.
-const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves the admin on `listener` until `stop` is cancelled and the answers under way are given.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
@@ -28,7 +31,7 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop:
 /// What slow or many clients can take from the server at most.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Connections at a time; others wait in the kernel's queue.
+    /// Connections at a time; for one more, one that has nothing under way has to go.
     connections: usize,
     /// Readers of the stream at a time, so that some connections are always left for scrapes and health checks.
     streams: usize,
@@ -36,42 +39,36 @@ struct Limits {
     request_head: Duration,
     /// For sent bytes to be acknowledged, or for a client to read at all.
     unread: Duration,
+    /// For answers under way when the server stops.
+    last_answers: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         let (request_head, unread) = (Duration::from_secs(20), Duration::from_secs(30));
-        Self { connections: 128, streams: 64, request_head, unread }
+        Self { connections: 128, streams: 64, request_head, unread, last_answers: Duration::from_secs(1) }
     }
 }
 
 async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
-    let connections = Arc::new(Semaphore::new(limits.connections));
+    let mut guests = Guests::new(limits.connections, stop.clone());
     let streams = Arc::new(Semaphore::new(limits.streams));
     let server = Arc::new(Server { limits, admin, scope, streams, stop: stop.clone() });
     let tasks = TaskTracker::new();
     let mut shortage = Shortage::default();
-    while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &connections, &mut shortage)).await {
+    while let Some((stream, guest)) = stop.run_until_cancelled(accept(&listener, &mut guests, &mut shortage)).await {
         let server = Arc::clone(&server);
-        tasks.spawn(async move {
-            server.serve_connection(stream).await;
-            drop(place);
-        });
+        tasks.spawn(async move { server.serve_connection(stream, &guest).await });
     }
     tasks.close();
     tasks.wait().await;
 }
 
-/// The next connection, once there is a place for it.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-    shortage: &mut Shortage,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = Arc::clone(connections).acquire_owned().await.expect("the semaphore is never closed");
+/// The next connection, with a place for it.
+async fn accept(listener: &TcpListener, guests: &mut Guests, shortage: &mut Shortage) -> (TcpStream, Arc<Guest>) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => return (stream, guests.welcome().await),
             Err(error) => shortage.pause(&error, "admin").await,
         }
     }
@@ -86,20 +83,36 @@ struct Server {
 }
 
 impl Server {
-    async fn serve_connection(&self, stream: TcpStream) {
+    async fn serve_connection(&self, stream: TcpStream, guest: &Guest) {
         self.expect_a_reader(&stream);
-        let service = service_fn(|request| async { Ok::<_, Infallible>(self.answer(request).await) });
+        let service = service_fn(|request| {
+            guest.asks();
+            async { Ok::<_, Infallible>(self.answer(request).await) }
+        });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(self.limits.request_head);
-        let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
         // An error here is a client that has gone, or was too slow: nobody is left to be told.
         tokio::select! {
-            _ = connection.as_mut() => {}
-            () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                let _ = timeout(STOP_TIMEOUT, connection).await;
+            // What has arrived is read first: it may be a request.
+            biased;
+            _ = connection.as_mut() => return,
+            () = guest.is_to_leave() => {}
+        }
+        // Before its first request hyper would wait for that one.
+        if guest.has_asked() {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                _ = connection => {}
+                () = self.has_stopped() => {}
             }
         }
+    }
+
+    /// Waits until the answers under way have had their time.
+    async fn has_stopped(&self) {
+        self.stop.cancelled().await;
+        sleep(self.limits.last_answers).await;
     }
 
     /// Lets the kernel end the connection where the client is dead, or alive but does not read.
@@ -129,7 +142,7 @@ impl Server {
             Resource::NotYet => response::line(StatusCode::NOT_FOUND, "this is not supported yet"),
             Resource::Command(command) => {
                 let options = admin.options.load_full();
-                control::answer(command, request, &options, Arc::clone(&admin.control)).await
+                control::answer(command, request, &options, Arc::clone(&admin.control), &self.stop).await
             }
         }
     }
@@ -162,7 +175,11 @@ mod tests {
 
     use arc_swap::ArcSwap;
     use futures_util::{FutureExt, future::BoxFuture};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        task::JoinHandle,
+        time::timeout,
+    };
 
     use super::*;
     use crate::{
@@ -192,17 +209,20 @@ mod tests {
     const LARGE: usize = 64 << 20;
 
     async fn start(limits: Limits) -> SocketAddr {
+        start_until(CancellationToken::new(), limits).await.0
+    }
+
+    async fn start_until(stop: CancellationToken, limits: Limits) -> (SocketAddr, JoinHandle<()>) {
         let admin = Admin {
             metrics: Box::new(|| vec![b'#'; LARGE]),
             metrics_content_type: "text/plain",
             journal: Arc::new(Journal::new(1)),
             control: Arc::new(Idle),
-            options: ArcSwap::from_pointee(Options::default()),
+            options: ArcSwap::from_pointee(Options { control: true, hosts: Vec::new() }),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, CancellationToken::new()));
-        address
+        (address, tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, stop)))
     }
 
     async fn ask(address: SocketAddr, path: &str) -> TcpStream {
@@ -220,13 +240,42 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn silent_connections_make_room() {
-        let request_head = Duration::from_millis(50);
-        let address = start(Limits { connections: 2, request_head, ..Limits::default() }).await;
-        let _silent = TcpStream::connect(address).await.unwrap();
-        let mut half = TcpStream::connect(address).await.unwrap();
-        half.write_all(b"GET /-/healthy HTTP/1.1\r\nHost").await.unwrap();
-        assert_eq!(status(&mut ask(address, "/-/healthy").await).await, "HTTP/1.1 200");
+    async fn silent_connections_are_ended() {
+        let address = start(Limits { request_head: Duration::from_millis(50), ..Limits::default() }).await;
+        for beginning in ["", "GET /-/healthy HTTP/1.1\r\nHost"] {
+            let mut silent = TcpStream::connect(address).await.unwrap();
+            silent.write_all(beginning.as_bytes()).await.unwrap();
+            let read = timeout(Duration::from_mins(1), silent.read_to_end(&mut Vec::new())).await;
+            read.expect("it is ended").unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_is_not_whole_does_not_hold_up_the_end() {
+        let stop = CancellationToken::new();
+        let long = Duration::from_mins(10);
+        let limits = Limits { request_head: long, last_answers: long, ..Limits::default() };
+        let (address, server) = start_until(stop.clone(), limits).await;
+        let whole = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+        let half_head = "GET /-/healthy HTTP/1.1\r\nHost";
+        let half_body = "POST /-/close HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+                         Expect: 100-continue\r\nContent-Length: 10\r\n\r\n{";
+        let mut waiting = Vec::new();
+        for (request, answered) in
+            [("", false), (half_head, false), (whole, true), (&format!("{whole}{half_head}"), true), (half_body, true)]
+        {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            connection.write_all(request.as_bytes()).await.unwrap();
+            if answered {
+                status(&mut connection).await;
+            }
+            waiting.push(connection);
+        }
+        stop.cancel();
+        timeout(Duration::from_mins(1), server).await.expect("it ends").unwrap();
+        let mut answer = String::new();
+        waiting.pop().unwrap().read_to_string(&mut answer).await.unwrap();
+        assert!(answer.contains("HTTP/1.1 503 "), "{answer}");
     }
 
     #[tokio::test]

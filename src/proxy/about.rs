@@ -70,15 +70,68 @@ fn shortened(text: &str) -> Box<str> {
     text[..end].into()
 }
 
-/// The trace id of a `traceparent` header (W3C Trace Context, 3.2.2: `version-traceid-parentid-flags`).
+/// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2: `version-traceid-parentid-flags`). Version 00
+/// ends there, later ones may go on behind another `-`, and ff is none.
 fn trace_id(request: &HeaderMap) -> Option<Box<str>> {
-    let mut parts = request.get("traceparent")?.to_str().ok()?.split('-');
-    let (version, trace_id) = (parts.next()?, parts.next()?);
-    let is_hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    let is_valid = version.len() == 2
-        && is_hex(version)
-        && trace_id.len() == 32
-        && is_hex(trace_id)
-        && trace_id.bytes().any(|byte| byte != b'0');
+    let mut values = request.get_all("traceparent").into_iter();
+    let value = values.next()?.to_str().ok()?;
+    let mut parts = value.splitn(5, '-');
+    let mut field = |length| parts.next().filter(|part| part.len() == length && part.bytes().all(is_lower_hex));
+    let (version, trace_id, parent_id, _flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
+    let ends_as_it_must = version != "00" || parts.next().is_none();
+    let has_ids = [trace_id, parent_id].iter().all(|id| id.bytes().any(|digit| digit != b'0'));
+    let is_valid = version != "ff" && ends_as_it_must && has_ids && values.next().is_none();
     is_valid.then(|| trace_id.into())
+}
+
+fn is_lower_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(values: &[&'static str]) -> Option<Box<str>> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append("traceparent", header::HeaderValue::from_static(value));
+        }
+        trace_id(&headers)
+    }
+
+    #[test]
+    fn a_valid_traceparent_has_a_trace_id() {
+        for value in [
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-what-comes-later",
+        ] {
+            assert_eq!(found(&[value]).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"), "{value}");
+        }
+    }
+
+    #[test]
+    fn an_invalid_traceparent_has_none() {
+        for value in [
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-012",
+            "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01.more",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-00f067aa0ba902b7-01",
+            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "",
+        ] {
+            assert_eq!(found(&[value]), None, "{value}");
+        }
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(found(&[valid, valid]), None, "which of the two it is cannot be known");
+        assert_eq!(found(&[]), None);
+    }
 }

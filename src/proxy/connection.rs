@@ -3,7 +3,6 @@
 use std::{
     convert::Infallible,
     future::poll_fn,
-    net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -32,6 +31,7 @@ use super::{
     handshake::{self, Attempt, Failure, Upgraded},
     heads::Heads,
     http,
+    proxy_protocol::Ends,
     request::{Limits, checked_host, is_upgrade},
     response::{Body, draining, refusal},
     stream::ClientStream,
@@ -56,8 +56,7 @@ pub(super) struct Accepted {
     pub(super) stream: TcpStream,
     /// What was read of it behind a PROXY header.
     pub(super) early: Vec<u8>,
-    pub(super) client: SocketAddr,
-    pub(super) local: SocketAddr,
+    pub(super) ends: Ends,
     pub(super) place: Place,
     /// Held while something of the connection's is in flight: a drain waits for it.
     pub(super) in_service: TaskTrackerToken,
@@ -66,8 +65,7 @@ pub(super) struct Accepted {
 /// What the requests of one connection share.
 struct Client {
     proxy: Arc<Proxy>,
-    address: SocketAddr,
-    local: SocketAddr,
+    ends: Ends,
     heads: Heads,
     /// An upgrade request is being forwarded, or was answered with 101.
     is_upgrading: AtomicBool,
@@ -81,9 +79,9 @@ struct Client {
 
 /// Serves a connection's requests; where one becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
-    let Accepted { stream, early, client: address, local, place, in_service } = accepted;
+    let Accepted { stream, early, ends, place, in_service } = accepted;
     let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
-    let client = Arc::new(Client::new(proxy, address, local, heads.clone()));
+    let client = Arc::new(Client::new(proxy, ends, heads.clone()));
     let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
     let io = TokioIo::new(ClientStream::new(stream, early, heads, Arc::clone(&client.switches)));
     let mut connection = builder(limits).serve_connection(io, service);
@@ -154,11 +152,10 @@ async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<R
 }
 
 impl Client {
-    fn new(proxy: Arc<Proxy>, address: SocketAddr, local: SocketAddr, heads: Heads) -> Self {
+    fn new(proxy: Arc<Proxy>, ends: Ends, heads: Heads) -> Self {
         Self {
             proxy,
-            address,
-            local,
+            ends,
             heads,
             is_upgrading: AtomicBool::new(false),
             switches: Arc::default(),
@@ -180,7 +177,7 @@ impl Client {
         let routing = proxy.routing.load_full();
         let route = host.as_ref().ok().and_then(|host| routing.find(host, request.uri().path()));
         let user_agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        let metrics = route.map(|route| routing.metrics_for(route, user_agent, self.address.ip()));
+        let metrics = route.map(|route| routing.metrics_for(route, user_agent, self.ends.client.ip()));
         let attempt = Attempt::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
         if let Err(message) = host {
             return attempt.fail(&Failure::new(HandshakeFailure::BadRequest, message));
@@ -191,8 +188,7 @@ impl Client {
         if proxy.is_draining() {
             return attempt.answer(HandshakeFailure::Draining, draining());
         }
-        let ends = (self.address, self.local);
-        let (response, upgraded) = handshake::forward(&routing, route, attempt, ends, request).await;
+        let (response, upgraded) = handshake::forward(&routing, route, attempt, self.ends, request).await;
         if let Some(upgraded) = upgraded {
             *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgraded);
             self.was_upgraded.notify_one();
@@ -211,7 +207,7 @@ impl Client {
         };
         let routing = self.proxy.routing.load_full();
         match routing.find(&host, request.uri().path()) {
-            Some(route) => http::forward(&routing, route, self.address, request).await,
+            Some(route) => http::forward(&routing, route, self.ends, request).await,
             None => refused(StatusCode::NOT_FOUND, "no route matches this host and path"),
         }
     }

@@ -10,7 +10,7 @@
 
 use std::{
     future::poll_fn,
-    net::SocketAddr,
+    net::IpAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,6 +29,7 @@ use hyper_util::rt::TokioIo;
 use super::{
     about::about,
     headers,
+    proxy_protocol::Ends,
     request::{has_body, origin_form},
     response::{Body, empty, passed_on, refusal},
     routing::{Route, Routing},
@@ -138,13 +139,13 @@ enum Answer {
     Rejected(Response<Incoming>),
 }
 
-/// Forwards an upgrade request of `client`, who connected to `local`. With the answer to the client comes, where it is
-/// a 101, what the data plane needs.
+/// Forwards the upgrade request of a client whose connection has these `ends`. With the answer to it comes, where it is a
+/// 101, what the data plane needs.
 pub(super) async fn forward(
     routing: &Routing,
     route: &Route,
     attempt: Attempt,
-    (client, local): (SocketAddr, SocketAddr),
+    ends: Ends,
     mut request: Request<Incoming>,
 ) -> (Response<Body>, Option<Upgraded>) {
     if has_body(&request) {
@@ -152,9 +153,9 @@ pub(super) async fn forward(
         return (attempt.fail(&failure), None);
     }
     let path = request.uri().path().to_owned();
-    prepare(routing, route, client, &mut request);
+    prepare(routing, route, ends.client.ip(), &mut request);
     let request_headers = request.headers().clone();
-    match ask(route, &attempt.metrics, (client, local), request).await {
+    match ask(route, &attempt.metrics, ends, request).await {
         Err(failure) => (attempt.fail(&failure), None),
         Ok(Answer::Rejected(response)) => {
             attempt.reject(response.status());
@@ -162,7 +163,7 @@ pub(super) async fn forward(
         }
         Ok(Answer::Upgraded { mut response, server, early }) => {
             let upgraded = Upgraded {
-                about: about(&routing.privacy, client, server.server, &path, &request_headers, response.headers()),
+                about: about(&routing.privacy, ends.client, server.server, &path, &request_headers, response.headers()),
                 extensions: agreed_extensions(response.headers()),
                 server: server.stream,
                 early,
@@ -177,21 +178,16 @@ pub(super) async fn forward(
     }
 }
 
-fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut Request<Incoming>) {
-    routing.rewrite(request.headers_mut(), route, client.ip());
+fn prepare(routing: &Routing, route: &Route, client: IpAddr, request: &mut Request<Incoming>) {
+    routing.rewrite(request.headers_mut(), route, client);
     headers::restore_upgrade(request.headers_mut());
     *request.uri_mut() = origin_form(request);
     hyper::upgrade::on(request);
 }
 
-async fn ask(
-    route: &Route,
-    metrics: &RouteMetrics,
-    (client, local): (SocketAddr, SocketAddr),
-    request: Request<Incoming>,
-) -> Result<Answer, Failure> {
+async fn ask(route: &Route, metrics: &RouteMetrics, ends: Ends, request: Request<Incoming>) -> Result<Answer, Failure> {
     let started = Instant::now();
-    let connected = route.connector.connect(client, local).await;
+    let connected = route.connector.connect(ends).await;
     let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
     metrics.upstream_connected(started.elapsed());
     let asking = exchange(connected, request.map(|_| Empty::new()));

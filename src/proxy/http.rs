@@ -1,12 +1,11 @@
 //! Plain HTTP requests on the WebSocket port: health checks, long-polling fallbacks, the service's own pages. They pass
 //! through, streamed both ways, with connections kept alive on both sides.
 
-use std::net::SocketAddr;
-
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::client::legacy;
 
 use super::{
+    proxy_protocol::Ends,
     request::origin_form,
     response::{Body, passed_on, refusal},
     routing::{Route, Routing},
@@ -18,11 +17,11 @@ use crate::metrics::HandshakeFailure;
 pub(super) async fn forward(
     routing: &Routing,
     route: &Route,
-    client: SocketAddr,
+    ends: Ends,
     mut request: Request<Incoming>,
 ) -> Response<Body> {
-    prepare(routing, route, client, &mut request);
-    let response = match route.pool.request(request).await {
+    prepare(routing, route, ends, &mut request);
+    let response = match route.pool.request(ends, request).await {
         Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
             refusal(StatusCode::BAD_GATEWAY, "the upstream switched protocols, which nobody had asked it for")
         }
@@ -33,8 +32,8 @@ pub(super) async fn forward(
     response
 }
 
-fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut Request<Incoming>) {
-    routing.rewrite(request.headers_mut(), route, client.ip());
+fn prepare(routing: &Routing, route: &Route, ends: Ends, request: &mut Request<Incoming>) {
+    routing.rewrite(request.headers_mut(), route, ends.client.ip());
     // The pool needs a full URI to know its connections by; on the wire stands the path.
     let target =
         Uri::builder().scheme("http").authority("upstream").path_and_query(origin_form(request).to_string()).build();
@@ -44,8 +43,12 @@ fn prepare(routing: &Routing, route: &Route, client: SocketAddr, request: &mut R
 }
 
 fn failure(error: &legacy::Error) -> Response<Body> {
-    let connecting = std::error::Error::source(error).and_then(|source| source.downcast_ref::<ConnectError>());
-    match connecting {
+    let source = std::error::Error::source(error);
+    if source.and_then(|source| source.downcast_ref()).is_some_and(hyper::Error::is_user) {
+        // What goes to the server is the client's body, and that alone can fail on this side.
+        return refusal(StatusCode::BAD_REQUEST, "the request's body is malformed, or ended before its end");
+    }
+    match source.and_then(|source| source.downcast_ref::<ConnectError>()) {
         Some(error) if error.cause == HandshakeFailure::UpstreamTimeout => {
             refusal(StatusCode::GATEWAY_TIMEOUT, &error.message)
         }

@@ -10,7 +10,7 @@ use super::{
     Proxy,
     about::shown_client,
     connection::{self, Accepted},
-    proxy_protocol::{self, Refusal},
+    proxy_protocol::{self, Ends, Refusal},
     request::Limits,
     upstream::tcp_keepalive,
 };
@@ -96,8 +96,8 @@ impl Listener {
             return;
         }
         let in_service = proxy.in_service.token();
-        let local = local(&stream, self.address);
-        let accepted = Accepted { local, stream, early: Vec::new(), client, place, in_service };
+        let ends = Ends { client, local: local(&stream, self.address) };
+        let accepted = Accepted { stream, early: Vec::new(), ends, place, in_service };
         let (mode, limits) = (self.proxy_protocol, proxy.routing.load().connection_limits);
         let proxy = Arc::clone(proxy);
         tokio::spawn(async move {
@@ -117,16 +117,16 @@ async fn read_proxy_header(
     if mode == ProxyProtocol::Off {
         return Some(accepted);
     }
-    let reading = proxy_protocol::accept(&mut accepted.stream, accepted.client, mode);
+    let reading = proxy_protocol::accept(&mut accepted.stream, accepted.ends, mode);
     let timeout = limits.head_timeout.unwrap_or(Duration::MAX);
     match tokio::time::timeout(timeout, reading).await {
-        Ok(Ok((client, early))) => {
-            let may_stay = proxy.admission.admit_client(&mut accepted.place, client.ip());
-            may_stay.then_some(Accepted { early, client, ..accepted })
+        Ok(Ok((ends, early))) => {
+            let may_stay = proxy.admission.admit_client(&mut accepted.place, ends.client.ip());
+            may_stay.then_some(Accepted { early, ends, ..accepted })
         }
         Ok(Err(Refusal::Nobody)) => None,
         Ok(Err(Refusal::Malformed(error))) => {
-            let client = shown_client(proxy.routing.load().privacy.client, accepted.client);
+            let client = shown_client(proxy.routing.load().privacy.client, accepted.ends.client);
             tracing::debug!(client = client.as_deref(), error, "a connection was refused");
             proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);
             None

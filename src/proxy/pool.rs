@@ -1,5 +1,5 @@
 //! The connections to one upstream that plain requests use. They are kept for the next request; an upgrade never takes
-//! one of them.
+//! one of them. Where a connection tells the server its client, each request has its own.
 
 use std::{
     fmt,
@@ -22,17 +22,21 @@ use hyper::{
 };
 use hyper_util::{
     client::legacy::{
-        Client, Error,
+        Builder, Client, Error,
         connect::{Connected, Connection},
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::upstream::{ConnectError, Connector, ServerStream};
+use super::{
+    proxy_protocol::Ends,
+    upstream::{ConnectError, Connector, ServerStream},
+};
 
 /// Sends plain requests to one upstream.
 pub(super) struct Pool {
+    connector: Arc<Connector>,
     kept: Client<PoolConnector, Incoming>,
     /// Makes a connection for each request.
     fresh: Client<PoolConnector, Empty<Bytes>>,
@@ -40,22 +44,24 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn new(connector: Connector) -> Self {
-        let connector = PoolConnector(Arc::new(connector));
-        let mut builder = Client::builder(TokioExecutor::new());
-        builder
-            .pool_timer(TokioTimer::new())
-            .http1_preserve_header_case(true)
-            .http1_title_case_headers(true)
-            .set_host(false);
-        let kept = builder.build(connector.clone());
-        Self { kept, fresh: builder.pool_max_idle_per_host(0).build(connector) }
+        let connector = Arc::new(connector);
+        let shared = PoolConnector { connector: Arc::clone(&connector), ends: None };
+        let kept = builder().build(shared.clone());
+        Self { connector, kept, fresh: builder().pool_max_idle_per_host(0).build(shared) }
     }
 
-    /// Sends a request to the server and waits for the head of its answer.
-    ///
+    /// Sends a request of a client's to the server and waits for the head of its answer.
+    pub(super) async fn request(&self, ends: Ends, request: Request<Incoming>) -> Result<Response<Incoming>, Error> {
+        if !self.connector.speaks_for_one() {
+            return self.request_on_kept(request).await;
+        }
+        let own = PoolConnector { connector: Arc::clone(&self.connector), ends: Some(ends) };
+        builder().pool_max_idle_per_host(0).build(own).request(request).await
+    }
+
     /// A server may close a kept connection just as the next request comes. A request that may be repeated (RFC 9110,
     /// 9.2.2), and has no body that is gone by then, is sent once more, on a fresh connection.
-    pub(super) async fn request(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Error> {
+    async fn request_on_kept(&self, request: Request<Incoming>) -> Result<Response<Incoming>, Error> {
         let (head, body) = request.into_parts();
         let may_repeat = head.method.is_idempotent() && body.is_end_stream();
         let again = may_repeat.then(|| head.clone());
@@ -66,6 +72,16 @@ impl Pool {
             (result, _) => result,
         }
     }
+}
+
+fn builder() -> Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .pool_timer(TokioTimer::new())
+        .http1_preserve_header_case(true)
+        .http1_title_case_headers(true)
+        .set_host(false);
+    builder
 }
 
 impl fmt::Debug for Pool {
@@ -85,7 +101,11 @@ fn ended_before_another_answer(error: &Error) -> bool {
 
 /// Lets the pool make connections to the one upstream, whatever URI it is asked for.
 #[derive(Clone)]
-struct PoolConnector(Arc<Connector>);
+struct PoolConnector {
+    connector: Arc<Connector>,
+    /// Of the client whose connections they are; `None`: of no one.
+    ends: Option<Ends>,
+}
 
 impl tower_service::Service<Uri> for PoolConnector {
     type Response = TokioIo<PooledStream>;
@@ -97,9 +117,12 @@ impl tower_service::Service<Uri> for PoolConnector {
     }
 
     fn call(&mut self, _: Uri) -> Self::Future {
-        let connector = Arc::clone(&self.0);
+        let Self { connector, ends } = self.clone();
         Box::pin(async move {
-            let connected = connector.connect_shared().await?;
+            let connected = match ends {
+                Some(ends) => connector.connect(ends).await?,
+                None => connector.connect_shared().await?,
+            };
             Ok(TokioIo::new(PooledStream { stream: connected.stream, course: Arc::default() }))
         })
     }

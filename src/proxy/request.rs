@@ -33,8 +33,8 @@ pub(super) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Re
     let mut hosts = request.headers().get_all(header::HOST).into_iter();
     match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
-            let host = host.to_str().map_err(|_| "the Host header is not text")?;
-            Ok(without_port(host).to_ascii_lowercase())
+            let host = host.to_str().ok().and_then(name_of).ok_or("the Host header names no host (RFC 9110, 7.2)")?;
+            Ok(host.to_ascii_lowercase())
         }
         (None, _) if request.version() == Version::HTTP_10 => Ok(String::new()),
         (None, _) => Err("a request needs a Host header (RFC 9112, 3.2)"),
@@ -88,9 +88,98 @@ fn prefer_target_authority(request: &mut Request<Incoming>) {
     }
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rfind(':') {
-        Some(colon) if !host[colon..].contains(']') => &host[..colon],
-        _ => host,
+/// A Host header's value without the port, where both are what RFC 3986, 3.2.2 and 3.2.3 allow. Empty is allowed too: the
+/// target of such a request has no host.
+fn name_of(host: &str) -> Option<&str> {
+    let (name, port) = match host.rsplit_once(':') {
+        // The colons of an IPv6 address stand inside its brackets.
+        Some((name, port)) if !port.contains(']') => (name, port),
+        _ => (host, ""),
+    };
+    let in_brackets = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    let is_name = match in_brackets {
+        Some(address) => !address.is_empty() && address.split(':').all(is_registered_name),
+        None => is_registered_name(name),
+    };
+    (is_name && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(name)
+}
+
+/// `reg-name` of RFC 3986, 3.2.2: unreserved characters, delimiters and percent-encoded bytes.
+fn is_registered_name(text: &str) -> bool {
+    let mut parts = text.split('%');
+    let is_plain =
+        |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte));
+    let is_encoded = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2 && is_plain(part);
+    parts.next().is_some_and(is_plain) && parts.all(is_encoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_valid_host_is_taken() {
+        for (host, name) in [
+            ("example.com", "example.com"),
+            ("example.com:8080", "example.com"),
+            ("example.com:", "example.com"),
+            ("example.com.", "example.com."),
+            ("my_service.internal:80", "my_service.internal"),
+            ("xn--mnchen-3ya.example", "xn--mnchen-3ya.example"),
+            ("caf%C3%a9.example:1", "caf%C3%a9.example"),
+            ("127.0.0.1:9000", "127.0.0.1"),
+            ("[::1]", "[::1]"),
+            ("[2001:db8::7]:443", "[2001:db8::7]"),
+            ("[::ffff:192.0.2.7]:", "[::ffff:192.0.2.7]"),
+            ("[fe80::1%25eth0]:80", "[fe80::1%25eth0]"),
+            ("[v1.a:b]", "[v1.a:b]"),
+            ("a~b!$&'()*+,;=", "a~b!$&'()*+,;="),
+            ("", ""),
+            (":80", ""),
+        ] {
+            assert_eq!(name_of(host), Some(name), "{host}");
+        }
+    }
+
+    #[test]
+    fn what_no_host_can_be_is_not() {
+        for host in [
+            "a b",
+            "a\tb",
+            "a, b",
+            "a/b",
+            "a\\b",
+            "a?b",
+            "a#b",
+            "user@a",
+            "a<b>",
+            "a\"b",
+            "a|b",
+            "a^b",
+            "a`b",
+            "{a}",
+            "a%",
+            "a%4",
+            "a%4g",
+            "%zz",
+            "a:b",
+            "a:80x",
+            "a:-1",
+            "a:80:80",
+            "::1",
+            "[::1",
+            "::1]",
+            "[]",
+            "[]:80",
+            "[::1]x",
+            "[::1]x:80",
+            "[::1]:x",
+            "x[::1]",
+            "[[::1]]",
+            "[::1 ]",
+            "[a/b]",
+        ] {
+            assert_eq!(name_of(host), None, "{host}");
+        }
     }
 }

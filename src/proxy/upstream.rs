@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::either::Either;
 
-use super::proxy_protocol;
+use super::proxy_protocol::{self, Ends};
 use crate::{
     config::{self, Keepalive, UpstreamAddress},
     metrics::HandshakeFailure,
@@ -108,23 +108,32 @@ impl Connector {
     }
 
     /// A new connection for one client, within the configured time.
-    pub(super) async fn connect(&self, client: SocketAddr, local: SocketAddr) -> Result<Connected, ConnectError> {
-        self.connect_with(|| proxy_protocol::encode(client, local)).await
-    }
-
-    /// A new connection for whichever clients' requests come to use it.
-    pub(super) async fn connect_shared(&self) -> Result<Connected, ConnectError> {
-        self.connect_with(proxy_protocol::encode_local).await
-    }
-
-    async fn connect_with(&self, proxy_header: impl FnOnce() -> Vec<u8>) -> Result<Connected, ConnectError> {
-        let connecting = async {
+    pub(super) async fn connect(&self, ends: Ends) -> Result<Connected, ConnectError> {
+        self.in_time(async {
             let mut connected = self.connect_to_target().await?;
             if self.sends_proxy_protocol {
-                connected.stream.write_all(&proxy_header()).await.map_err(|error| failed(&error))?;
+                let header = proxy_protocol::encode(ends);
+                connected.stream.write_all(&header).await.map_err(|error| failed(&error))?;
             }
             Ok(connected)
-        };
+        })
+        .await
+    }
+
+    /// A new connection for whichever clients' requests come to use it. Only where [`Self::speaks_for_one`] says no.
+    pub(super) async fn connect_shared(&self) -> Result<Connected, ConnectError> {
+        self.in_time(self.connect_to_target()).await
+    }
+
+    /// Whether the server is told the client of each connection, which then has the requests of no other.
+    pub(super) fn speaks_for_one(&self) -> bool {
+        self.sends_proxy_protocol
+    }
+
+    async fn in_time(
+        &self,
+        connecting: impl Future<Output = Result<Connected, ConnectError>>,
+    ) -> Result<Connected, ConnectError> {
         tokio::time::timeout(self.timeout, connecting).await.unwrap_or_else(|_| {
             Err(ConnectError {
                 cause: HandshakeFailure::UpstreamTimeout,

@@ -34,6 +34,7 @@ fn requests_that_are_none_get_400_and_the_connection_ends() {
     for (what, request, route) in [
         ("no Host", REQUEST.replace("Host: example.com\r\n", ""), ""),
         ("two Hosts", with("Host: example.org"), ""),
+        ("a Host that is none", REQUEST.replace("Host: example.com", "Host: example com"), ""),
         ("a body", with("Content-Length: 5") + "hello", "default"),
         ("a body in chunks", with("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n", "default"),
         ("two lengths", with("Transfer-Encoding: chunked\r\nContent-Length: 5"), ""),

@@ -94,9 +94,9 @@ fn the_soft_limit_is_raised_whatever_the_number_of_connections() {
 #[test]
 fn no_more_connections_are_taken_than_there_are_descriptors_for() {
     let server = Server::start();
-    // 256 are put aside for what is no connection, and a session needs two.
-    let program = Program::start_after("ulimit -n 266", &server.upstream());
-    let mut sessions: Vec<Session> = (0..5).map(|_| Session::open(&program, &server)).collect();
+    // A quarter is put aside for what is no connection, and a session needs two.
+    let program = Program::start_after("ulimit -n 256", &server.upstream());
+    let mut sessions: Vec<Session> = (0..96).map(|_| Session::open(&program, &server)).collect();
     program.connect().receive_rest();
     program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
     sessions.iter_mut().for_each(Session::exchange);

@@ -314,6 +314,39 @@ fn connect_is_refused() {
     client.expect_fin();
 }
 
+/// The server is told nothing of it but the end of its connection, and is not to blame.
+#[test]
+fn a_body_that_is_broken_gets_400() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n";
+    let with_length = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\none";
+    for (count, (request, rest)) in
+        [(chunked, "xyz\r\n"), (chunked, "3\r\ntwo!!"), (chunked, ""), (with_length, "")].into_iter().enumerate()
+    {
+        println!("{rest:?} behind {request:?}");
+        let mut client = program.connect();
+        client.send(request);
+        let (mut connection, _) = server.accept_request();
+        client.send(rest);
+        client.finish();
+        let (head, body) = client.receive_answer();
+        assert_eq!(head.first_line(), "HTTP/1.1 400 Bad Request");
+        assert_eq!(body, "the request's body is malformed, or ended before its end\n");
+        client.expect_fin();
+        connection.receive_rest();
+        program.wait_for("closewatch_http_requests_total", &[("status", "400")], (count + 1) as f64);
+    }
+    // Nor is it where the client has gone.
+    let mut client = program.connect();
+    client.send(with_length);
+    let (mut connection, _) = server.accept_request();
+    client.reset();
+    connection.receive_rest();
+    program.wait_for("closewatch_connections_active", &[], 0.0);
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 0.0);
+}
+
 /// What one server reads as a body, another reads as the next request.
 #[test]
 fn ambiguous_lengths_get_400_and_the_connection_ends() {
@@ -440,7 +473,10 @@ fn plain_requests_fail_with_a_line_too() {
         assert!(body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
     }
     program.wait_for("closewatch_http_requests_total", &[("status", "502")], 2.0);
-    client.send("GET / HTTP/1.1\r\n\r\n");
-    assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 400 Bad Request");
-    client.expect_fin();
+    for head in ["GET / HTTP/1.1", "GET / HTTP/1.1\r\nHost: a, b", "GET http://user@a/ HTTP/1.1\r\nHost: a"] {
+        let mut client = program.connect();
+        client.send(format!("{head}\r\n\r\n"));
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 400 Bad Request", "{head}");
+        client.expect_fin();
+    }
 }

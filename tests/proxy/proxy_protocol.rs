@@ -29,6 +29,11 @@ fn the_client_is_who_the_header_says() {
         // A health check of the load balancer's own: what else it says is to be ignored.
         (version_2(0, [192, 0, 2, 9], 4712), None),
         ([SIGNATURE, &[0x20, 0, 0, 0]].concat(), None),
+        // UDP over IPv4 and IPv6, a transport that is not told, and Unix sockets.
+        ([SIGNATURE, &[0x21, 0x12, 0, 12], &[9; 12]].concat(), None),
+        ([SIGNATURE, &[0x21, 0x22, 0, 36], &[9; 36]].concat(), None),
+        ([SIGNATURE, &[0x21, 0x10, 0, 12], &[9; 12]].concat(), None),
+        ([SIGNATURE, &[0x21, 0x31, 0, 216], &[9; 216]].concat(), None),
     ] {
         let mut client_end = program.connect();
         let own = client_end.address();
@@ -112,31 +117,79 @@ fn the_server_is_told_of_the_client_by_version_2() {
     let server = Server::start();
     let config = format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address());
     let program = Program::start(&config);
-    let expect_header = |connection: &mut Peer, command: u8, client: Option<SocketAddr>| {
-        connection.expect(SIGNATURE);
-        let header = connection.receive(4);
-        assert_eq!(header[0], 0x20 | command);
-        let addresses = connection.receive(usize::from(u16::from_be_bytes([header[2], header[3]])));
-        if let Some(client) = client {
-            assert_eq!(header[1], 0x11, "TCP over IPv4");
-            assert_eq!(addresses[..4], [127, 0, 0, 1]);
-            assert_eq!(addresses[4..8], [127, 0, 0, 1]);
-            assert_eq!(addresses[8..10], client.port().to_be_bytes());
-            assert_eq!(addresses[10..12], program.address().port().to_be_bytes());
-        }
-    };
     let mut client = program.connect();
     client.send(REQUEST);
     let mut connection = server.accept();
-    expect_header(&mut connection, 1, Some(client.address()));
+    expect_header(&mut connection, client.address(), program.address().port());
     connection.receive_head();
     connection.send(crate::harness::SWITCHING);
     client.receive_head();
     Session { client, server: connection }.exchange();
-    // A connection that serves many clients speaks for none of them.
+    // Also of each who sends plain requests: none of them goes on a connection that speaks for another.
+    let mut clients = [program.connect(), program.connect()];
+    for client in [0, 1, 0, 1] {
+        let client = &mut clients[client];
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut connection = server.accept();
+        expect_header(&mut connection, client.address(), program.address().port());
+        connection.receive_head();
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.receive_answer().1, "ok");
+        connection.expect_fin();
+    }
+}
+
+#[test]
+fn bodies_are_streamed_also_on_a_connection_of_ones_own() {
+    let server = Server::start();
+    let program = Program::start(&format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address()));
     let mut client = program.connect();
-    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
     let mut connection = server.accept();
-    expect_header(&mut connection, 0, None);
+    expect_header(&mut connection, client.address(), program.address().port());
     connection.receive_head();
+    connection.expect("3\r\none\r\n");
+    // The answer begins before the request ends.
+    connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n");
+    client.receive_head();
+    client.expect("3\r\ntwo\r\n");
+    client.send("5\r\nthree\r\n0\r\n\r\n");
+    connection.expect("5\r\nthree\r\n0\r\n\r\n");
+    connection.send("4\r\nfour\r\n0\r\n\r\n");
+    client.expect("4\r\nfour\r\n0\r\n\r\n");
+    connection.expect_fin();
+}
+
+/// A header of version 2 from a client on this machine, over IPv4.
+fn expect_header(connection: &mut Peer, client: SocketAddr, local_port: u16) {
+    let ports = [client.port().to_be_bytes(), local_port.to_be_bytes()].concat();
+    let addresses = [127, 0, 0, 1, 127, 0, 0, 1];
+    connection.expect([SIGNATURE, &[0x21, 0x11, 0, 12], &addresses, &ports].concat());
+}
+
+#[test]
+fn an_ipv4_client_of_a_listener_for_both_families_is_told_as_one() {
+    let server = Server::start();
+    let upstream = format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address());
+    let program = Program::start(&format!("listen: '[::]:0'\n{upstream}"));
+    let port = program.address().port();
+    let mut client = Peer::connect(([127, 0, 0, 1], port).into());
+    client.send(REQUEST);
+    expect_header(&mut server.accept(), client.address(), port);
+}
+
+/// The client has connected to the load balancer, not to closewatch.
+#[test]
+fn what_a_load_balancer_told_is_told_on() {
+    let server = Server::start();
+    let upstream = format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address());
+    let program = Program::start(&format!("listen: [{{address: '127.0.0.1:0', proxy_protocol: require}}]\n{upstream}"));
+    let version_1 = b"PROXY TCP4 192.0.2.9 10.0.0.1 4712 443\r\n".to_vec();
+    for header in [version_1, version_2(1, [192, 0, 2, 9], 4712)] {
+        for request in [REQUEST, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"] {
+            let mut client = program.connect();
+            client.send([&header, request.as_bytes()].concat());
+            server.accept().expect(version_2(1, [192, 0, 2, 9], 4712));
+        }
+    }
 }
