@@ -327,10 +327,20 @@ fn a_flag_can_contradict_the_file() {
     let expected = "--admin (CLOSEWATCH_ADMIN): 127.0.0.1:8080 is taken by listen.address (0.0.0.0:8080); \
                     choose another port";
     assert_eq!(faults(MINIMAL, &overrides), expected);
+}
 
+#[test]
+fn a_server_from_a_flag_takes_the_place_of_all_routes() {
     let overrides = Overrides { upstream: Some("ws://127.0.0.1:9000".to_owned()), ..Overrides::default() };
-    let told = faults("routes:\n  - {name: a, upstream: 'ws://h:1'}\n", &overrides);
-    assert!(told.starts_with("test.yaml:2:3: routes: there is an upstream too"), "{told}");
+    let routes = "routes:\n  - {name: a, upstream: 'ws://h:1'}\n";
+    for file in [routes.to_owned(), format!("upstream: ws://h:2\n{routes}")] {
+        let config = config::parse("test.yaml", &file, &overrides).unwrap();
+        let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+        assert_eq!((route.name.as_str(), route.upstream.url.as_str()), ("default", "ws://127.0.0.1:9000"));
+        assert!(config.has_unused_routes);
+    }
+    assert!(!config::parse("test.yaml", MINIMAL, &overrides).unwrap().has_unused_routes);
+    assert!(!parse(EVERYTHING).has_unused_routes);
 }
 
 /// Texts made to cost time or memory: each is refused, and told of in a few lines.

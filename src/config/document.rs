@@ -86,6 +86,14 @@ impl Node {
         });
         entries[index].value.put(rest, value);
     }
+
+    /// Takes `key` out of this mapping, and tells whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let Content::Mapping(entries) = &mut self.content else { return false };
+        let before = entries.len();
+        entries.retain(|entry| entry.key != key);
+        entries.len() < before
+    }
 }
 
 /// Builds nodes from the parser's events.

@@ -59,8 +59,7 @@ pub(super) fn routes(root: &mut Section<'_>, common: &Common, addresses: &mut Ad
 const ROUTES: &str = "Several services, or several kinds of traffic that the metrics tell apart, instead of `upstream`. \
                       The first route that matches takes a request; where none does, the answer is 404.";
 
-const BOTH: &str = "there is an upstream too (in the file, from --upstream or from CLOSEWATCH_UPSTREAM), allowed: one \
-                    of the two; a last route without match takes what is left";
+const BOTH: &str = "there is an upstream too, allowed: one of the two; a last route without match takes what is left";
 
 impl Common {
     /// A route that takes everything.

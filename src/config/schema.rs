@@ -75,6 +75,7 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
     Config {
         listen,
         routes: routes::routes(root, &common, addresses),
+        has_unused_routes: false,
         workers: workers(root),
         admin: root.key("admin", ADMIN).section(|section| admin(section, addresses)),
         forwarded: root.key("forwarded", FORWARDED).section(forwarded),

@@ -131,6 +131,7 @@ impl Service {
         listeners.run(bound, &proxy);
         let admins = Admins::serve(bound_admin, settings::admin(&config, &metrics, journal, &state));
         let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics });
+        warn_of_unused(&config);
         let drain = None;
         Ok(Self { source, config, parts, admins, admin_address, metrics_address, requests, signals, log, drain })
     }
@@ -246,8 +247,16 @@ impl Service {
         drop(listeners);
         self.admins.reconfigure(settings::admin_options(&config));
         self.log.reconfigure(settings::log(&config.log));
+        warn_of_unused(&config);
         self.config = config;
         Ok(())
+    }
+}
+
+/// What a file says in vain is no error, but somebody has written it.
+fn warn_of_unused(config: &Config) {
+    if config.has_unused_routes {
+        tracing::warn!("the routes of the file are not used: --upstream (CLOSEWATCH_UPSTREAM) takes their place");
     }
 }
 
