@@ -1,6 +1,7 @@
 //! The commands: one file each.
 
 use std::{
+    env,
     io::{self, Write},
     process::ExitCode,
 };
@@ -46,9 +47,12 @@ enum Command {
 
 /// Runs the command that the process's arguments name.
 ///
-/// Bad usage is told on standard error and ends with 2, as clap does it.
+/// Bad usage is told on standard error and ends with 2, as clap does it, or with 1 where a command has no other answer.
 pub fn main() -> ExitCode {
-    let arguments = CommandLine::parse();
+    let arguments = match CommandLine::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run::main(&arguments),
         Command::Check(arguments) => check::main(&arguments),
@@ -57,6 +61,19 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::main(&arguments),
         Command::Drain(arguments) => drain::main(&arguments),
         Command::Health(arguments) => health::main(&arguments),
+    }
+}
+
+/// Tells what is wrong with the arguments, or what was asked about them (`--help`).
+fn refuse(error: &clap::Error) -> ExitCode {
+    // Where standard error is gone, the exit code still tells.
+    let _ = error.print();
+    // Docker reserves 2 for health checks; whoever drains asks for yes or no as well.
+    let is_yes_or_no = env::args_os().nth(1).is_some_and(|command| command == "health" || command == "drain");
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ if is_yes_or_no => ExitCode::FAILURE,
+        _ => ExitCode::from(2),
     }
 }
 
