@@ -425,6 +425,26 @@ fn check_heeds_the_environment_as_run_does() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("config.yaml"), MINIMAL).unwrap();
+    let variables = ["CLOSEWATCH_LISTEN", "CLOSEWATCH_UPSTREAM", "CLOSEWATCH_ADMIN"].map(|name| (name, ""));
+    let checked = closewatch().arg("check").envs(variables).current_dir(&directory).unwrap();
+    assert_eq!(parse(&String::from_utf8(checked.stdout).unwrap()), parse(MINIMAL));
+
+    // What is refused is the file, and the address that is asked is the default.
+    fs::write(directory.path().join("config.yaml"), "nonsense: 1").unwrap();
+    for run in [&["run"][..], &[]] {
+        let output = closewatch().args(run).envs(variables).current_dir(&directory).assert().code(2);
+        let told = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(told.lines().all(|line| line.starts_with("config.yaml:1:1: ")), "{told}");
+    }
+    let asked = closewatch().args(["health"]).env("CLOSEWATCH_ADMIN", "").assert();
+    let asked = [asked.get_output().stdout.clone(), asked.get_output().stderr.clone()].concat();
+    assert!(String::from_utf8(asked).unwrap().contains("http://127.0.0.1:9917"));
+}
+
+#[test]
 fn check_tells_of_a_file_that_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);

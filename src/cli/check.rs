@@ -21,10 +21,11 @@ pub(super) struct Arguments {
 /// Prints the configuration with its defaults filled in, or everything that is wrong with it. What the environment
 /// sets for `closewatch run` counts here too, so that both judge the same configuration.
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let overrides = Overrides {
-        listen: env::var("CLOSEWATCH_LISTEN").ok(),
-        upstream: env::var("CLOSEWATCH_UPSTREAM").ok(),
-        admin: env::var("CLOSEWATCH_ADMIN").ok(),
+        listen: variable("CLOSEWATCH_LISTEN"),
+        upstream: variable("CLOSEWATCH_UPSTREAM"),
+        admin: variable("CLOSEWATCH_ADMIN"),
     };
     match config::check(arguments.config.as_deref(), &overrides) {
         Ok(yaml) => match io::stdout().write_all(yaml.as_bytes()) {

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
 mod check;
 mod demo;
@@ -49,7 +49,9 @@ enum Command {
 ///
 /// Bad usage is told on standard error and ends with 2, as clap does it, or with 1 where a command has no other answer.
 pub fn main() -> ExitCode {
-    let arguments = match CommandLine::try_parse() {
+    let command_line = without_empty_variables(CommandLine::command());
+    let matches = command_line.try_get_matches();
+    let arguments = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),
     };
@@ -62,6 +64,15 @@ pub fn main() -> ExitCode {
         Command::Drain(arguments) => drain::main(&arguments),
         Command::Health(arguments) => health::main(&arguments),
     }
+}
+
+/// An environment variable that is empty counts as one that is not set, as most programs have it.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let without = |arg: clap::Arg| match arg.get_env().and_then(env::var_os) {
+        Some(value) if value.is_empty() => arg.env(Resettable::Reset),
+        _ => arg,
+    };
+    command.mut_args(without).mut_subcommands(without_empty_variables)
 }
 
 /// Tells what is wrong with the arguments, or what was asked about them (`--help`).
