@@ -467,6 +467,19 @@ fn check_tells_of_a_file_that_cannot_be_read() {
 }
 
 #[test]
+fn check_says_why_it_cannot_print() -> io::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("config.yaml");
+    fs::write(&file, MINIMAL)?;
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_closewatch"));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let output = check.args(["check", "--config"]).arg(&file).stdout(full).output()?;
+    let told = "error: cannot write the configuration: No space left on device (os error 28)\n";
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), told));
+    Ok(())
+}
+
+#[test]
 fn check_opens_unix_sockets() -> io::Result<()> {
     let directory = tempfile::tempdir()?;
     let socket = directory.path().join("chat.sock");

@@ -1,13 +1,8 @@
 //! `closewatch check`: is this configuration sound, and what does it amount to?
 
-use std::{
-    env,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use super::say;
+use super::{say, write_out};
 use crate::config::{self, Overrides};
 
 /// The arguments of `closewatch check`.
@@ -28,12 +23,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         admin: variable("CLOSEWATCH_ADMIN"),
     };
     match config::check(arguments.config.as_deref(), &overrides) {
-        Ok(yaml) => match io::stdout().write_all(yaml.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            // Whoever read has gone; the verdict stands.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Ok(yaml) => write_out("the configuration", &yaml),
         Err(errors) => {
             say(&errors.to_string());
             ExitCode::from(2)

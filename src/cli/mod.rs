@@ -109,6 +109,18 @@ fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T, String> {
     runtime.map(|runtime| runtime.block_on(work)).map_err(|error| format!("cannot start: {error}"))
 }
 
+/// Writes what a command was asked for to standard output: its exit code.
+fn write_out(what: &str, text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        // A reader such as `head` that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            say(&format!("error: cannot write {what}: {error}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 /// Prints on standard output, and a line break behind it. Its reader may have seen enough (`| head`); the exit code
 /// still tells.
 fn print(text: &str) {
