@@ -45,7 +45,6 @@ pub(super) struct Section<'a> {
     asked: Vec<&'static str>,
     filled: Vec<(&'static str, Filled)>,
     notes: &'a Notes,
-    faults_before: usize,
 }
 
 /// Where a section's values are written.
@@ -96,23 +95,28 @@ impl<'a> Key<'_, 'a> {
     }
 
     /// The values of a list, or the default ones. Those stand in for a list with a bad value, too.
-    pub(super) fn list<F: Format>(self, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
+    pub(super) fn list<F: Format<Value: Clone>>(self, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
+        let values: Option<Vec<_>> = self.items(&default, format).into_iter().collect();
+        values.unwrap_or(default)
+    }
+
+    /// The values of a list, or the default ones. Where one is bad there is none.
+    pub(super) fn items<F: Format<Value: Clone>>(self, default: &[F::Value], format: &F) -> Vec<Option<F::Value>> {
         let written = || default.iter().map(|value| format.write(value)).collect::<Vec<_>>();
         let allowed = || format!("a list [...], each {}", format.allowed());
         self.describe(|| (allowed(), Missing::Default(yaml_list(&written()))));
         let Self { section, name, .. } = self;
         let Some(node) = section.ask(name) else {
             section.fill(name, Filled::Scalars(written()));
-            return default;
+            return default.iter().cloned().map(Some).collect();
         };
         let Content::List(items) = &node.content else {
             section.fault(name, format!("found {}, allowed: {}", found(node), allowed()));
-            return default;
+            return Vec::new();
         };
         section.fill(name, Filled::Scalars(items.iter().map(text).collect()));
         let read = |(index, item)| section.scalar_at(section.item_spot(name, index, item), item, format);
-        let values: Vec<_> = items.iter().enumerate().filter_map(read).collect();
-        if values.len() == items.len() { values } else { default }
+        items.iter().enumerate().map(read).collect()
     }
 
     /// A mapping; where it is missing, all its values are default.
@@ -206,10 +210,13 @@ impl<'a> Section<'a> {
         self.node(key).map(|node| &node.content)
     }
 
-    /// Whether all that was read of this section so far is without fault. Only then may values be held against each
-    /// other: a default that stands in for a bad value is not what the user meant.
-    pub(super) fn is_sound(&self) -> bool {
-        self.notes.faults.borrow().len() == self.faults_before
+    /// Whether the value of `key`, which was read, is without fault. Only then may it be held against others: a default
+    /// that stands in for a bad value is not what the user meant.
+    pub(super) fn is_sound(&self, key: &str) -> bool {
+        let path = self.path(key);
+        let is_inside = |inner: &str| inner.is_empty() || inner.starts_with(['.', '[']);
+        let faults = self.notes.faults.borrow();
+        !faults.iter().any(|fault| fault.spot.path.strip_prefix(&path).is_some_and(is_inside))
     }
 
     /// Tells that the value of `key`, or its lack, is wrong.
@@ -244,7 +251,6 @@ impl<'a> Section<'a> {
         notes: &'a Notes,
         read: impl FnOnce(&mut Self) -> T,
     ) -> (T, Mapping) {
-        let faults_before = notes.faults.borrow().len();
         let source = match (node, short) {
             (Some(Node { content: Content::Mapping(entries), .. }), _) => Source::Mapping(entries),
             (None | Some(Node { content: Content::Nothing, .. }), _) => Source::Absent,
@@ -255,7 +261,7 @@ impl<'a> Section<'a> {
                 Source::Absent
             }
         };
-        let mut section = Self { spot, source, asked: Vec::new(), filled: Vec::new(), notes, faults_before };
+        let mut section = Self { spot, source, asked: Vec::new(), filled: Vec::new(), notes };
         let value = read(&mut section);
         section.refuse_unknown();
         section.refuse_duplicates();
