@@ -18,6 +18,11 @@ pub(super) trait Format {
 
     /// What is allowed, to stand behind "allowed: ".
     fn allowed(&self) -> String;
+
+    /// Whether the text may stand in quotes.
+    fn takes_quoted(&self) -> bool {
+        true
+    }
 }
 
 /// One of some words.
@@ -40,7 +45,33 @@ impl<T: Copy + PartialEq> Format for Words<T> {
 }
 
 /// `true` or `false`.
-pub(super) const BOOLEAN: Words<bool> = Words(&[("true", true), ("false", false)]);
+pub(super) struct Boolean;
+
+impl Format for Boolean {
+    type Value = bool;
+
+    /// The spellings of the core schema (YAML 1.2.2, 10.3.2).
+    fn read(&self, text: &str) -> Reading<bool> {
+        match text {
+            "true" | "True" | "TRUE" => Ok(true),
+            "false" | "False" | "FALSE" => Ok(false),
+            _ => Err(None),
+        }
+    }
+
+    fn write(&self, value: &bool) -> String {
+        value.to_string()
+    }
+
+    fn allowed(&self) -> String {
+        "true, false".to_owned()
+    }
+
+    /// In quotes it is a text.
+    fn takes_quoted(&self) -> bool {
+        false
+    }
+}
 
 /// A word that stands for `None`, or else a value: `off`, `auto`.
 pub(super) struct WordOr<F> {
@@ -248,6 +279,13 @@ pub(super) mod tests {
         reads(&size, &[("1GiB", 1 << 30), ("1024GiB", 1 << 40)]);
         refuses(&size, &["", "0", "-1", "64KB", "64 KiB", "1.5MiB", "1e3", "1025GiB", "18446744073709551615GiB"]);
         assert_eq!((size.write(&65_536), size.write(&65_537)), ("64KiB".to_owned(), "65537".to_owned()));
+    }
+
+    #[test]
+    fn booleans() {
+        reads(&Boolean, &[("true", true), ("True", true), ("TRUE", true)]);
+        reads(&Boolean, &[("false", false), ("False", false), ("FALSE", false)]);
+        refuses(&Boolean, &["", "tRUE", "yes", "on", "off", "1", "0"]);
     }
 
     #[test]

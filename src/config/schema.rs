@@ -10,7 +10,7 @@ use super::{
     document::{Content, Node},
     error::Fault,
     filled::Mapping,
-    format::{BOOLEAN, LARGEST_SIZE, Size, Time, Whole, Words, auto_or, off_or},
+    format::{Boolean, LARGEST_SIZE, Size, Time, Whole, Words, auto_or, off_or},
     grammars::{
         ADDRESS, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, NETWORK, PROBE_SOURCE, Parsed, USER_AGENT,
     },
@@ -217,7 +217,7 @@ fn admin(section: &mut Section<'_>, addresses: &mut Addresses) -> Admin {
             .list(Vec::new(), &HOST_NAME),
         control: section
             .key("control", "Allows the endpoints that change something: `/-/reload`, `/-/drain`, `/-/close`.")
-            .value(false, &BOOLEAN),
+            .value(false, &Boolean),
     }
 }
 

@@ -166,7 +166,8 @@ impl<'a> Key<'_, 'a> {
     /// Nothing: the work behind this key is still to come. It is refused, never ignored; `off` is what it is without.
     pub(super) fn not_yet(self) {
         self.describe(|| ("off; it is not supported yet".to_owned(), Missing::Default("off".to_owned())));
-        let is_off = |node: &Node| matches!(&node.content, Content::Scalar(text) if text == "off");
+        let is_off =
+            |node: &Node| matches!(&node.content, Content::Scalar(text) | Content::Quoted(text) if text == "off");
         if self.section.ask(self.name).is_some_and(|node| !is_off(node)) {
             let message = format!("{} is not supported yet; take this key out", self.meaning);
             self.section.fault(self.name, message);
@@ -311,7 +312,8 @@ impl<'a> Section<'a> {
 
     fn scalar_at<F: Format>(&self, spot: Spot, node: &Node, format: &F) -> Option<F::Value> {
         let reading = match &node.content {
-            Content::Scalar(text) => format.read(text),
+            Content::Quoted(_) if !format.takes_quoted() => Err(Some("take the quotes away".to_owned())),
+            Content::Scalar(text) | Content::Quoted(text) => format.read(text),
             _ => Err(None),
         };
         let told = |remedy: Option<String>| {
@@ -360,7 +362,7 @@ impl<'a> Section<'a> {
 fn found(node: &Node) -> String {
     match &node.content {
         Content::Nothing => "nothing".to_owned(),
-        Content::Scalar(text) => quoted(text),
+        Content::Scalar(text) | Content::Quoted(text) => quoted(text),
         Content::List(_) => "a list".to_owned(),
         Content::Mapping(_) => "keys and values".to_owned(),
     }
@@ -369,7 +371,7 @@ fn found(node: &Node) -> String {
 /// The text of a scalar; anything else has been told of as a fault.
 fn text(node: &Node) -> String {
     match &node.content {
-        Content::Scalar(text) => text.clone(),
+        Content::Scalar(text) | Content::Quoted(text) => text.clone(),
         _ => String::new(),
     }
 }
