@@ -267,6 +267,20 @@ fn a_configuration_filled_in_is_the_same_configuration() {
     }
 }
 
+/// YAML 1.1 has more spellings of booleans and numbers than 1.2, and dates.
+#[test]
+fn a_configuration_filled_in_says_the_same_to_every_reader_of_yaml() {
+    let text = "routes:\n- {name: off, match: {host: '1e3'}, upstream: 'ws://h:1'}\n- {name: 2026-11-21, upstream: \
+                'ws://h:1'}\nshutdown: {reason: '123', code: 1012}\nadmin: {control: TRUE}\n";
+    let filled = config::to_yaml("test.yaml", text, &Overrides::default()).unwrap();
+    let lines: Vec<_> = filled.lines().map(|line| line.trim_start_matches([' ', '-'])).collect();
+    let quoted = ["name: \"off\"", "host: \"1e3\"", "name: \"2026-11-21\"", "reason: \"123\"", "idle: \"off\""];
+    for line in quoted.iter().chain(&["code: 1012", "control: true", "idle: 45s", "probes: 3", "workers: auto"]) {
+        assert!(lines.contains(line), "{line} is not in {filled}");
+    }
+    assert_eq!(parse(&filled), parse(text));
+}
+
 #[test]
 fn what_is_written_another_way_means_the_same() {
     let same = [

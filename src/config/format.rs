@@ -23,6 +23,11 @@ pub(super) trait Format {
     fn takes_quoted(&self) -> bool {
         true
     }
+
+    /// Whether `text`, which this wrote, is meant as a number or a boolean, not as a text.
+    fn is_typed(&self, _text: &str) -> bool {
+        false
+    }
 }
 
 /// One of some words.
@@ -71,6 +76,10 @@ impl Format for Boolean {
     fn takes_quoted(&self) -> bool {
         false
     }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
+    }
 }
 
 /// A word that stands for `None`, or else a value: `off`, `auto`.
@@ -101,6 +110,10 @@ impl<F: Format> Format for WordOr<F> {
     fn allowed(&self) -> String {
         format!("{}, or {}", self.word, self.other.allowed())
     }
+
+    fn is_typed(&self, text: &str) -> bool {
+        text != self.word && self.other.is_typed(text)
+    }
 }
 
 /// A whole number within a range.
@@ -121,6 +134,10 @@ impl<T: FromStr + Display + PartialOrd> Format for Whole<T> {
 
     fn allowed(&self) -> String {
         format!("a whole number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
     }
 }
 
@@ -157,6 +174,10 @@ impl Format for Size {
     fn allowed(&self) -> String {
         let (least, most) = (self.write(self.0.start()), self.write(self.0.end()));
         format!("a number of bytes from {least} to {most}, such as 65536, 64KiB or 1MiB")
+    }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading a mapping key by key. What is read is also kept as it is written, defaults included, and in the end every
+//! Reading a mapping key by key. What is read is also kept as YAML, defaults included, and in the end every
 //! key that nobody asked for is an error: so the code that reads a key is all that makes it known, and what that code
 //! says of the key is all that the reference tells.
 
@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashMap};
 use super::{
     document::{Content, Entry, Node},
     error::{Fault, Place, Spot, quoted},
-    filled::{Filled, Mapping, yaml_list, yaml_scalar},
+    filled::{Filled, Mapping, yaml_list, yaml_scalar, yaml_value},
     format::Format,
     key::{KeyDescription, Missing},
     spelling::nearest,
@@ -72,7 +72,7 @@ impl<'a> Key<'_, 'a> {
         if let Some(node) = section.ask(name) {
             return section.scalar(name, node, format).unwrap_or(default);
         }
-        section.fill(name, Filled::Scalar(format.write(&default)));
+        section.fill(name, Filled::Scalar(yaml_value(format, &default)));
         default
     }
 
@@ -102,7 +102,7 @@ impl<'a> Key<'_, 'a> {
 
     /// The values of a list, or the default ones. Where one is bad there is none.
     pub(super) fn items<F: Format<Value: Clone>>(self, default: &[F::Value], format: &F) -> Vec<Option<F::Value>> {
-        let written = || default.iter().map(|value| format.write(value)).collect::<Vec<_>>();
+        let written = || default.iter().map(|value| yaml_value(format, value)).collect::<Vec<_>>();
         let allowed = || format!("a list [...], each {}", format.allowed());
         self.describe(|| (allowed(), Missing::Default(yaml_list(&written()))));
         let Self { section, name, .. } = self;
@@ -114,9 +114,10 @@ impl<'a> Key<'_, 'a> {
             section.fault(name, format!("found {}, allowed: {}", found(node), allowed()));
             return Vec::new();
         };
-        section.fill(name, Filled::Scalars(items.iter().map(text).collect()));
         let read = |(index, item)| section.scalar_at(section.item_spot(name, index, item), item, format);
-        items.iter().enumerate().map(read).collect()
+        let values: Vec<_> = items.iter().enumerate().map(read).collect();
+        section.fill(name, Filled::Scalars(values.iter().flatten().map(|value| yaml_value(format, value)).collect()));
+        values
     }
 
     /// A mapping; where it is missing, all its values are default.
@@ -306,8 +307,9 @@ impl<'a> Section<'a> {
     }
 
     fn scalar<F: Format>(&mut self, key: &'static str, node: &Node, format: &F) -> Option<F::Value> {
-        self.fill(key, Filled::Scalar(text(node)));
-        self.scalar_at(self.spot(key), node, format)
+        let value = self.scalar_at(self.spot(key), node, format)?;
+        self.fill(key, Filled::Scalar(yaml_value(format, &value)));
+        Some(value)
     }
 
     fn scalar_at<F: Format>(&self, spot: Spot, node: &Node, format: &F) -> Option<F::Value> {
@@ -365,13 +367,5 @@ fn found(node: &Node) -> String {
         Content::Scalar(text) | Content::Quoted(text) => quoted(text),
         Content::List(_) => "a list".to_owned(),
         Content::Mapping(_) => "keys and values".to_owned(),
-    }
-}
-
-/// The text of a scalar; anything else has been told of as a fault.
-fn text(node: &Node) -> String {
-    match &node.content {
-        Content::Scalar(text) | Content::Quoted(text) => text.clone(),
-        _ => String::new(),
     }
 }
