@@ -208,6 +208,10 @@ fn probe_refuses_bad_usage_with_2() {
         (&["wss://127.0.0.1/"][..], "wss:// is not supported yet"),
         (&["ws://127.0.0.1/", "--insecure"], "--insecure is not supported yet"),
         (&["http://127.0.0.1/"], "begins with ws://"),
+        (&["ws://127.0.0.1:99999/"], "\"99999\" is no port"),
+        (&["ws://127.0.0.1:abc"], "\"abc\" is no port"),
+        (&["ws://127.0.0.1:-1/"], "\"-1\" is no port"),
+        (&["ws://127.0.0.1/chat#room"], "has no fragment"),
         (&["ws://127.0.0.1/", "--close", "1006"], "1006 may not be written into a Close frame"),
         (&["ws://127.0.0.1/", "--close", "5000"], "5000 may not be written into a Close frame"),
         (&["ws://127.0.0.1/", "--close", "bye"], "a Close code is a number"),
@@ -290,4 +294,26 @@ fn the_exit_code_tells_where_nobody_reads_the_error() {
         drop(child.stderr.take());
         assert_eq!(child.wait().unwrap().code(), Some(exit), "{arguments:?}");
     }
+}
+
+#[test]
+fn health_and_drain_answer_with_0_or_1_only() {
+    let command = |arguments: &[&str], admin: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+        let output = command.args(arguments).env("CLOSEWATCH_ADMIN", admin).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    for name in ["health", "drain"] {
+        for (arguments, admin, message) in [
+            (&[name, "--admin", "127.0.0.1:99999"][..], "127.0.0.1:1", "\"127.0.0.1:99999\" is no admin's address"),
+            (&[name], "https://127.0.0.1", "an admin speaks http, not https"),
+            (&[name, "--loud"], "127.0.0.1:1", "unexpected argument '--loud'"),
+        ] {
+            let (exit, stderr) = command(arguments, admin);
+            assert_eq!(exit, 1, "{arguments:?}");
+            assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+        }
+        assert_eq!(command(&[name, "--help"], "127.0.0.1:1"), (0, String::new()));
+    }
+    assert_eq!(command(&["--loud"], "127.0.0.1:1").0, 2);
 }

@@ -267,6 +267,20 @@ fn a_configuration_filled_in_is_the_same_configuration() {
     }
 }
 
+/// YAML 1.1 has more spellings of booleans and numbers than 1.2, and dates.
+#[test]
+fn a_configuration_filled_in_says_the_same_to_every_reader_of_yaml() {
+    let text = "routes:\n- {name: off, match: {host: '1e3'}, upstream: 'ws://h:1'}\n- {name: 2026-11-21, upstream: \
+                'ws://h:1'}\nshutdown: {reason: '123', code: 1012}\nadmin: {control: TRUE}\n";
+    let filled = config::to_yaml("test.yaml", text, &Overrides::default()).unwrap();
+    let lines: Vec<_> = filled.lines().map(|line| line.trim_start_matches([' ', '-'])).collect();
+    let quoted = ["name: \"off\"", "host: \"1e3\"", "name: \"2026-11-21\"", "reason: \"123\"", "idle: \"off\""];
+    for line in quoted.iter().chain(&["code: 1012", "control: true", "idle: 45s", "probes: 3", "workers: auto"]) {
+        assert!(lines.contains(line), "{line} is not in {filled}");
+    }
+    assert_eq!(parse(&filled), parse(text));
+}
+
 #[test]
 fn what_is_written_another_way_means_the_same() {
     let same = [
@@ -327,10 +341,20 @@ fn a_flag_can_contradict_the_file() {
     let expected = "--admin (CLOSEWATCH_ADMIN): 127.0.0.1:8080 is taken by listen.address (0.0.0.0:8080); \
                     choose another port";
     assert_eq!(faults(MINIMAL, &overrides), expected);
+}
 
+#[test]
+fn a_server_from_a_flag_takes_the_place_of_all_routes() {
     let overrides = Overrides { upstream: Some("ws://127.0.0.1:9000".to_owned()), ..Overrides::default() };
-    let told = faults("routes:\n  - {name: a, upstream: 'ws://h:1'}\n", &overrides);
-    assert!(told.starts_with("test.yaml:2:3: routes: there is an upstream too"), "{told}");
+    let routes = "routes:\n  - {name: a, upstream: 'ws://h:1'}\n";
+    for file in [routes.to_owned(), format!("upstream: ws://h:2\n{routes}")] {
+        let config = config::parse("test.yaml", &file, &overrides).unwrap();
+        let [route] = config.routes.as_slice() else { panic!("{:?}", config.routes) };
+        assert_eq!((route.name.as_str(), route.upstream.url.as_str()), ("default", "ws://127.0.0.1:9000"));
+        assert!(config.has_unused_routes);
+    }
+    assert!(!config::parse("test.yaml", MINIMAL, &overrides).unwrap().has_unused_routes);
+    assert!(!parse(EVERYTHING).has_unused_routes);
 }
 
 /// Texts made to cost time or memory: each is refused, and told of in a few lines.
@@ -415,6 +439,26 @@ fn check_heeds_the_environment_as_run_does() {
 }
 
 #[test]
+fn an_empty_variable_is_not_set() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("config.yaml"), MINIMAL).unwrap();
+    let variables = ["CLOSEWATCH_LISTEN", "CLOSEWATCH_UPSTREAM", "CLOSEWATCH_ADMIN"].map(|name| (name, ""));
+    let checked = closewatch().arg("check").envs(variables).current_dir(&directory).unwrap();
+    assert_eq!(parse(&String::from_utf8(checked.stdout).unwrap()), parse(MINIMAL));
+
+    // What is refused is the file, and the address that is asked is the default.
+    fs::write(directory.path().join("config.yaml"), "nonsense: 1").unwrap();
+    for run in [&["run"][..], &[]] {
+        let output = closewatch().args(run).envs(variables).current_dir(&directory).assert().code(2);
+        let told = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        assert!(told.lines().all(|line| line.starts_with("config.yaml:1:1: ")), "{told}");
+    }
+    let asked = closewatch().args(["health"]).env("CLOSEWATCH_ADMIN", "").assert();
+    let asked = [asked.get_output().stdout.clone(), asked.get_output().stderr.clone()].concat();
+    assert!(String::from_utf8(asked).unwrap().contains("http://127.0.0.1:9917"));
+}
+
+#[test]
 fn check_tells_of_a_file_that_cannot_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str| directory.path().join(name);
@@ -434,6 +478,19 @@ fn check_tells_of_a_file_that_cannot_be_read() {
     let nothing = "config.yaml: there is no such file here, and so no upstream; name the server by --upstream URL or \
                    CLOSEWATCH_UPSTREAM, or a file by --config FILE\n";
     closewatch().arg("check").current_dir(&directory).assert().code(2).stdout("").stderr(nothing);
+}
+
+#[test]
+fn check_says_why_it_cannot_print() -> io::Result<()> {
+    let directory = tempfile::tempdir()?;
+    let file = directory.path().join("config.yaml");
+    fs::write(&file, MINIMAL)?;
+    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_closewatch"));
+    let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
+    let output = check.args(["check", "--config"]).arg(&file).stdout(full).output()?;
+    let told = "error: cannot write the configuration: No space left on device (os error 28)\n";
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), told));
+    Ok(())
 }
 
 #[test]

@@ -1,13 +1,8 @@
 //! `closewatch check`: is this configuration sound, and what does it amount to?
 
-use std::{
-    env,
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{env, path::PathBuf, process::ExitCode};
 
-use super::say;
+use super::{say, write_out};
 use crate::config::{self, Overrides};
 
 /// The arguments of `closewatch check`.
@@ -21,18 +16,14 @@ pub(super) struct Arguments {
 /// Prints the configuration with its defaults filled in, or everything that is wrong with it. What the environment
 /// sets for `closewatch run` counts here too, so that both judge the same configuration.
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let overrides = Overrides {
-        listen: env::var("CLOSEWATCH_LISTEN").ok(),
-        upstream: env::var("CLOSEWATCH_UPSTREAM").ok(),
-        admin: env::var("CLOSEWATCH_ADMIN").ok(),
+        listen: variable("CLOSEWATCH_LISTEN"),
+        upstream: variable("CLOSEWATCH_UPSTREAM"),
+        admin: variable("CLOSEWATCH_ADMIN"),
     };
     match config::check(arguments.config.as_deref(), &overrides) {
-        Ok(yaml) => match io::stdout().write_all(yaml.as_bytes()) {
-            Ok(()) => ExitCode::SUCCESS,
-            // Whoever read has gone; the verdict stands.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Ok(yaml) => write_out("the configuration", &yaml),
         Err(errors) => {
             say(&errors.to_string());
             ExitCode::from(2)

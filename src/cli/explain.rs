@@ -1,12 +1,8 @@
 //! `closewatch explain`: the table of Close codes, for the person on call.
 
-use std::{
-    fmt::Write as _,
-    io::{self, ErrorKind, Write as _},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, process::ExitCode};
 
-use super::say;
+use super::{say, write_out};
 use crate::websocket::close::{CodeEntry, Sender, range_label};
 
 /// The arguments of `closewatch explain`.
@@ -26,14 +22,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match io::stdout().lock().write_all(explanation.as_bytes()) {
-        // A reader such as `head` that has seen enough is no failure.
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            say(&format!("error: cannot write the explanation: {error}"));
-            ExitCode::FAILURE
-        }
-        _ => ExitCode::SUCCESS,
-    }
+    write_out("the explanation", &explanation)
 }
 
 fn parse_code(text: &str) -> Result<u16, String> {

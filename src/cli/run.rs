@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// The address to take clients on, instead of those in the configuration.
     #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN")]
     listen: Option<String>,
-    /// The service behind closewatch, instead of the one in the configuration.
+    /// The service behind closewatch, instead of `upstream` or all `routes` in the configuration.
     #[arg(long, value_name = "URL", env = "CLOSEWATCH_UPSTREAM")]
     upstream: Option<String>,
     /// The address of metrics, health and API, instead of the one in the configuration.

@@ -22,6 +22,8 @@ pub(super) enum Content {
     /// Nothing was written, or `null`, or `~`.
     Nothing,
     Scalar(String),
+    /// A scalar in quotes, or of lines: text, and nothing else.
+    Quoted(String),
     List(Vec<Node>),
     /// In the order of the file, keys that stand twice included.
     Mapping(Vec<Entry>),
@@ -85,6 +87,14 @@ impl Node {
             entries.len() - 1
         });
         entries[index].value.put(rest, value);
+    }
+
+    /// Takes `key` out of this mapping, and tells whether it was there.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        let Content::Mapping(entries) = &mut self.content else { return false };
+        let before = entries.len();
+        entries.retain(|entry| entry.key != key);
+        entries.len() < before
     }
 }
 
@@ -155,12 +165,20 @@ impl<'text> Reader<'text> {
 fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Content {
     match (style, text.as_ref()) {
         (ScalarStyle::Plain, "" | "~" | "null" | "Null" | "NULL") => Content::Nothing,
-        _ => Content::Scalar(text.into_owned()),
+        (ScalarStyle::Plain, _) => Content::Scalar(text.into_owned()),
+        _ => Content::Quoted(text.into_owned()),
     }
 }
 
 fn not_yaml(error: &ScanError) -> Fault {
-    fault(*error.marker(), format!("this is no YAML: {}", error.info()))
+    // The one text that is YAML and that the parser does not take.
+    let message = match error.info() {
+        "':' must be followed by a valid YAML whitespace" => {
+            "a tab behind a colon is not understood; write a space".to_owned()
+        }
+        info => format!("this is no YAML: {info}"),
+    };
+    fault(*error.marker(), message)
 }
 
 fn fault(marker: Marker, message: impl Into<String>) -> Fault {

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-/// A value as it is written.
+use super::format::Format;
+
+/// A value as it is written. Scalars are YAML already.
 #[derive(Debug)]
 pub(super) enum Filled {
     Scalar(String),
@@ -18,8 +20,8 @@ pub(super) struct Mapping(pub(super) Vec<(&'static str, Filled)>);
 impl fmt::Display for Mapping {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|(key, value)| match value {
-            Filled::Scalar(text) => writeln!(formatter, "{key}: {}", yaml_scalar(text)),
-            Filled::Scalars(texts) => writeln!(formatter, "{key}: {}", yaml_list(texts)),
+            Filled::Scalar(yaml) => writeln!(formatter, "{key}: {yaml}"),
+            Filled::Scalars(items) => writeln!(formatter, "{key}: {}", yaml_list(items)),
             Filled::Mapping(Self(entries)) if entries.is_empty() => writeln!(formatter, "{key}: {{}}"),
             Filled::Mapping(mapping) => writeln!(formatter, "{key}:\n{}", mapping.block("  ")),
             Filled::Mappings(mappings) => {
@@ -38,19 +40,42 @@ impl Mapping {
     }
 }
 
-/// `texts` as a list in YAML, on one line.
-pub(super) fn yaml_list(texts: &[String]) -> String {
-    let texts: Vec<_> = texts.iter().map(|text| yaml_scalar(text)).collect();
-    format!("[{}]", texts.join(", "))
+/// `items`, which are YAML, as a list on one line.
+pub(super) fn yaml_list(items: &[String]) -> String {
+    format!("[{}]", items.join(", "))
 }
 
-/// `text` as it is safe in YAML: plain where it cannot be taken for anything else, else in double quotes (7.3.1).
+/// `value` as every reader of YAML takes it for the same: a text is a text to all of them.
+pub(super) fn yaml_value<F: Format>(format: &F, value: &F::Value) -> String {
+    let text = format.write(value);
+    if !format.is_typed(&text) && is_ambiguous(&text) { in_quotes(&text) } else { yaml_scalar(&text) }
+}
+
+/// Whether some reader takes `text` for a boolean, nothing, a number or a date (the types of YAML 1.1, and the core
+/// schema of 1.2). Where it is in doubt, it does.
+fn is_ambiguous(text: &str) -> bool {
+    const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
+    let text = text.to_ascii_lowercase().replace('_', "");
+    let has_base = ["0b", "0o", "0x"].iter().any(|base| text.starts_with(base));
+    // 1:30 is 90 in YAML 1.1.
+    let fits_base_60 = |byte: u8| byte.is_ascii_digit() || b":.".contains(&byte);
+    let is_base_60 = text.contains(':') && text.bytes().all(fits_base_60) && text.matches('.').count() < 2;
+    let is_date = text.split_once('-').is_some_and(|(year, _)| year.len() == 4 && year.parse::<u16>().is_ok());
+    WORDS.contains(&text.as_str()) || text.parse::<f64>().is_ok() || has_base || is_base_60 || is_date
+}
+
+/// `text` as it is safe in YAML 1.2: plain where it is not taken for structure or nothing, else in quotes.
 pub(super) fn yaml_scalar(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:".contains(&byte);
     let begins_plain = text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '/');
     if begins_plain && text.bytes().all(plain) && !text.ends_with(':') && !text.eq_ignore_ascii_case("null") {
         return text.to_owned();
     }
+    in_quotes(text)
+}
+
+/// `text` in double quotes (YAML 1.2.2, 7.3.1).
+fn in_quotes(text: &str) -> String {
     let escaped = |character: char| match character {
         '"' | '\\' => format!("\\{character}"),
         ' '..='~' => character.to_string(),
@@ -62,7 +87,35 @@ pub(super) fn yaml_scalar(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{
+            format::{Boolean, Time, Whole, auto_or, off_or},
+            grammars::{BUCKET, CLOSE_CODE, CLOSE_REASON},
+        },
+        *,
+    };
+    use crate::websocket::close::CloseCode;
+
+    #[test]
+    fn a_text_is_a_text_to_every_reader() {
+        let texts = ["off", "No", "YES", "y", "true", "null", "123", "0777", "0x1F", "0o17", "1_000", "1e3", "1.5"];
+        for text in texts.iter().chain(&["1:30", "12:30:45.5", "2026-11-21", "2026-1-1T00:00:00Z", "inf", "nan", ""]) {
+            assert_eq!(yaml_value(&CLOSE_REASON, &(*text).to_owned()), format!("\"{text}\""));
+        }
+        for text in ["chat", "office", "v1", "1st", "30s", "64KiB", "0.0.0.0:8080", "10.0.0.0/8", "ws://h:1", "a-1"] {
+            assert_eq!(yaml_value(&CLOSE_REASON, &text.to_owned()), text);
+        }
+    }
+
+    #[test]
+    fn numbers_and_booleans_stay_what_they_are() {
+        assert_eq!(yaml_value(&CLOSE_CODE, &CloseCode(1001)), "1001");
+        assert_eq!((yaml_value(&BUCKET, &1e6), yaml_value(&BUCKET, &0.25)), ("1000000".to_owned(), "0.25".to_owned()));
+        assert_eq!(yaml_value(&Boolean, &true), "true");
+        let count = auto_or(Whole(1..=9));
+        assert_eq!((yaml_value(&count, &Some(3)), yaml_value(&count, &None)), ("3".to_owned(), "auto".to_owned()));
+        assert_eq!(yaml_value(&off_or(Time::TIMEOUT), &None), "\"off\"");
+    }
 
     #[test]
     fn what_could_be_taken_for_something_else_is_quoted() {
@@ -92,7 +145,7 @@ mod tests {
         let innermost = || Filled::Mapping(Mapping(vec![("z", scalar("2"))]));
         let inner = || Mapping(vec![("x", scalar("1")), ("y", innermost())]);
         let root = Mapping(vec![
-            ("list", Filled::Scalars(vec!["a".to_owned(), "b c".to_owned()])),
+            ("list", Filled::Scalars(vec!["a".to_owned(), "\"b c\"".to_owned()])),
             ("empty", Filled::Scalars(vec![])),
             ("nothing", Filled::Mapping(Mapping(vec![]))),
             ("items", Filled::Mappings(vec![inner(), inner()])),

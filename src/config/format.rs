@@ -18,6 +18,16 @@ pub(super) trait Format {
 
     /// What is allowed, to stand behind "allowed: ".
     fn allowed(&self) -> String;
+
+    /// Whether the text may stand in quotes.
+    fn takes_quoted(&self) -> bool {
+        true
+    }
+
+    /// Whether `text`, which this wrote, is meant as a number or a boolean, not as a text.
+    fn is_typed(&self, _text: &str) -> bool {
+        false
+    }
 }
 
 /// One of some words.
@@ -40,7 +50,37 @@ impl<T: Copy + PartialEq> Format for Words<T> {
 }
 
 /// `true` or `false`.
-pub(super) const BOOLEAN: Words<bool> = Words(&[("true", true), ("false", false)]);
+pub(super) struct Boolean;
+
+impl Format for Boolean {
+    type Value = bool;
+
+    /// The spellings of the core schema (YAML 1.2.2, 10.3.2).
+    fn read(&self, text: &str) -> Reading<bool> {
+        match text {
+            "true" | "True" | "TRUE" => Ok(true),
+            "false" | "False" | "FALSE" => Ok(false),
+            _ => Err(None),
+        }
+    }
+
+    fn write(&self, value: &bool) -> String {
+        value.to_string()
+    }
+
+    fn allowed(&self) -> String {
+        "true, false".to_owned()
+    }
+
+    /// In quotes it is a text.
+    fn takes_quoted(&self) -> bool {
+        false
+    }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
+    }
+}
 
 /// A word that stands for `None`, or else a value: `off`, `auto`.
 pub(super) struct WordOr<F> {
@@ -70,6 +110,10 @@ impl<F: Format> Format for WordOr<F> {
     fn allowed(&self) -> String {
         format!("{}, or {}", self.word, self.other.allowed())
     }
+
+    fn is_typed(&self, text: &str) -> bool {
+        text != self.word && self.other.is_typed(text)
+    }
 }
 
 /// A whole number within a range.
@@ -90,6 +134,10 @@ impl<T: FromStr + Display + PartialOrd> Format for Whole<T> {
 
     fn allowed(&self) -> String {
         format!("a whole number from {} to {}", self.0.start(), self.0.end())
+    }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
     }
 }
 
@@ -126,6 +174,10 @@ impl Format for Size {
     fn allowed(&self) -> String {
         let (least, most) = (self.write(self.0.start()), self.write(self.0.end()));
         format!("a number of bytes from {least} to {most}, such as 65536, 64KiB or 1MiB")
+    }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
     }
 }
 
@@ -248,6 +300,13 @@ pub(super) mod tests {
         reads(&size, &[("1GiB", 1 << 30), ("1024GiB", 1 << 40)]);
         refuses(&size, &["", "0", "-1", "64KB", "64 KiB", "1.5MiB", "1e3", "1025GiB", "18446744073709551615GiB"]);
         assert_eq!((size.write(&65_536), size.write(&65_537)), ("64KiB".to_owned(), "65537".to_owned()));
+    }
+
+    #[test]
+    fn booleans() {
+        reads(&Boolean, &[("true", true), ("True", true), ("TRUE", true)]);
+        reads(&Boolean, &[("false", false), ("False", false), ("FALSE", false)]);
+        refuses(&Boolean, &["", "tRUE", "yes", "on", "off", "1", "0"]);
     }
 
     #[test]

@@ -33,6 +33,29 @@ impl<T> Format for Parsed<T> {
     }
 }
 
+/// A value that is written as a number.
+pub(super) struct Numeric<T>(Parsed<T>);
+
+impl<T> Format for Numeric<T> {
+    type Value = T;
+
+    fn read(&self, text: &str) -> Reading<T> {
+        self.0.read(text)
+    }
+
+    fn write(&self, value: &T) -> String {
+        self.0.write(value)
+    }
+
+    fn allowed(&self) -> String {
+        self.0.allowed()
+    }
+
+    fn is_typed(&self, _: &str) -> bool {
+        true
+    }
+}
+
 /// An address to listen on.
 pub(super) const ADDRESS: Parsed<SocketAddr> = Parsed {
     allowed: "an IP address and a port, such as 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080",
@@ -75,7 +98,7 @@ pub(super) const PROBE_SOURCE: Parsed<ProbeSource> = Parsed {
 };
 
 /// The code of a Close frame that closewatch puts in.
-pub(super) const CLOSE_CODE: Parsed<CloseCode> = Parsed {
+pub(super) const CLOSE_CODE: Numeric<CloseCode> = Numeric(Parsed {
     allowed: "a Close code that endpoints accept: 1000-1003, 1007-1014, 3000-4999",
     parse: |text| {
         let code = Whole(0..=u16::MAX).read(text).map(CloseCode)?;
@@ -91,7 +114,7 @@ pub(super) const CLOSE_CODE: Parsed<CloseCode> = Parsed {
         }
     },
     write: |code| code.0.to_string(),
-};
+});
 
 /// The reason of a Close frame: what a control frame's 125 bytes leave beside the code (RFC 6455, 5.5).
 pub(super) const CLOSE_REASON: Parsed<String> = Parsed {
@@ -161,7 +184,7 @@ pub(super) const USER_AGENT: Parsed<String> = Parsed {
 };
 
 /// A code that always has its own series.
-pub(super) const CUSTOM_CODE: Parsed<u16> = Parsed {
+pub(super) const CUSTOM_CODE: Numeric<u16> = Numeric(Parsed {
     allowed: "a code from 3000 to 4999",
     parse: |text| match Whole(0..=u16::MAX).read(text)? {
         code @ 3000..=4999 => Ok(code),
@@ -169,17 +192,17 @@ pub(super) const CUSTOM_CODE: Parsed<u16> = Parsed {
         _ => Err(None),
     },
     write: ToString::to_string,
-};
+});
 
 /// An upper bound of a histogram.
-pub(super) const BUCKET: Parsed<f64> = Parsed {
+pub(super) const BUCKET: Numeric<f64> = Numeric(Parsed {
     allowed: "a number above 0, such as 0.5 or 30; +Inf is always there",
     parse: |text| match text.parse::<f64>() {
         Ok(bound) if bound.is_finite() && bound > 0.0 => Ok(bound),
         _ => Err(None),
     },
     write: ToString::to_string,
-};
+});
 
 #[cfg(test)]
 mod tests {

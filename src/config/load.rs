@@ -18,7 +18,7 @@ use super::{
 pub struct Overrides {
     /// `--listen`, `CLOSEWATCH_LISTEN`: one address instead of all of `listen`.
     pub listen: Option<String>,
-    /// `--upstream`, `CLOSEWATCH_UPSTREAM`: the server's URL.
+    /// `--upstream`, `CLOSEWATCH_UPSTREAM`: the URL of the one server, instead of all `routes`.
     pub upstream: Option<String>,
     /// `--admin`, `CLOSEWATCH_ADMIN`: the address `admin.listen`.
     pub admin: Option<String>,
@@ -60,17 +60,20 @@ pub fn to_yaml(name: &str, text: &str, overrides: &Overrides) -> Result<String, 
 
 fn read(name: &str, text: &str, overrides: &Overrides) -> Result<Reading, Errors> {
     let mut root = Node::parse(text).map_err(|fault| Errors::single(name, fault))?;
-    overrides.apply(&mut root);
-    schema::read(&root).map_err(|faults| Errors::new(name, faults))
+    let has_unused_routes = overrides.apply(&mut root);
+    let mut reading = schema::read(&root).map_err(|faults| Errors::new(name, faults))?;
+    reading.config.has_unused_routes = has_unused_routes;
+    Ok(reading)
 }
 
 impl Overrides {
-    /// Puts what is set here in the place of what the file says.
-    fn apply(&self, root: &mut Node) {
+    /// Puts what is set here in the place of what the file says, and tells whether that had routes.
+    fn apply(&self, root: &mut Node) -> bool {
         // A document that is no mapping stays, to be told of.
         if !matches!(root.content, Content::Nothing | Content::Mapping(_)) {
-            return;
+            return false;
         }
+        let mut has_unused_routes = false;
         if let Some(address) = &self.listen {
             root.put(&["listen"], Node::from_flag("--listen (CLOSEWATCH_LISTEN)", address));
         }
@@ -78,10 +81,12 @@ impl Overrides {
             let has_keys = root.value("upstream").is_some_and(|node| matches!(node.content, Content::Mapping(_)));
             let path: &[&str] = if has_keys { &["upstream", "url"] } else { &["upstream"] };
             root.put(path, Node::from_flag("--upstream (CLOSEWATCH_UPSTREAM)", url));
+            has_unused_routes = root.remove("routes");
         }
         if let Some(address) = &self.admin {
             root.put(&["admin", "listen"], Node::from_flag("--admin (CLOSEWATCH_ADMIN)", address));
         }
+        has_unused_routes
     }
 }
 

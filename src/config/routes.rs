@@ -24,7 +24,8 @@ const BUFFER: Size = Size(4 << 10..=1 << 30);
 pub(super) struct Common {
     pub(super) timeouts: Timeouts,
     pub(super) limits: SessionLimits,
-    pub(super) buffer_total_bytes: u64,
+    /// `None` where it is bad: nothing can be held against it.
+    pub(super) buffer_total_bytes: Option<u64>,
     pub(super) on_server_loss: Option<CloseText>,
     pub(super) on_client_loss: Option<CloseText>,
 }
@@ -34,33 +35,30 @@ pub(super) fn routes(root: &mut Section<'_>, common: &Common, addresses: &mut Ad
     root.known("upstream");
     root.known("routes");
     match (root.has("upstream"), root.has("routes")) {
-        (true, true) => {
-            root.fault("routes", BOTH);
-            Vec::new()
-        }
+        (true, true) => root.fault("routes", BOTH),
         (false, false) => {
             root.fault("upstream", format!("missing, allowed: {}; or a list of routes instead", URL.allowed()));
-            Vec::new()
         }
-        (true, false) => {
-            let upstream = upstream(root, addresses);
-            upstream.map(|upstream| common.route("default".to_owned(), upstream)).into_iter().collect()
-        }
-        (false, true) => {
-            let read = |section: &mut Section<'_>| route(section, common, addresses);
-            let routes = root.key("routes", ROUTES).sections(None, MOST_ROUTES, read);
-            refuse_repeated_names(root, &routes);
-            refuse_unreachable(root, &routes);
-            routes.into_iter().flatten().map(|(_, route)| route).collect()
-        }
+        _ => {}
     }
+    let mut routes = Vec::new();
+    if root.has("upstream") {
+        routes.extend(upstream(root, addresses).map(|upstream| common.route("default".to_owned(), upstream)));
+    }
+    if root.has("routes") {
+        let read = |section: &mut Section<'_>| route(section, common, addresses);
+        let candidates = root.key("routes", ROUTES).sections(None, MOST_ROUTES, read);
+        refuse_repeated_names(root, &candidates);
+        refuse_unreachable(root, &candidates);
+        routes.extend(candidates.into_iter().filter_map(|candidate| candidate.route));
+    }
+    routes
 }
 
 const ROUTES: &str = "Several services, or several kinds of traffic that the metrics tell apart, instead of `upstream`. \
                       The first route that matches takes a request; where none does, the answer is 404.";
 
-const BOTH: &str = "there is an upstream too (in the file, from --upstream or from CLOSEWATCH_UPSTREAM), allowed: one \
-                    of the two; a last route without match takes what is left";
+const BOTH: &str = "there is an upstream too, allowed: one of the two; a last route without match takes what is left";
 
 impl Common {
     /// A route that takes everything.
@@ -77,10 +75,15 @@ impl Common {
     }
 }
 
-/// A route, and where it is named.
-type Named = Option<(Spot, Route)>;
+/// What was read of a route. What is bad is not there, to be held against nothing.
+struct Candidate {
+    /// Where it is named, and how.
+    name: Option<(Spot, String)>,
+    matcher: Option<Match>,
+    route: Option<Route>,
+}
 
-fn route(section: &mut Section<'_>, common: &Common, addresses: &mut Addresses) -> Named {
+fn route(section: &mut Section<'_>, common: &Common, addresses: &mut Addresses) -> Candidate {
     let name = section.key("name", "The value of the label `route`; each route has its own.").required(&ROUTE_NAME);
     let matcher = section
         .key("match", "Which requests take the route: those that fit all that is given. Without it every one does.")
@@ -91,9 +94,19 @@ fn route(section: &mut Section<'_>, common: &Common, addresses: &mut Addresses) 
         section.key("limits", LIMITS).section(|section| limits(section, &common.limits, common.buffer_total_bytes));
     let on_server_loss = loss(section, "on_server_loss", ON_SERVER_LOSS, common.on_server_loss.as_ref());
     let on_client_loss = loss(section, "on_client_loss", ON_CLIENT_LOSS, common.on_client_loss.as_ref());
-    let route = Route { name: name?, matcher, upstream: upstream?, timeouts, limits, on_server_loss, on_client_loss };
-    // What stands in for a bad value is not to be held against other routes.
-    section.is_sound().then(|| (section.spot("name"), route))
+    Candidate {
+        name: name.clone().map(|name| (section.spot("name"), name)),
+        matcher: section.is_sound("match").then(|| matcher.clone()),
+        route: name.zip(upstream).map(|(name, upstream)| Route {
+            name,
+            matcher,
+            upstream,
+            timeouts,
+            limits,
+            on_server_loss,
+            on_client_loss,
+        }),
+    }
 }
 
 fn matcher(section: &mut Section<'_>) -> Match {
@@ -110,10 +123,10 @@ fn matcher(section: &mut Section<'_>) -> Match {
     }
 }
 
-fn refuse_repeated_names(root: &Section<'_>, routes: &[Named]) {
+fn refuse_repeated_names(root: &Section<'_>, routes: &[Candidate]) {
     let mut first = HashMap::new();
-    for (index, named) in routes.iter().enumerate() {
-        let Some((spot, Route { name, .. })) = named else { continue };
+    for (index, candidate) in routes.iter().enumerate() {
+        let Some((spot, name)) = &candidate.name else { continue };
         match first.get(name) {
             Some(first) => root.fault_at(spot.clone(), format!("routes[{first}] has this name too; each has its own")),
             None => {
@@ -124,10 +137,10 @@ fn refuse_repeated_names(root: &Section<'_>, routes: &[Named]) {
 }
 
 /// The first match wins, so a route behind one that takes all of its requests gets none.
-fn refuse_unreachable(root: &Section<'_>, routes: &[Named]) {
-    for (index, named) in routes.iter().enumerate() {
-        let Some((_, route)) = named else { continue };
-        let covers = |earlier: &Named| earlier.as_ref().is_some_and(|(_, other)| other.matcher.covers(&route.matcher));
+fn refuse_unreachable(root: &Section<'_>, routes: &[Candidate]) {
+    for (index, candidate) in routes.iter().enumerate() {
+        let Some(matcher) = &candidate.matcher else { continue };
+        let covers = |earlier: &Candidate| earlier.matcher.as_ref().is_some_and(|earlier| earlier.covers(matcher));
         if let Some(earlier) = routes[..index].iter().position(covers) {
             let message = format!("no request comes here: routes[{earlier}] takes them all; put this one before it");
             root.fault_in_list("routes", index, message);
@@ -189,7 +202,11 @@ pub(super) fn timeouts(section: &mut Section<'_>, default: &Timeouts) -> Timeout
 pub(super) const LIMITS: &str = "How much there may be.";
 
 /// The limits of a session. Its buffer is part of what all sessions together may hold.
-pub(super) fn limits(section: &mut Section<'_>, default: &SessionLimits, buffer_total_bytes: u64) -> SessionLimits {
+pub(super) fn limits(
+    section: &mut Section<'_>,
+    default: &SessionLimits,
+    buffer_total_bytes: Option<u64>,
+) -> SessionLimits {
     let format = off_or(Size(1..=LARGEST_SIZE));
     let frame_bytes = section
         .key("frame_bytes", "The payload of a frame. Beyond, both endpoints get Close 1009; action `limit`.")
@@ -207,14 +224,18 @@ pub(super) fn limits(section: &mut Section<'_>, default: &SessionLimits, buffer_
             "What is held for one direction of a session while its reader is slow. Beyond, its sender is not read.",
         )
         .value(default.buffer_bytes as u64, &BUFFER);
-    refuse_large_buffer(section, buffer_bytes, buffer_total_bytes);
-    SessionLimits { frame_bytes, message_bytes, buffer_bytes: memory(buffer_bytes) }
+    let limits = SessionLimits { frame_bytes, message_bytes, buffer_bytes: memory(buffer_bytes) };
+    // What is inherited was judged where it stands.
+    if section.has("buffer_bytes") && section.is_sound("buffer_bytes") {
+        refuse_large_buffer(section, "buffer_bytes", &limits, buffer_total_bytes);
+    }
+    limits
 }
 
-fn refuse_large_buffer(section: &Section<'_>, buffer_bytes: u64, buffer_total_bytes: u64) {
-    if section.is_sound() && buffer_bytes > buffer_total_bytes {
-        let key = if section.has("buffer_bytes") { "buffer_bytes" } else { "buffer_total_bytes" };
-        let total = BUFFER.write(&buffer_total_bytes);
+/// Told at `key`, which is the one that the file has.
+pub(super) fn refuse_large_buffer(section: &Section<'_>, key: &str, limits: &SessionLimits, total: Option<u64>) {
+    if let Some(total) = total.filter(|total| limits.buffer_bytes as u64 > *total) {
+        let total = BUFFER.write(&total);
         section
             .fault(key, format!("one session's buffer_bytes is more than buffer_total_bytes, {total}, allow to all"));
     }

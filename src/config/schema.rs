@@ -10,7 +10,7 @@ use super::{
     document::{Content, Node},
     error::Fault,
     filled::Mapping,
-    format::{BOOLEAN, LARGEST_SIZE, Size, Time, Whole, Words, auto_or, off_or},
+    format::{Boolean, LARGEST_SIZE, Size, Time, Whole, Words, auto_or, off_or},
     grammars::{
         ADDRESS, BUCKET, CLOSE_CODE, CLOSE_REASON, CUSTOM_CODE, HOST_NAME, NETWORK, PROBE_SOURCE, Parsed, USER_AGENT,
     },
@@ -75,6 +75,7 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
     Config {
         listen,
         routes: routes::routes(root, &common, addresses),
+        has_unused_routes: false,
         workers: workers(root),
         admin: root.key("admin", ADMIN).section(|section| admin(section, addresses)),
         forwarded: root.key("forwarded", FORWARDED).section(forwarded),
@@ -84,7 +85,8 @@ fn config(root: &mut Section<'_>, addresses: &mut Addresses) -> Config {
         connections: limits.connections,
         connections_per_ip: limits.connections_per_ip,
         request_head_bytes: limits.request_head_bytes,
-        buffer_total_bytes: limits.buffer_total_bytes,
+        // Nobody gets a configuration with a bad one.
+        buffer_total_bytes: limits.buffer_total_bytes.unwrap_or_default(),
         shutdown: root.key("shutdown", SHUTDOWN).section(shutdown),
         probes: root.key("probes", PROBES).section(probes),
         privacy: root.key("privacy", PRIVACY).section(privacy),
@@ -118,7 +120,7 @@ fn listener(section: &mut Section<'_>, addresses: &mut Addresses) -> Listen {
     let address = section
         .key("address", "The address. With port 0 the kernel chooses the port.")
         .value(SocketAddr::from(([0, 0, 0, 0], 8080)), &ADDRESS);
-    if section.is_sound() {
+    if section.is_sound("address") {
         addresses.claim(section.spot("address"), address);
     }
     section.key("tls", "TLS toward clients").not_yet();
@@ -154,13 +156,17 @@ struct ProcessLimits {
     connections: Option<usize>,
     connections_per_ip: Option<usize>,
     request_head_bytes: usize,
-    buffer_total_bytes: u64,
+    /// `None` where it is bad.
+    buffer_total_bytes: Option<u64>,
 }
 
 fn limits(section: &mut Section<'_>) -> (ProcessLimits, SessionLimits) {
     let process = process_limits(section);
     let default = SessionLimits { frame_bytes: None, message_bytes: None, buffer_bytes: 256 << 10 };
     let session = routes::limits(section, &default, process.buffer_total_bytes);
+    if !section.has("buffer_bytes") {
+        routes::refuse_large_buffer(section, "buffer_total_bytes", &session, process.buffer_total_bytes);
+    }
     (process, session)
 }
 
@@ -182,13 +188,18 @@ fn process_limits(section: &mut Section<'_>) -> ProcessLimits {
                 .key("request_head_bytes", "The longest request head. What is longer is answered by a 431.")
                 .value(64 << 10, &REQUEST_HEAD),
         ),
-        buffer_total_bytes: section
-            .key(
-                "buffer_total_bytes",
-                "What is held for all sessions together. Beyond, blocked directions are read in small pieces.",
-            )
-            .value(256 << 20, &Size(4 << 10..=LARGEST_SIZE)),
+        buffer_total_bytes: buffer_total_bytes(section),
     }
+}
+
+fn buffer_total_bytes(section: &mut Section<'_>) -> Option<u64> {
+    let total = section
+        .key(
+            "buffer_total_bytes",
+            "What is held for all sessions together. Beyond, blocked directions are read in small pieces.",
+        )
+        .value(256 << 20, &Size(4 << 10..=LARGEST_SIZE));
+    section.is_sound("buffer_total_bytes").then_some(total)
 }
 
 const ADMIN: &str = "The page, the API, the metrics and health. They show client addresses, so only this machine sees \
@@ -196,7 +207,7 @@ const ADMIN: &str = "The page, the API, the metrics and health. They show client
 
 fn admin(section: &mut Section<'_>, addresses: &mut Addresses) -> Admin {
     let listen = section.key("listen", "Its address.").value(SocketAddr::from(([127, 0, 0, 1], 9917)), &ADDRESS);
-    if section.is_sound() {
+    if section.is_sound("listen") {
         addresses.claim(section.spot("listen"), listen);
     }
     Admin {
@@ -206,7 +217,7 @@ fn admin(section: &mut Section<'_>, addresses: &mut Addresses) -> Admin {
             .list(Vec::new(), &HOST_NAME),
         control: section
             .key("control", "Allows the endpoints that change something: `/-/reload`, `/-/drain`, `/-/close`.")
-            .value(false, &BOOLEAN),
+            .value(false, &Boolean),
     }
 }
 
@@ -264,7 +275,7 @@ fn shutdown(section: &mut Section<'_>) -> Shutdown {
             .key("linger", "How long the process stays after the last session, for a last scrape.")
             .value(Duration::ZERO, &Time::ANY),
     };
-    if section.is_sound() && shutdown.spread >= shutdown.timeout {
+    if section.is_sound("spread") && section.is_sound("timeout") && shutdown.spread >= shutdown.timeout {
         let key = if section.has("spread") { "spread" } else { "timeout" };
         section.fault(key, SPREAD_TOO_LONG);
     }
@@ -309,8 +320,9 @@ const METRICS: &str = "What shapes `/metrics`.";
 fn metrics(section: &mut Section<'_>, addresses: &mut Addresses) -> Metrics {
     let codes = section
         .key("codes", "Codes that always have series of their own, such as [4001, 4003].")
-        .list(Vec::new(), &CUSTOM_CODE);
+        .items(&[], &CUSTOM_CODE);
     refuse_repeated_codes(section, &codes);
+    let codes = codes.into_iter().flatten().collect();
     let max_custom_codes = section
         .key(
             "max_custom_codes",
@@ -328,9 +340,10 @@ fn metrics(section: &mut Section<'_>, addresses: &mut Addresses) -> Metrics {
     Metrics { codes, max_custom_codes, listen, buckets }
 }
 
-fn refuse_repeated_codes(section: &Section<'_>, codes: &[u16]) {
+fn refuse_repeated_codes(section: &Section<'_>, codes: &[Option<u16>]) {
     let mut seen = HashSet::new();
-    for (index, code) in codes.iter().enumerate().filter(|(_, code)| !seen.insert(**code)) {
+    let codes = codes.iter().enumerate().filter_map(|(index, code)| Some((index, (*code)?)));
+    for (index, code) in codes.filter(|(_, code)| !seen.insert(*code)) {
         section.fault_in_list("codes", index, format!("{code} stands twice; take one of them out"));
     }
 }
@@ -373,15 +386,19 @@ fn bounds(section: &mut Section<'_>, key: &'static str, meaning: &'static str) -
         let found = items.len();
         section.fault(key, format!("found {found} bounds, allowed: 1 to {MOST_BUCKETS}; or auto, closewatch's own"));
     }
-    let bounds = section.key(key, meaning).list(Vec::new(), &BUCKET);
+    let bounds = section.key(key, meaning).items(&[], &BUCKET);
     refuse_descent(section, key, &bounds);
-    Some(bounds)
+    Some(bounds.into_iter().flatten().collect())
 }
 
-fn refuse_descent(section: &Section<'_>, key: &str, bounds: &[f64]) {
-    for (index, pair) in bounds.windows(2).enumerate().filter(|(_, pair)| pair[0] >= pair[1]) {
-        let message = format!("{} does not ascend from {}; sort the bounds, each once", pair[1], pair[0]);
-        section.fault_in_list(key, index + 1, message);
+fn refuse_descent(section: &Section<'_>, key: &str, bounds: &[Option<f64>]) {
+    let mut previous: Option<f64> = None;
+    for (index, bound) in bounds.iter().enumerate().filter_map(|(index, bound)| Some((index, (*bound)?))) {
+        if let Some(before) = previous.filter(|before| *before >= bound) {
+            let message = format!("{bound} does not ascend from {before}; sort the bounds, each once");
+            section.fault_in_list(key, index, message);
+        }
+        previous = Some(bound);
     }
 }
 

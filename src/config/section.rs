@@ -1,4 +1,4 @@
-//! Reading a mapping key by key. What is read is also kept as it is written, defaults included, and in the end every
+//! Reading a mapping key by key. What is read is also kept as YAML, defaults included, and in the end every
 //! key that nobody asked for is an error: so the code that reads a key is all that makes it known, and what that code
 //! says of the key is all that the reference tells.
 
@@ -7,7 +7,7 @@ use std::{cell::RefCell, collections::HashMap};
 use super::{
     document::{Content, Entry, Node},
     error::{Fault, Place, Spot, quoted},
-    filled::{Filled, Mapping, yaml_list, yaml_scalar},
+    filled::{Filled, Mapping, yaml_list, yaml_scalar, yaml_value},
     format::Format,
     key::{KeyDescription, Missing},
     spelling::nearest,
@@ -45,7 +45,6 @@ pub(super) struct Section<'a> {
     asked: Vec<&'static str>,
     filled: Vec<(&'static str, Filled)>,
     notes: &'a Notes,
-    faults_before: usize,
 }
 
 /// Where a section's values are written.
@@ -73,7 +72,7 @@ impl<'a> Key<'_, 'a> {
         if let Some(node) = section.ask(name) {
             return section.scalar(name, node, format).unwrap_or(default);
         }
-        section.fill(name, Filled::Scalar(format.write(&default)));
+        section.fill(name, Filled::Scalar(yaml_value(format, &default)));
         default
     }
 
@@ -96,23 +95,29 @@ impl<'a> Key<'_, 'a> {
     }
 
     /// The values of a list, or the default ones. Those stand in for a list with a bad value, too.
-    pub(super) fn list<F: Format>(self, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
-        let written = || default.iter().map(|value| format.write(value)).collect::<Vec<_>>();
+    pub(super) fn list<F: Format<Value: Clone>>(self, default: Vec<F::Value>, format: &F) -> Vec<F::Value> {
+        let values: Option<Vec<_>> = self.items(&default, format).into_iter().collect();
+        values.unwrap_or(default)
+    }
+
+    /// The values of a list, or the default ones. Where one is bad there is none.
+    pub(super) fn items<F: Format<Value: Clone>>(self, default: &[F::Value], format: &F) -> Vec<Option<F::Value>> {
+        let written = || default.iter().map(|value| yaml_value(format, value)).collect::<Vec<_>>();
         let allowed = || format!("a list [...], each {}", format.allowed());
         self.describe(|| (allowed(), Missing::Default(yaml_list(&written()))));
         let Self { section, name, .. } = self;
         let Some(node) = section.ask(name) else {
             section.fill(name, Filled::Scalars(written()));
-            return default;
+            return default.iter().cloned().map(Some).collect();
         };
         let Content::List(items) = &node.content else {
             section.fault(name, format!("found {}, allowed: {}", found(node), allowed()));
-            return default;
+            return Vec::new();
         };
-        section.fill(name, Filled::Scalars(items.iter().map(text).collect()));
         let read = |(index, item)| section.scalar_at(section.item_spot(name, index, item), item, format);
-        let values: Vec<_> = items.iter().enumerate().filter_map(read).collect();
-        if values.len() == items.len() { values } else { default }
+        let values: Vec<_> = items.iter().enumerate().map(read).collect();
+        section.fill(name, Filled::Scalars(values.iter().flatten().map(|value| yaml_value(format, value)).collect()));
+        values
     }
 
     /// A mapping; where it is missing, all its values are default.
@@ -162,7 +167,8 @@ impl<'a> Key<'_, 'a> {
     /// Nothing: the work behind this key is still to come. It is refused, never ignored; `off` is what it is without.
     pub(super) fn not_yet(self) {
         self.describe(|| ("off; it is not supported yet".to_owned(), Missing::Default("off".to_owned())));
-        let is_off = |node: &Node| matches!(&node.content, Content::Scalar(text) if text == "off");
+        let is_off =
+            |node: &Node| matches!(&node.content, Content::Scalar(text) | Content::Quoted(text) if text == "off");
         if self.section.ask(self.name).is_some_and(|node| !is_off(node)) {
             let message = format!("{} is not supported yet; take this key out", self.meaning);
             self.section.fault(self.name, message);
@@ -206,10 +212,13 @@ impl<'a> Section<'a> {
         self.node(key).map(|node| &node.content)
     }
 
-    /// Whether all that was read of this section so far is without fault. Only then may values be held against each
-    /// other: a default that stands in for a bad value is not what the user meant.
-    pub(super) fn is_sound(&self) -> bool {
-        self.notes.faults.borrow().len() == self.faults_before
+    /// Whether the value of `key`, which was read, is without fault. Only then may it be held against others: a default
+    /// that stands in for a bad value is not what the user meant.
+    pub(super) fn is_sound(&self, key: &str) -> bool {
+        let path = self.path(key);
+        let is_inside = |inner: &str| inner.is_empty() || inner.starts_with(['.', '[']);
+        let faults = self.notes.faults.borrow();
+        !faults.iter().any(|fault| fault.spot.path.strip_prefix(&path).is_some_and(is_inside))
     }
 
     /// Tells that the value of `key`, or its lack, is wrong.
@@ -244,7 +253,6 @@ impl<'a> Section<'a> {
         notes: &'a Notes,
         read: impl FnOnce(&mut Self) -> T,
     ) -> (T, Mapping) {
-        let faults_before = notes.faults.borrow().len();
         let source = match (node, short) {
             (Some(Node { content: Content::Mapping(entries), .. }), _) => Source::Mapping(entries),
             (None | Some(Node { content: Content::Nothing, .. }), _) => Source::Absent,
@@ -255,7 +263,7 @@ impl<'a> Section<'a> {
                 Source::Absent
             }
         };
-        let mut section = Self { spot, source, asked: Vec::new(), filled: Vec::new(), notes, faults_before };
+        let mut section = Self { spot, source, asked: Vec::new(), filled: Vec::new(), notes };
         let value = read(&mut section);
         section.refuse_unknown();
         section.refuse_duplicates();
@@ -299,13 +307,15 @@ impl<'a> Section<'a> {
     }
 
     fn scalar<F: Format>(&mut self, key: &'static str, node: &Node, format: &F) -> Option<F::Value> {
-        self.fill(key, Filled::Scalar(text(node)));
-        self.scalar_at(self.spot(key), node, format)
+        let value = self.scalar_at(self.spot(key), node, format)?;
+        self.fill(key, Filled::Scalar(yaml_value(format, &value)));
+        Some(value)
     }
 
     fn scalar_at<F: Format>(&self, spot: Spot, node: &Node, format: &F) -> Option<F::Value> {
         let reading = match &node.content {
-            Content::Scalar(text) => format.read(text),
+            Content::Quoted(_) if !format.takes_quoted() => Err(Some("take the quotes away".to_owned())),
+            Content::Scalar(text) | Content::Quoted(text) => format.read(text),
             _ => Err(None),
         };
         let told = |remedy: Option<String>| {
@@ -354,16 +364,8 @@ impl<'a> Section<'a> {
 fn found(node: &Node) -> String {
     match &node.content {
         Content::Nothing => "nothing".to_owned(),
-        Content::Scalar(text) => quoted(text),
+        Content::Scalar(text) | Content::Quoted(text) => quoted(text),
         Content::List(_) => "a list".to_owned(),
         Content::Mapping(_) => "keys and values".to_owned(),
-    }
-}
-
-/// The text of a scalar; anything else has been told of as a fault.
-fn text(node: &Node) -> String {
-    match &node.content {
-        Content::Scalar(text) => text.clone(),
-        _ => String::new(),
     }
 }

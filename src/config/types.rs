@@ -20,6 +20,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// The kinds of traffic, at least one; the first that matches wins.
     pub routes: Vec<Route>,
+    /// The file has routes in whose place a flag or the environment puts one server.
+    pub has_unused_routes: bool,
     /// Threads of the data plane.
     pub workers: NonZeroUsize,
     /// Page, API and metrics.

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use hyper::Uri;
+use hyper::{Uri, http::uri::Authority};
 
 /// A `ws://` URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,10 @@ impl FromStr for WebSocketUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // An empty one is one, too; the parser below would pass over it (RFC 6455, 3).
+        if text.contains('#') {
+            return Err("a WebSocket's URL has no fragment; a # in its path is written %23".to_owned());
+        }
         let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
         match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws") => {}
@@ -32,10 +36,21 @@ impl FromStr for WebSocketUrl {
         Ok(Self {
             text: text.to_owned(),
             host: authority.host().trim_matches(['[', ']']).to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: port(authority)?,
             authority: authority.to_string(),
             target: uri.query().map_or(uri.path().to_owned(), |query| format!("{}?{query}", uri.path())),
         })
+    }
+}
+
+/// The port of a `ws://` URL, 80 where there is none (RFC 6455, 3) or an empty one (RFC 3986, 3.2.3).
+fn port(authority: &Authority) -> Result<u16, String> {
+    let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default().trim_start_matches(':');
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    match port.parse() {
+        _ if port.is_empty() => Ok(80),
+        Ok(number @ 1..) if is_number => Ok(number),
+        _ => Err(format!("{port:?} is no port: give a number from 1 to 65535")),
     }
 }
 
@@ -56,6 +71,9 @@ mod tests {
             ("ws://example.org?token=1", "example.org", 80, "example.org", "/?token=1"),
             ("ws://127.0.0.1:8080/chat/7?a=b", "127.0.0.1", 8080, "127.0.0.1:8080", "/chat/7?a=b"),
             ("WS://[::1]:9000/", "::1", 9000, "[::1]:9000", "/"),
+            ("ws://[::1]/", "::1", 80, "[::1]", "/"),
+            ("ws://example.org:/", "example.org", 80, "example.org:", "/"),
+            ("ws://example.org:65535", "example.org", 65535, "example.org:65535", "/"),
         ] {
             let url: WebSocketUrl = text.parse().unwrap();
             let parts = (url.host.as_str(), url.port, url.authority.as_str(), url.target.as_str());
@@ -71,6 +89,13 @@ mod tests {
             ("http://example.org", "a WebSocket's URL begins with ws://"),
             ("example.org:80", "a WebSocket's URL begins with ws://"),
             ("ws://me:secret@example.org", "a WebSocket's URL has a host, and no user or password"),
+            ("ws://127.0.0.1:99999/", "\"99999\" is no port: give a number from 1 to 65535"),
+            ("ws://127.0.0.1:abc/", "\"abc\" is no port: give a number from 1 to 65535"),
+            ("ws://[::1]:-1/", "\"-1\" is no port: give a number from 1 to 65535"),
+            ("ws://127.0.0.1:+80/", "\"+80\" is no port: give a number from 1 to 65535"),
+            ("ws://127.0.0.1:0/", "\"0\" is no port: give a number from 1 to 65535"),
+            ("ws://example.org/#part", "a WebSocket's URL has no fragment; a # in its path is written %23"),
+            ("ws://example.org#", "a WebSocket's URL has no fragment; a # in its path is written %23"),
         ] {
             assert_eq!(text.parse::<WebSocketUrl>(), Err(reason.to_owned()));
         }

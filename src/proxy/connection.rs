@@ -188,7 +188,7 @@ impl Client {
         if proxy.is_draining() {
             return attempt.answer(HandshakeFailure::Draining, draining());
         }
-        let (response, upgraded) = handshake::forward(&routing, route, attempt, self.ends, request).await;
+        let (response, upgraded) = handshake::forward(proxy, &routing, route, attempt, self.ends, request).await;
         if let Some(upgraded) = upgraded {
             *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgraded);
             self.was_upgraded.notify_one();
@@ -206,10 +206,15 @@ impl Client {
             Err(message) => return refused(StatusCode::BAD_REQUEST, message),
         };
         let routing = self.proxy.routing.load_full();
-        match routing.find(&host, request.uri().path()) {
-            Some(route) => http::forward(&routing, route, self.ends, request).await,
-            None => refused(StatusCode::NOT_FOUND, "no route matches this host and path"),
-        }
+        let Some(route) = routing.find(&host, request.uri().path()) else {
+            return refused(StatusCode::NOT_FOUND, "no route matches this host and path");
+        };
+        let answer = self.proxy.unless_cut(http::forward(&routing, route, self.ends, request)).await;
+        answer.unwrap_or_else(|| {
+            let response = draining();
+            route.metrics.http_request(response.status().as_u16());
+            response
+        })
     }
 
     /// Ends when a client has not read its 101 for as long as a handshake may take. hyper hands the connection over only

@@ -27,11 +27,12 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
+    Proxy,
     about::about,
     headers,
     proxy_protocol::Ends,
     request::{has_body, origin_form},
-    response::{Body, empty, passed_on, refusal},
+    response::{Body, draining, empty, passed_on, refusal},
     routing::{Route, Routing},
     upstream::{Connected, ServerStream},
 };
@@ -142,6 +143,7 @@ enum Answer {
 /// Forwards the upgrade request of a client whose connection has these `ends`. With the answer to it comes, where it is a
 /// 101, what the data plane needs.
 pub(super) async fn forward(
+    proxy: &Proxy,
     routing: &Routing,
     route: &Route,
     attempt: Attempt,
@@ -155,13 +157,14 @@ pub(super) async fn forward(
     let path = request.uri().path().to_owned();
     prepare(routing, route, ends.client.ip(), &mut request);
     let request_headers = request.headers().clone();
-    match ask(route, &attempt.metrics, ends, request).await {
-        Err(failure) => (attempt.fail(&failure), None),
-        Ok(Answer::Rejected(response)) => {
+    match proxy.unless_cut(ask(route, &attempt.metrics, ends, request)).await {
+        None => (attempt.answer(HandshakeFailure::Draining, draining()), None),
+        Some(Err(failure)) => (attempt.fail(&failure), None),
+        Some(Ok(Answer::Rejected(response))) => {
             attempt.reject(response.status());
             (passed_on(response), None)
         }
-        Ok(Answer::Upgraded { mut response, server, early }) => {
+        Some(Ok(Answer::Upgraded { mut response, server, early })) => {
             let upgraded = Upgraded {
                 about: about(&routing.privacy, ends.client, server.server, &path, &request_headers, response.headers()),
                 extensions: agreed_extensions(response.headers()),

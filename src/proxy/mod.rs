@@ -18,7 +18,7 @@ mod upstream;
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use arc_swap::ArcSwap;
@@ -48,6 +48,10 @@ pub struct Proxy {
     is_draining: AtomicBool,
     /// Ends connections that have nothing in flight, and the others when they have no more.
     closing: CancellationToken,
+    /// Ends the waiting for the servers' answers.
+    cutting: CancellationToken,
+    /// Requests that were answered because of that.
+    cut_requests: AtomicUsize,
     /// The listeners, and the connections that are no sessions.
     in_service: TaskTracker,
 }
@@ -64,6 +68,8 @@ impl Proxy {
             relay,
             is_draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
+            cutting: CancellationToken::new(),
+            cut_requests: AtomicUsize::new(0),
             in_service: TaskTracker::new(),
         })
     }
@@ -90,6 +96,26 @@ impl Proxy {
         self.closing.cancel();
         self.in_service.close();
         self.in_service.wait().await;
+    }
+
+    /// Answers the requests that still wait for their server's answer, with 503, and waits like [`Self::finish`].
+    pub async fn cut(&self) {
+        self.cutting.cancel();
+        self.finish().await;
+    }
+
+    /// How many requests were cut: answered by [`Self::cut`], or still in flight after it.
+    pub fn cut_requests(&self) -> usize {
+        self.cut_requests.load(Ordering::Relaxed) + self.in_service.len()
+    }
+
+    /// What comes of waiting for a server's answer; nothing where the request is cut.
+    async fn unless_cut<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let outcome = self.cutting.run_until_cancelled(answer).await;
+        if outcome.is_none() {
+            self.cut_requests.fetch_add(1, Ordering::Relaxed);
+        }
+        outcome
     }
 
     fn is_draining(&self) -> bool {

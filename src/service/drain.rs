@@ -1,6 +1,12 @@
 //! A drain: sessions are closed in good order before the process goes.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -9,7 +15,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Parts;
-use crate::{admin::Phase, config::Shutdown, relay, websocket::close::CloseText};
+use crate::{
+    admin::Phase,
+    config::Shutdown,
+    relay,
+    websocket::{
+        close::CloseText,
+        closing::{Action, Cause, Ending, Party},
+    },
+};
 
 /// How often it is looked whether the last session has ended.
 const POLL: Duration = Duration::from_millis(10);
@@ -48,6 +62,32 @@ impl Drain {
     }
 }
 
+/// The sessions that are cut because the time to drain is over.
+#[derive(Debug, Default)]
+pub(super) struct Cuts {
+    deadline: OnceLock<std::time::Instant>,
+    count: AtomicUsize,
+}
+
+impl Cuts {
+    /// Takes note of a session's end. Who hung up before the deadline instead of answering was not cut.
+    pub(super) fn observe(&self, ending: &Ending) {
+        let is_by_drain = ending.cause == Some((Party::Proxy, Cause::Proxy(Action::Drain)));
+        if is_by_drain && self.deadline.get().is_some_and(|deadline| *deadline <= std::time::Instant::now()) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn begin_at(&self, deadline: std::time::Instant) {
+        // There is only one drain.
+        let _ = self.deadline.set(deadline);
+    }
+
+    fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
 struct Course {
     parts: Arc<Parts>,
     shutdown: Shutdown,
@@ -61,11 +101,12 @@ impl Course {
         self.parts.listeners().close();
         self.parts.proxy.refuse_sessions();
         let deadline = Instant::now() + self.shutdown.timeout;
+        self.parts.cuts.begin_at(deadline.into_std());
         if timeout_at(deadline, self.close_all(deadline)).await.is_err() {
-            tracing::warn!(sessions = self.parts.relay.sessions(), "the time to drain is over; what is left is cut");
             // Who does not end now is told as the relay stops.
-            let _ = timeout(CUT_GRACE, self.sessions_ended()).await;
+            let _ = timeout(CUT_GRACE, self.cut_ended()).await;
         }
+        self.tell_cuts();
         self.parts.state.enter(Phase::Drained);
         tracing::info!("drained");
         Instant::now()
@@ -95,6 +136,19 @@ impl Course {
         self.parts.proxy.finish().await;
         // Of the last handshakes.
         self.sessions_ended().await;
+    }
+
+    /// The relay cuts the sessions by itself, at the deadline.
+    async fn cut_ended(&self) {
+        tokio::join!(self.sessions_ended(), self.parts.proxy.cut());
+    }
+
+    fn tell_cuts(&self) {
+        let sessions = self.parts.cuts.count() + self.parts.relay.sessions();
+        let requests = self.parts.proxy.cut_requests();
+        if sessions + requests > 0 {
+            tracing::warn!(sessions, requests, "the time to drain is over; what was left is cut");
+        }
     }
 
     async fn sessions_ended(&self) {

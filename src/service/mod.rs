@@ -24,7 +24,7 @@ pub use self::source::{Origin, Source};
 use self::{
     admins::Admins,
     control::{Request, State},
-    drain::Drain,
+    drain::{Cuts, Drain},
     listeners::Listeners,
     signals::{Signal, Signals},
     sockets::Sockets,
@@ -91,6 +91,7 @@ struct Parts {
     proxy: Arc<Proxy>,
     relay: Arc<Relay>,
     metrics: Arc<Metrics>,
+    cuts: Arc<Cuts>,
 }
 
 impl Parts {
@@ -116,8 +117,12 @@ impl Service {
             .map_err(start_error("the log's thread"))?;
         // A second closewatch in one process, as in tests, logs by the first one's subscriber.
         let _ = log::install(log.clone());
-        let session_log = log.clone();
-        let journal = Arc::new(Journal::new(admin::MOST_CLOSES).observed_by(move |record| session_log.record(record)));
+        let cuts = Arc::<Cuts>::default();
+        let (session_log, session_cuts) = (log.clone(), Arc::clone(&cuts));
+        let journal = Arc::new(Journal::new(admin::MOST_CLOSES).observed_by(move |record| {
+            session_cuts.observe(&record.ending);
+            session_log.record(record);
+        }));
         let relay = Arc::new(Relay::start(settings::relay(&config)).map_err(start_error("the relay's threads"))?);
         let proxy = Proxy::new(&config, Arc::clone(&metrics), Arc::clone(&journal), Arc::clone(&relay));
         let (sender, requests) = mpsc::unbounded_channel();
@@ -130,7 +135,8 @@ impl Service {
         sockets.all_taken()?;
         listeners.run(bound, &proxy);
         let admins = Admins::serve(bound_admin, settings::admin(&config, &metrics, journal, &state));
-        let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics });
+        let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics, cuts });
+        warn_of_unused(&config);
         let drain = None;
         Ok(Self { source, config, parts, admins, admin_address, metrics_address, requests, signals, log, drain })
     }
@@ -246,8 +252,16 @@ impl Service {
         drop(listeners);
         self.admins.reconfigure(settings::admin_options(&config));
         self.log.reconfigure(settings::log(&config.log));
+        warn_of_unused(&config);
         self.config = config;
         Ok(())
+    }
+}
+
+/// What a file says in vain is no error, but somebody has written it.
+fn warn_of_unused(config: &Config) {
+    if config.has_unused_routes {
+        tracing::warn!("the routes of the file are not used: --upstream (CLOSEWATCH_UPSTREAM) takes their place");
     }
 }
 

@@ -8,6 +8,9 @@ use crate::{
 
 const GET: &str = "GET /page HTTP/1.1\r\nHost: example.com\r\n\r\n";
 
+/// What the log says where something was cut.
+const CUT: &str = "the time to drain is over; what was left is cut";
+
 /// A connection that has had an answer to a plain request, and stays open for the next one.
 fn idle_connection(closewatch: &Closewatch, server: &Server) -> Peer {
     let mut client = closewatch.connect();
@@ -136,4 +139,63 @@ fn a_plain_answer_without_end_is_given_up_at_the_timeout() {
     closewatch.signal("TERM");
     assert_eq!(client.receive_rest().0, b"");
     assert_eq!(closewatch.ended().code, Some(0));
+}
+
+/// The client has an answer, the server the end of its connection, and the log what was cut.
+fn expect_cut(request: &str) {
+    let (closewatch, mut client, mut behind) = request_under_way("shutdown: {timeout: 300ms, linger: 1h}\n", request);
+    closewatch.signal("TERM");
+    let (head, body) = client.receive_answer();
+    assert_eq!(head.first_line(), "HTTP/1.1 503 Service Unavailable");
+    assert_eq!((head.value("retry-after"), head.value("connection")), (Some("1"), Some("close")));
+    assert_eq!(body, "closewatch is draining; try another instance\n");
+    client.expect_fin();
+    behind.expect_fin();
+    closewatch.wait_for_phase("drained");
+    closewatch.wait_for_log(CUT, 1);
+    let is_upgrade = f64::from(u8::from(request == REQUEST));
+    let scrape = closewatch.scrape();
+    let failures = scrape.sum("websocket_handshake_failures_total", &[("cause", "draining"), ("route", "default")]);
+    assert_eq!(failures, is_upgrade);
+    let plain = scrape.sum("closewatch_http_requests_total", &[("status", "503"), ("route", "default")]);
+    assert_eq!(plain, 1.0 - is_upgrade);
+    closewatch.signal("TERM");
+    let log = closewatch.ended().log;
+    assert!(log.iter().any(|line| line.contains(CUT) && line.contains("requests=1 sessions=0")), "{log:#?}");
+}
+
+#[test]
+fn requests_whose_server_has_not_answered_at_the_timeout_are_answered() {
+    expect_cut(REQUEST);
+    expect_cut(GET);
+}
+
+#[test]
+fn an_upgrade_that_is_cut_is_answered_before_the_process_ends() {
+    let (closewatch, mut client, _behind) = request_under_way("shutdown: {timeout: 300ms}\n", REQUEST);
+    closewatch.signal("TERM");
+    assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(closewatch.ended().code, Some(0));
+}
+
+#[test]
+fn a_drain_that_cuts_nothing_does_not_say_so() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 10m}\n");
+    let mut session = closewatch.session(&server);
+    closewatch.signal("TERM");
+    close_both(&mut session);
+    let log = closewatch.ended().log;
+    assert!(log.iter().any(|line| line.contains("drained")) && !log.iter().any(|line| line.contains(CUT)), "{log:#?}");
+}
+
+#[test]
+fn what_a_drain_cuts_is_told() {
+    let server = Server::start();
+    let closewatch = Closewatch::before(&server, "shutdown: {timeout: 300ms}\n");
+    let _sessions = [closewatch.session(&server), closewatch.session(&server)];
+    let _idle = idle_connection(&closewatch, &server);
+    closewatch.signal("TERM");
+    let log = closewatch.ended().log;
+    assert!(log.iter().any(|line| line.contains(CUT) && line.contains("requests=0 sessions=2")), "{log:#?}");
 }

@@ -58,6 +58,26 @@ fn routes_come_and_go() {
 }
 
 #[test]
+fn a_server_from_the_command_line_stays_the_only_one_and_unused_routes_are_told() {
+    let server = Server::start();
+    let upstream = format!("ws://{}", server.address());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+    command.args(["run", "--config", "closewatch.yaml", "--upstream", &upstream]);
+    let routes = configuration("routes: [{name: chat, upstream: \"ws://127.0.0.1:1\"}]\n");
+    let closewatch = Closewatch::start_by(&mut command, &routes);
+    closewatch.session(&server).exchange();
+    let told = "the routes of the file are not used";
+    closewatch.wait_for_log(told, 1);
+    assert_eq!(closewatch.reload(&routes).status, 200);
+    closewatch.wait_for_log(told, 2);
+    closewatch.session(&server).exchange();
+    assert_eq!(closewatch.reload(&configuration("")).status, 200);
+    closewatch.signal("TERM");
+    let ended = closewatch.ended();
+    assert_eq!(ended.log.iter().filter(|line| line.contains(told) && line.contains("WARN")).count(), 2, "{ended:?}");
+}
+
+#[test]
 fn listeners_come_and_go_and_their_sessions_stay() {
     let server = Server::start();
     let (first, second) = (free_address(), free_address());
