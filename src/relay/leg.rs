@@ -20,23 +20,28 @@ use super::{
 };
 
 /// One connection. A leg that nothing waits for owns no buffer.
+///
+/// One line of the processor's cache: with many sessions, to fetch their state is most of what closewatch itself adds.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Leg {
     socket: Socket,
     /// The kernel may have something to read. Kept while nobody reads, since no new edge would come.
     pub(super) readable: bool,
     /// The kernel has seen a FIN or an RST: a short read does not mean that all was read.
     pub(super) hung_up: bool,
-    /// The leg was found dead other than by reading it, which is not yet told.
-    pub(super) broken: Option<Broken>,
-    /// What the kernel did not take.
-    pub(super) spill: Option<Box<Spill>>,
     /// The last write was short: the reader is slow.
     pub(super) was_blocked: bool,
+    /// What the kernel did not take.
+    pub(super) spill: Option<Box<Spill>>,
     /// When to ask the kernel whether what was written is acknowledged. See [`Leg::liveness`].
     pub(super) check_at: Option<Instant>,
-    stall: Option<Stall>,
+    /// The leg was found dead other than by reading it, which is not yet told.
+    pub(super) broken: Option<Broken>,
+    stall: Option<Box<Stall>>,
 }
+
+const _: () = assert!(size_of::<Leg>() == 64);
 
 /// How a leg was found dead, while what its endpoint sent before is still to be read.
 #[derive(Debug, Clone, Copy)]
@@ -167,13 +172,13 @@ impl Leg {
             self.stall = None;
             return Liveness::Settled;
         };
-        let stall = Stall::at(self.stall, &info, now);
+        let stall = Stall::at(self.stall.as_deref().copied(), &info, now);
         if stall.is_final(&info, patience, now) {
             return Liveness::Dead(self.take_error().unwrap_or_else(|| io::ErrorKind::TimedOut.into()));
         }
         // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
         limit_backoff(self.socket.as_fd(), look_interval(patience));
-        self.stall = Some(stall);
+        self.stall = Some(Box::new(stall));
         Liveness::Waiting
     }
 }

@@ -30,13 +30,12 @@ const MODEST_READ: usize = 16 * 1024;
 /// How often the kernel is asked, at first, whether a leg that is to be reset has acknowledged everything.
 const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
 
-/// A session and its sockets.
+/// A session and its sockets. What every message touches comes first.
+#[repr(C)]
 pub(super) struct Pair {
-    session: Session,
     legs: PerEndpoint<Leg>,
-    ticket: Ticket,
     policy: Arc<Policy>,
-    _place: Place,
+    ticket: Ticket,
     /// Its place in the worker's timers.
     pub(super) timer: Option<Instant>,
     /// That time has come.
@@ -45,6 +44,8 @@ pub(super) struct Pair {
     has_new_time: bool,
     /// It stands in the worker's queue.
     pub(super) is_runnable: bool,
+    session: Session,
+    _place: Place,
     drain: Option<Box<(Instant, CloseText, Instant)>>,
     resetting: Option<Resetting>,
 }

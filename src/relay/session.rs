@@ -69,19 +69,23 @@ pub struct Summary {
 }
 
 /// A session between its 101 and the end of both legs.
+///
+/// What every message touches comes first, in one line of the processor's cache, and then what it touches of its lane.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Session {
     policy: Arc<Policy>,
-    /// By sender.
-    lanes: PerEndpoint<Lane>,
-    closing: ClosingHandshake,
     /// The Close frame that closewatch means to put into the legs, and why.
     put_in: Option<Box<(Action, CloseText)>>,
+    last_byte: Instant,
+    over: Option<Instant>,
+    closing: ClosingHandshake,
+    /// By sender.
+    lanes: PerEndpoint<Lane>,
     /// The masking key of that frame toward the server.
     mask: [u8; 4],
     opened: Instant,
     expires: Option<Instant>,
-    last_byte: Instant,
     /// When a leg was found dead of which the end is still to be told.
     found_dead: Option<Instant>,
     begun: Option<Begun>,
@@ -92,7 +96,6 @@ pub struct Session {
     hang_up_deadline: Option<Instant>,
     /// When a drain cuts the session.
     cut_deadline: Option<Instant>,
-    over: Option<Instant>,
 }
 
 /// When the first Close frame or the end of a leg came, and for how long nothing had passed then.
