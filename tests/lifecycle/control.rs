@@ -108,6 +108,7 @@ fn metrics_have_an_address_of_their_own_with_nothing_else() {
     let closewatch = Closewatch::before(&server, "metrics: {listen: \"127.0.0.1:0\"}\n");
     let metrics = closewatch.metrics_address();
     assert_ne!(metrics, closewatch.admin());
+    closewatch.wait_for_phase("ready");
     let get = |path: &str| ask(metrics, &format!("GET {path} HTTP/1.0\r\nHost: scraper\r\n\r\n"));
     assert!(get("/metrics").body.contains("\nwebsocket_sessions_active{route=\"default\"} 0\n"));
     assert_eq!((get("/-/healthy").status, get("/-/ready").status), (200, 200));

@@ -12,6 +12,7 @@ use crate::{
 fn during_the_delay_all_goes_on_but_readiness() {
     let server = Server::start();
     let closewatch = Closewatch::before(&server, &format!("shutdown: {{delay: 1h}}\n{LOG_ALL}"));
+    closewatch.wait_for_phase("ready");
     assert_eq!(closewatch.get("/-/ready").status, 200);
     let mut before = closewatch.session(&server);
     closewatch.signal("TERM");
