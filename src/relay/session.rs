@@ -82,7 +82,7 @@ pub struct Session {
     closing: ClosingHandshake,
     /// By sender.
     lanes: PerEndpoint<Lane>,
-    /// The masking key of that frame toward the server.
+    /// The masking key of closewatch's own Close frame toward the server.
     mask: [u8; 4],
     opened: Instant,
     expires: Option<Instant>,
