@@ -8,9 +8,10 @@ use std::{
     },
 };
 
-use hyper::{HeaderMap, header};
+use hyper::header::{self, HeaderName};
 use ipnet::IpNet;
 
+use super::fields::{Fields, joined};
 use crate::{
     config::{ClientPrivacy, Privacy},
     journal::About,
@@ -25,8 +26,8 @@ pub(super) fn about(
     client: SocketAddr,
     server: Arc<str>,
     path: &str,
-    request: &HeaderMap,
-    response: &HeaderMap,
+    trace_id: Option<Box<str>>,
+    response: &impl Fields,
 ) -> About {
     About {
         id: unique_id(),
@@ -35,7 +36,7 @@ pub(super) fn about(
         path: privacy.path.then(|| shortened(path)),
         subprotocol: text(response, &header::SEC_WEBSOCKET_PROTOCOL),
         extensions: text(response, &header::SEC_WEBSOCKET_EXTENSIONS),
-        trace_id: trace_id(request),
+        trace_id,
         hide_reasons: !privacy.reason,
     }
 }
@@ -60,9 +61,8 @@ pub(super) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option
     }
 }
 
-fn text(headers: &HeaderMap, name: &header::HeaderName) -> Option<Box<str>> {
-    let lines: Vec<&str> = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok()).collect();
-    (!lines.is_empty()).then(|| shortened(&lines.join(", ")))
+fn text(fields: &impl Fields, name: &HeaderName) -> Option<Box<str>> {
+    joined(fields, name).map(|text| shortened(&text))
 }
 
 fn shortened(text: &str) -> Box<str> {
@@ -72,9 +72,10 @@ fn shortened(text: &str) -> Box<str> {
 
 /// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2: `version-traceid-parentid-flags`). Version 00
 /// ends there, later ones may go on behind another `-`, and ff is none.
-fn trace_id(request: &HeaderMap) -> Option<Box<str>> {
-    let mut values = request.get_all("traceparent").into_iter();
-    let value = values.next()?.to_str().ok()?;
+pub(super) fn trace_id(request: &impl Fields) -> Option<Box<str>> {
+    let name = HeaderName::from_static("traceparent");
+    let mut values = request.values(&name);
+    let value = std::str::from_utf8(values.next()?).ok()?;
     let mut parts = value.splitn(5, '-');
     let mut field = |length| parts.next().filter(|part| part.len() == length && part.bytes().all(is_lower_hex));
     let (version, trace_id, parent_id, _flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
@@ -90,6 +91,8 @@ fn is_lower_hex(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::*;
 
     fn found(values: &[&'static str]) -> Option<Box<str>> {

@@ -1,51 +1,37 @@
-//! One client connection: its requests, until it ends or becomes a session.
+//! One client connection: its opening handshake and what becomes of it, or its plain requests until one is a handshake.
 
 use std::{
-    convert::Infallible,
-    future::poll_fn,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{self, HeaderValue},
-    server::conn::http1,
-    service::service_fn,
-};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::Response;
 use socket2::Socket;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::Notify,
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Proxy,
-    handshake::{self, Attempt, Failure, Upgraded},
-    heads::Heads,
-    http,
+    handshake::{self, Opening, Outcome, Upgraded},
+    head::{Parsed, may_end},
     proxy_protocol::Ends,
-    request::{Limits, checked_host, is_upgrade},
-    response::{Body, draining, refusal},
-    stream::ClientStream,
+    request::Limits,
+    response::Body,
+    serving,
     upstream::into_socket,
 };
 use crate::{
     admission::Place,
-    metrics::{HandshakeFailure, HandshakeOutcome, RejectReason},
+    metrics::RejectReason,
     relay::{NewSession, Ticket},
     websocket::PerEndpoint,
 };
 
-/// hyper's own lower bound for its buffer.
-const MIN_BUFFER: usize = 8 * 1024;
+/// How much is read at once.
+const READ: usize = 2 * 1024;
 
 /// How much of what a refused client still sends is read, so that the answer reaches it before the reset would.
 const LINGER_BYTES: u64 = 256 * 1024;
@@ -62,186 +48,145 @@ pub(super) struct Accepted {
     pub(super) in_service: TaskTrackerToken,
 }
 
-/// What the requests of one connection share.
-struct Client {
-    proxy: Arc<Proxy>,
-    ends: Ends,
-    heads: Heads,
-    /// An upgrade request is being forwarded, or was answered with 101.
-    is_upgrading: AtomicBool,
-    /// One was answered with 101.
-    switches: Arc<AtomicBool>,
-    /// Set by the request that was answered with 101.
-    upgraded: Mutex<Option<Upgraded>>,
-    was_upgraded: Notify,
-    had_request: AtomicBool,
+/// What a connection is to do next.
+pub(super) enum Next {
+    /// Forward an opening handshake, whose head is the first so many bytes of what was read.
+    Open(usize),
+    /// Serve requests. There is an answer to the first one already.
+    Serve(Option<Response<Body>>),
+    /// Hang up.
+    End,
+    /// Close: nothing was asked, and the process ends.
+    Close,
 }
 
-/// Serves a connection's requests; where one becomes a session, hands it to the data plane.
+/// A client's connection, while it is no session.
+pub(super) struct Connection {
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) ends: Ends,
+    pub(super) limits: Limits,
+    pub(super) stream: TcpStream,
+    /// What was read of it and not used yet.
+    pub(super) read: Vec<u8>,
+}
+
+/// Serves a connection until it ends; where it becomes a session, hands it to the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
     let Accepted { stream, early, ends, place, in_service } = accepted;
-    let heads = Heads::new(limits.head_bytes.max(MIN_BUFFER));
-    let client = Arc::new(Client::new(proxy, ends, heads.clone()));
-    let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
-    let io = TokioIo::new(ClientStream::new(stream, early, heads, Arc::clone(&client.switches)));
-    let mut connection = builder(limits).serve_connection(io, service);
-    let result = tokio::select! {
-        biased;
-        result = poll_fn(|cx| connection.poll_without_shutdown(cx)) => result.map_err(Some),
-        () = client.flush_times_out() => Err(None),
-        () = client.proxy.closing.cancelled() => {
-            // A 101 that is on its way must not be told to close.
-            if !client.is_upgrading.load(Ordering::Acquire) {
-                Pin::new(&mut connection).graceful_shutdown();
-                if !client.had_request.load(Ordering::Relaxed) {
-                    return;
+    let mut connection = Connection { proxy, ends, limits, stream, read: early };
+    let mut next = connection.first().await;
+    loop {
+        match next {
+            Next::Open(length) => match connection.open(length).await {
+                Some(Outcome::Upgraded(upgraded)) => {
+                    if connection.switch(&upgraded).await {
+                        return connection.hand_over(*upgraded, place);
+                    }
+                    // The ticket of a session that nobody will have counts it as a lost client.
+                    drop(upgraded.ticket(&connection.proxy));
+                    next = Next::End;
+                }
+                Some(Outcome::Answered(response)) => next = Next::Serve(Some(response)),
+                None => next = Next::End,
+            },
+            // Boxed, since its state is large, and most connections never come here.
+            Next::Serve(response) => (connection, next) = Box::pin(serving::serve(connection, response)).await,
+            Next::End => return hang_up(connection.stream, in_service).await,
+            Next::Close => return,
+        }
+    }
+}
+
+impl Connection {
+    /// Reads the head of the first request. What is none, or no opening handshake, is the library's to answer.
+    async fn first(&mut self) -> Next {
+        let (proxy, timeout) = (Arc::clone(&self.proxy), self.limits.head_timeout.unwrap_or(Duration::MAX));
+        tokio::select! {
+            biased;
+            next = tokio::time::timeout(timeout, self.read_head()) => next.unwrap_or_else(|_| {
+                proxy.metrics.connection_rejected(RejectReason::Timeout);
+                Next::End
+            }),
+            () = proxy.closing.cancelled() => Next::Close,
+        }
+    }
+
+    async fn read_head(&mut self) -> Next {
+        let mut new = 0;
+        loop {
+            if self.read.len() > new && may_end(&self.read, new) {
+                match Opening::parse(&self.read) {
+                    Parsed::Partial => {}
+                    Parsed::Whole(_, length) if length <= self.limits.head_bytes => return Next::Open(length),
+                    Parsed::Whole(..) | Parsed::Other => return Next::Serve(None),
                 }
             }
-            poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(Some)
-        }
-    };
-    let upgraded = client.upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let parts = connection.into_parts();
-    let stream = parts.io.into_inner().into_tcp();
-    match (result, upgraded) {
-        (Ok(()), Some(upgraded)) => hand_over(&client.proxy, upgraded, stream, parts.read_buf.to_vec(), place),
-        (Ok(()), None) => hang_up(stream, in_service).await,
-        (Err(error), upgraded) => {
-            // The ticket of a session that nobody will have counts it as a lost client.
-            drop(upgraded.map(|upgraded| upgraded.ticket(&client.proxy)));
-            if let Some(error) = error {
-                client.failed(&error);
+            new = self.read.len();
+            if new >= self.limits.head_bytes {
+                return Next::Serve(None);
             }
-            hang_up(stream, in_service).await;
-        }
-    }
-}
-
-fn builder(limits: Limits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_header_size(limits.head_bytes)
-        .max_buf_size(limits.head_bytes.max(MIN_BUFFER))
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .auto_date_header(false);
-    builder
-}
-
-async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    client.had_request.store(true, Ordering::Relaxed);
-    let checked = checked_host(&mut request, &client.heads);
-    let response = if is_upgrade(&request) {
-        client.is_upgrading.store(true, Ordering::Release);
-        let mut response = client.upgrade(checked, request).await;
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            client.switches.store(true, Ordering::Release);
-        } else {
-            client.is_upgrading.store(false, Ordering::Release);
-            client.close_for_drain(&mut response);
-        }
-        response
-    } else {
-        let mut response = client.plain(checked, request).await;
-        client.close_for_drain(&mut response);
-        response
-    };
-    Ok(response)
-}
-
-impl Client {
-    fn new(proxy: Arc<Proxy>, ends: Ends, heads: Heads) -> Self {
-        Self {
-            proxy,
-            ends,
-            heads,
-            is_upgrading: AtomicBool::new(false),
-            switches: Arc::default(),
-            upgraded: Mutex::default(),
-            was_upgraded: Notify::new(),
-            had_request: AtomicBool::new(false),
+            if !self.read_more().await {
+                return Next::End;
+            }
         }
     }
 
-    /// In a drain, the next request is another instance's.
-    fn close_for_drain(&self, response: &mut Response<Body>) {
-        if self.proxy.is_draining() {
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
+    /// Says whether there was something to read.
+    async fn read_more(&mut self) -> bool {
+        self.read.reserve(READ);
+        matches!(self.stream.read_buf(&mut self.read).await, Ok(1..))
     }
 
-    async fn upgrade(&self, host: Result<String, &'static str>, request: Request<Incoming>) -> Response<Body> {
-        let proxy = &self.proxy;
-        let routing = proxy.routing.load_full();
-        let route = host.as_ref().ok().and_then(|host| routing.find(host, request.uri().path()));
-        let user_agent = request.headers().get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        let metrics = route.map(|route| routing.metrics_for(route, user_agent, self.ends.client.ip()));
-        let attempt = Attempt::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
-        if let Err(message) = host {
-            return attempt.fail(&Failure::new(HandshakeFailure::BadRequest, message));
-        }
-        let Some(route) = route else {
-            return attempt.fail(&Failure::new(HandshakeFailure::NoRoute, "no route matches this host and path"));
+    /// Forwards an opening handshake. Nothing comes of it where the client goes meanwhile.
+    async fn open(&mut self, length: usize) -> Option<Outcome> {
+        let head: Vec<u8> = self.read.drain(..length).collect();
+        let (proxy, ends) = (Arc::clone(&self.proxy), self.ends);
+        let outcome = tokio::select! {
+            biased;
+            outcome = handshake::forward(&proxy, ends, &head) => outcome,
+            () = self.gone() => return None,
         };
-        if proxy.is_draining() {
-            return attempt.answer(HandshakeFailure::Draining, draining());
+        if let Outcome::Answered(_) = outcome {
+            // The library answers, and answers only what it has read.
+            self.read.splice(..0, head);
         }
-        let (response, upgraded) = handshake::forward(proxy, &routing, route, attempt, self.ends, request).await;
-        if let Some(upgraded) = upgraded {
-            *self.upgraded.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgraded);
-            self.was_upgraded.notify_one();
-        }
-        response
+        Some(outcome)
     }
 
-    async fn plain(&self, host: Result<String, &'static str>, request: Request<Incoming>) -> Response<Body> {
-        let refused = |status: StatusCode, line: &str| {
-            self.proxy.unrouted.http_request(status.as_u16());
-            refusal(status, line)
-        };
-        let host = match host {
-            Ok(host) => host,
-            Err(message) => return refused(StatusCode::BAD_REQUEST, message),
-        };
-        let routing = self.proxy.routing.load_full();
-        let Some(route) = routing.find(&host, request.uri().path()) else {
-            return refused(StatusCode::NOT_FOUND, "no route matches this host and path");
-        };
-        let answer = self.proxy.unless_cut(http::forward(&routing, route, self.ends, request)).await;
-        answer.unwrap_or_else(|| {
-            let response = draining();
-            route.metrics.http_request(response.status().as_u16());
-            response
-        })
-    }
-
-    /// Ends when a client has not read its 101 for as long as a handshake may take. hyper hands the connection over only
-    /// when the 101 is flushed, and a client that does not read would hold it for ever.
-    async fn flush_times_out(&self) {
-        self.was_upgraded.notified().await;
-        let timeout = self.upgraded.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(|it| it.timeout);
-        match timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
+    /// Ends when the client does. What it sends meanwhile is kept, as much as the library would keep.
+    async fn gone(&mut self) {
+        while self.read.len() < self.limits.buffer() {
+            if !self.read_more().await {
+                return;
+            }
         }
+        std::future::pending::<()>().await;
     }
 
-    /// hyper gave the connection up, and has answered what can be answered.
-    fn failed(&self, error: &hyper::Error) {
-        let had_request = self.had_request.load(Ordering::Relaxed);
-        if error.is_timeout() && !had_request {
-            self.proxy.metrics.connection_rejected(RejectReason::Timeout);
-        } else if error.is_parse() && self.heads.mention_websocket() {
-            // A head that no parser accepts, from someone who asked for a WebSocket.
-            let status = if error.is_parse_too_large() {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
-            } else {
-                StatusCode::BAD_REQUEST
-            };
-            self.proxy.unrouted.handshake_failed(HandshakeFailure::BadRequest);
-            self.proxy.unrouted.handshake_answered(status.as_u16(), HandshakeOutcome::Failed, Duration::ZERO);
+    /// Sends the 101. Says whether that succeeded; a client that does not read could hold it for ever.
+    async fn switch(&mut self, upgraded: &Upgraded) -> bool {
+        let sending = self.stream.write_all(&upgraded.switching);
+        let sent = tokio::time::timeout(upgraded.timeout.unwrap_or(Duration::MAX), sending).await;
+        matches!(sent, Ok(Ok(())))
+    }
+
+    /// The 101 is sent: the data plane takes both connections.
+    fn hand_over(self, upgraded: Upgraded, place: Place) {
+        let Upgraded { server, early, policy, extensions, about, metrics, .. } = upgraded;
+        let ticket = Ticket::new(about, metrics, Arc::clone(&self.proxy.journal));
+        let sockets = self.stream.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
+        match sockets {
+            Ok((client, server)) => self.proxy.relay.hand_over(NewSession {
+                sockets: PerEndpoint { client, server },
+                early: PerEndpoint { client: self.read, server: early },
+                policy,
+                extensions,
+                opened: Instant::now(),
+                ticket,
+                place,
+            }),
+            // The ticket counts the session that did not come about.
+            Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),
         }
     }
 }
@@ -249,26 +194,6 @@ impl Client {
 impl Upgraded {
     fn ticket(self, proxy: &Proxy) -> Ticket {
         Ticket::new(self.about, self.metrics, Arc::clone(&proxy.journal))
-    }
-}
-
-/// The 101 is flushed: the data plane takes both connections.
-fn hand_over(proxy: &Proxy, upgraded: Upgraded, client: TcpStream, early: Vec<u8>, place: Place) {
-    let Upgraded { server, early: early_server, policy, extensions, about, metrics, timeout: _ } = upgraded;
-    let ticket = Ticket::new(about, metrics, Arc::clone(&proxy.journal));
-    let sockets = client.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
-    match sockets {
-        Ok((client, server)) => proxy.relay.hand_over(NewSession {
-            sockets: PerEndpoint { client, server },
-            early: PerEndpoint { client: early, server: early_server },
-            policy,
-            extensions,
-            opened: Instant::now(),
-            ticket,
-            place,
-        }),
-        // The ticket counts the session that did not come about.
-        Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),
     }
 }
 

@@ -3,48 +3,57 @@
 //!
 //! # Design
 //!
-//! Each upgrade has a fresh connection to the server, driven here by hand until its answer is read: no task and no
-//! channel of its own, and at the 101 hyper gives back the bare connection and what it read behind the head. The design
-//! left out is `hyper::upgrade`: its future says `Ok` also after an answer that is no 101, and its boxed stream would
-//! have to be taken apart again.
+//! An opening handshake is one head each way, on a fresh connection to the server: see [`super::head`] for why it does
+//! not go through the HTTP library. Only an answer that is no 101 does, since it may have a body ([`super::answered`]).
 
 use std::{
-    future::poll_fn,
     net::IpAddr,
-    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    client::conn::http1,
-    header::{self, HeaderMap},
-};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
     Proxy,
-    about::about,
+    about::{about, trace_id},
+    answered,
+    attempt::{Attempt, Failure},
+    fields::{Fields, joined, texts},
+    head::{Parsed, RequestHead, ResponseHead, may_end},
     headers,
     proxy_protocol::Ends,
-    request::{has_body, origin_form},
-    response::{Body, draining, empty, passed_on, refusal},
+    request::{asks_for_websocket, host_of, is_opening, origin_form},
+    response::{Body, passed_on, refusal},
     routing::{Route, Routing},
     upstream::{Connected, ServerStream},
 };
 use crate::{
     journal::About,
-    metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics},
+    metrics::{HandshakeFailure, HandshakeOutcome, RouteMetrics},
     relay::Policy,
     websocket::conformance::Extensions,
 };
 
+/// The largest head of an answer that is read. HTTP libraries take about as much.
+const LARGEST_ANSWER_HEAD: usize = 400 * 1024;
+
+/// How much of an answer is read at once.
+const READ: usize = 2 * 1024;
+
+/// What came of an opening handshake.
+pub(super) enum Outcome {
+    /// A session, as soon as the client has its 101.
+    Upgraded(Box<Upgraded>),
+    /// Another answer.
+    Answered(Response<Body>),
+}
+
 /// A session whose 101 is about to be sent to the client.
 pub(super) struct Upgraded {
+    /// The head of the 101.
+    pub(super) switching: Vec<u8>,
     pub(super) server: ServerStream,
     /// What the server sent right behind its 101.
     pub(super) early: Vec<u8>,
@@ -56,144 +65,169 @@ pub(super) struct Upgraded {
     pub(super) timeout: Option<Duration>,
 }
 
-/// An opening handshake under way. Whatever becomes of it, it is counted once: one that is dropped has lost its client.
-pub(super) struct Attempt {
-    metrics: Arc<RouteMetrics>,
-    started: Instant,
-    is_counted: bool,
-    _in_progress: HandshakeInProgress,
+/// An upgrade request.
+pub(super) struct Opening<'a> {
+    request: RequestHead<'a>,
+    target: Uri,
 }
 
-impl Attempt {
-    pub(super) fn start(metrics: Arc<RouteMetrics>) -> Self {
-        let in_progress = metrics.handshake_started();
-        Self { metrics, started: Instant::now(), is_counted: false, _in_progress: in_progress }
+impl<'a> Opening<'a> {
+    /// The upgrade request that bytes begin with.
+    pub(super) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
+        match RequestHead::parse(bytes) {
+            Parsed::Whole(request, length) if is_opening(&request) => match request.target.parse() {
+                Ok(target) => Parsed::Whole(Self { request, target }, length),
+                Err(_) => Parsed::Other,
+            },
+            Parsed::Partial => Parsed::Partial,
+            Parsed::Whole(..) | Parsed::Other => Parsed::Other,
+        }
     }
 
-    /// Ends with an answer of closewatch's own.
-    pub(super) fn fail(self, failure: &Failure) -> Response<Body> {
-        let status = failure.status();
-        self.count(failure.cause, status, HandshakeOutcome::Failed);
-        refusal(status, &failure.message)
-    }
-
-    /// Ends with an answer of closewatch's own that is more than a line.
-    pub(super) fn answer(self, cause: HandshakeFailure, response: Response<Body>) -> Response<Body> {
-        self.count(cause, response.status(), HandshakeOutcome::Failed);
-        response
-    }
-
-    fn reject(self, status: StatusCode) {
-        self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected);
-    }
-
-    /// The session itself is counted when a worker has it. Returns the metrics that it is counted in then.
-    fn upgraded(mut self) -> Arc<RouteMetrics> {
-        self.is_counted = true;
-        let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
-        self.metrics.handshake_answered(status, HandshakeOutcome::Upgraded, self.started.elapsed());
-        Arc::clone(&self.metrics)
-    }
-
-    fn count(mut self, cause: HandshakeFailure, status: StatusCode, outcome: HandshakeOutcome) {
-        self.is_counted = true;
-        self.metrics.handshake_failed(cause);
-        self.metrics.handshake_answered(status.as_u16(), outcome, self.started.elapsed());
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if !self.is_counted {
-            self.metrics.handshake_failed(HandshakeFailure::ClientGone);
+    /// The request as the server gets it, and what is told of the session that may come of it.
+    fn into_forwarded(mut self, routing: &Routing, route: &Route, client: IpAddr) -> Forwarded {
+        let fields = &mut self.request.fields;
+        headers::strip_to_upgrade(fields);
+        routing.forward(fields, route, client);
+        Forwarded {
+            head: fields.encode(&format!("GET {} HTTP/1.1", origin_form(&self.target))),
+            path: self.target.path().into(),
+            trace_id: trace_id(fields),
         }
     }
 }
 
-/// Why a handshake did not become a session.
-pub(super) struct Failure {
-    cause: HandshakeFailure,
-    message: String,
-}
-
-impl Failure {
-    pub(super) fn new(cause: HandshakeFailure, message: impl Into<String>) -> Self {
-        Self { cause, message: message.into() }
-    }
-
-    fn status(&self) -> StatusCode {
-        match self.cause {
-            HandshakeFailure::BadRequest => StatusCode::BAD_REQUEST,
-            HandshakeFailure::NoRoute => StatusCode::NOT_FOUND,
-            HandshakeFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            HandshakeFailure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::BAD_GATEWAY,
-        }
-    }
+struct Forwarded {
+    head: Vec<u8>,
+    path: Box<str>,
+    trace_id: Option<Box<str>>,
 }
 
 /// What the server said.
 enum Answer {
-    /// 101: the connection is a WebSocket now, `early` what came behind the head.
-    Upgraded { response: Response<Incoming>, server: Connected, early: Vec<u8> },
+    /// 101: the connection is a WebSocket now.
+    Switching(Switching),
     /// Anything else.
     Rejected(Response<Incoming>),
 }
 
-/// Forwards the upgrade request of a client whose connection has these `ends`. With the answer to it comes, where it is a
-/// 101, what the data plane needs.
-pub(super) async fn forward(
-    proxy: &Proxy,
+/// A 101 of the server's.
+struct Switching {
+    head: Vec<u8>,
+    /// What came right behind it.
+    early: Vec<u8>,
+    server: Connected,
+}
+
+/// Forwards the upgrade request with this head, of a client whose connection has these `ends`.
+pub(super) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
+    let Parsed::Whole(mut opening, _) = Opening::parse(head) else {
+        return Outcome::Answered(refusal(StatusCode::BAD_REQUEST, "the request is no upgrade to WebSocket"));
+    };
+    let routing = proxy.routing.load_full();
+    let host = host_of(&opening.target, &mut opening.request.fields, false);
+    let (attempt, route) = begin(proxy, &routing, ends, host, opening.target.path(), &opening.request.fields);
+    let route = match route {
+        Ok(route) => route,
+        Err(failure) => return Outcome::Answered(attempt.fail(&failure)),
+    };
+    let forwarded = opening.into_forwarded(&routing, route, ends.client.ip());
+    match proxy.unless_cut(ask(route, &attempt, ends, &forwarded.head)).await {
+        None => Outcome::Answered(attempt.fail(&Failure::draining())),
+        Some(Err(failure)) => Outcome::Answered(attempt.fail(&failure)),
+        Some(Ok(Answer::Rejected(response))) => {
+            attempt.reject(response.status());
+            Outcome::Answered(passed_on(response))
+        }
+        Some(Ok(Answer::Switching(switching))) => upgraded(&routing, route, attempt, ends, forwarded, switching),
+    }
+}
+
+/// What comes of a 101.
+fn upgraded(
     routing: &Routing,
     route: &Route,
     attempt: Attempt,
     ends: Ends,
-    mut request: Request<Incoming>,
-) -> (Response<Body>, Option<Upgraded>) {
-    if has_body(&request) {
-        let failure = Failure::new(HandshakeFailure::BadRequest, "an upgrade request must not have a body");
-        return (attempt.fail(&failure), None);
+    forwarded: Forwarded,
+    switching: Switching,
+) -> Outcome {
+    let Switching { head, early, server } = switching;
+    let Parsed::Whole(response, _) = ResponseHead::parse(&head) else {
+        return Outcome::Answered(attempt.fail(&not_http()));
+    };
+    if !asks_for_websocket(&response.fields) {
+        let message = "the upstream switched to a protocol that is not WebSocket";
+        return Outcome::Answered(attempt.fail(&Failure::new(HandshakeFailure::UpstreamInvalid, message)));
     }
-    let path = request.uri().path().to_owned();
-    prepare(routing, route, ends.client.ip(), &mut request);
-    let request_headers = request.headers().clone();
-    match proxy.unless_cut(ask(route, &attempt.metrics, ends, request)).await {
-        None => (attempt.answer(HandshakeFailure::Draining, draining()), None),
-        Some(Err(failure)) => (attempt.fail(&failure), None),
-        Some(Ok(Answer::Rejected(response))) => {
-            attempt.reject(response.status());
-            (passed_on(response), None)
-        }
-        Some(Ok(Answer::Upgraded { mut response, server, early })) => {
-            let upgraded = Upgraded {
-                about: about(&routing.privacy, ends.client, server.server, &path, &request_headers, response.headers()),
-                extensions: agreed_extensions(response.headers()),
-                server: server.stream,
-                early,
-                policy: Arc::clone(&route.policy),
-                metrics: attempt.upgraded(),
-                timeout: route.config.timeouts.handshake,
-            };
-            headers::strip_hop_by_hop(response.headers_mut());
-            headers::restore_upgrade(response.headers_mut());
-            (response.map(|_| empty()), Some(upgraded))
-        }
-    }
+    let Forwarded { path, trace_id, .. } = forwarded;
+    Outcome::Upgraded(Box::new(Upgraded {
+        about: about(&routing.privacy, ends.client, server.server, &path, trace_id, &response.fields),
+        extensions: Extensions::parse(joined(&response.fields, &header::SEC_WEBSOCKET_EXTENSIONS).as_deref()),
+        switching: for_client(response),
+        server: server.stream,
+        early,
+        policy: Arc::clone(&route.policy),
+        metrics: attempt.upgraded(),
+        timeout: route.config.timeouts.handshake,
+    }))
 }
 
-fn prepare(routing: &Routing, route: &Route, client: IpAddr, request: &mut Request<Incoming>) {
-    routing.rewrite(request.headers_mut(), route, client);
-    headers::restore_upgrade(request.headers_mut());
-    *request.uri_mut() = origin_form(request);
-    hyper::upgrade::on(request);
+/// Refuses an upgrade request because it has a body, if there is not more against it.
+pub(super) fn refuse_body<B>(
+    proxy: &Proxy,
+    ends: Ends,
+    host: Result<String, &'static str>,
+    request: &Request<B>,
+) -> Response<Body> {
+    let routing = proxy.routing.load();
+    let (attempt, route) = begin(proxy, &routing, ends, host, request.uri().path(), request.headers());
+    let failure = route
+        .err()
+        .unwrap_or_else(|| Failure::new(HandshakeFailure::BadRequest, "an upgrade request must not have a body"));
+    attempt.fail(&failure)
 }
 
-async fn ask(route: &Route, metrics: &RouteMetrics, ends: Ends, request: Request<Incoming>) -> Result<Answer, Failure> {
+/// Counts an upgrade request that nobody could read, and that was answered with this status.
+pub(super) fn count_bad_request(proxy: &Proxy, status: StatusCode) {
+    let attempt = Attempt::start(Arc::clone(&proxy.unrouted));
+    attempt.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed);
+}
+
+/// Begins to count an upgrade request, and finds its route, or why it goes no further.
+fn begin<'a>(
+    proxy: &Proxy,
+    routing: &'a Routing,
+    ends: Ends,
+    host: Result<String, &'static str>,
+    path: &str,
+    fields: &impl Fields,
+) -> (Attempt, Result<&'a Route, Failure>) {
+    let route = host.as_ref().ok().and_then(|host| routing.find(host, path));
+    let user_agent = texts(fields, &header::USER_AGENT).next();
+    let metrics = route.map(|route| routing.metrics_for(route, user_agent, ends.client.ip()));
+    let attempt = Attempt::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
+    let route = match (host, route) {
+        (Err(message), _) => Err(Failure::new(HandshakeFailure::BadRequest, message)),
+        (Ok(_), None) => Err(Failure::new(HandshakeFailure::NoRoute, "no route matches this host and path")),
+        (Ok(_), Some(_)) if proxy.is_draining() => Err(Failure::draining()),
+        (Ok(_), Some(route)) => Ok(&**route),
+    };
+    (attempt, route)
+}
+
+/// The 101 as the client gets it.
+fn for_client(mut response: ResponseHead<'_>) -> Vec<u8> {
+    headers::strip_to_upgrade(&mut response.fields);
+    response.fields.encode(&format!("HTTP/1.1 101 {}", response.reason))
+}
+
+async fn ask(route: &Route, attempt: &Attempt, ends: Ends, head: &[u8]) -> Result<Answer, Failure> {
     let started = Instant::now();
     let connected = route.connector.connect(ends).await;
     let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
-    metrics.upstream_connected(started.elapsed());
-    let asking = exchange(connected, request.map(|_| Empty::new()));
+    attempt.connected(started.elapsed());
+    let asking = exchange(connected, head);
     match route.config.timeouts.handshake {
         None => asking.await,
         Some(timeout) => tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| {
@@ -204,56 +238,65 @@ async fn ask(route: &Route, metrics: &RouteMetrics, ends: Ends, request: Request
 }
 
 /// Sends the request on a fresh connection and reads the answer's head.
-async fn exchange(connected: Connected, request: Request<Empty<Bytes>>) -> Result<Answer, Failure> {
-    let Connected { stream, server } = connected;
-    let (mut sender, mut connection) = http1::Builder::new()
-        .preserve_header_case(true)
-        .title_case_headers(true)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| failed(&error))?;
-    let mut sending = pin!(sender.send_request(request));
-    let mut is_over = false;
-    let response = loop {
-        tokio::select! {
-            biased;
-            response = &mut sending => break response.map_err(|error| failed(&error))?,
-            // Whatever ends the connection, the response's future tells it.
-            _ = poll_fn(|cx| connection.poll_without_shutdown(cx)), if !is_over => is_over = true,
+async fn exchange(connected: Connected, head: &[u8]) -> Result<Answer, Failure> {
+    let Connected { mut stream, server } = connected;
+    stream.write_all(head).await.map_err(|_| ended_early())?;
+    let mut read = Vec::new();
+    while read.len() < LARGEST_ANSWER_HEAD {
+        let new = read.len();
+        read.reserve(READ);
+        match stream.read_buf(&mut read).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return Err(ended_early()),
         }
-    };
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        // The body is still to be read from it.
-        tokio::spawn(connection);
-        return Ok(Answer::Rejected(response));
+        if may_end(&read, new) {
+            match first_head(&mut read)? {
+                FirstHead::Partial => {}
+                FirstHead::Switching(length) => {
+                    let early = read.split_off(length);
+                    let server = Connected { stream, server };
+                    return Ok(Answer::Switching(Switching { head: read, early, server }));
+                }
+                FirstHead::Other => {
+                    let response = answered::received(stream, read).await;
+                    return response.map(Answer::Rejected).map_err(|error| failed(&error));
+                }
+            }
+        }
     }
-    if !is_over {
-        poll_fn(|cx| connection.poll_without_shutdown(cx)).await.map_err(|error| failed(&error))?;
+    Err(not_http())
+}
+
+/// What an answer, as far as it was read, begins with.
+enum FirstHead {
+    /// A 101, whose head is so long.
+    Switching(usize),
+    /// Another final answer.
+    Other,
+    Partial,
+}
+
+/// Informational answers before the final one are passed over, as all clients do that did not ask for them.
+fn first_head(read: &mut Vec<u8>) -> Result<FirstHead, Failure> {
+    loop {
+        match ResponseHead::parse(read) {
+            Parsed::Partial => return Ok(FirstHead::Partial),
+            Parsed::Other => return Err(not_http()),
+            Parsed::Whole(ResponseHead { status: 101, .. }, length) => return Ok(FirstHead::Switching(length)),
+            Parsed::Whole(ResponseHead { status: 100..200, .. }, length) => drop(read.drain(..length)),
+            Parsed::Whole(..) => return Ok(FirstHead::Other),
+        }
     }
-    if !is_websocket(response.headers()) {
-        let message = "the upstream switched to a protocol that is not WebSocket";
-        return Err(Failure::new(HandshakeFailure::UpstreamInvalid, message));
-    }
-    let parts = connection.into_parts();
-    let server = Connected { stream: parts.io.into_inner(), server };
-    Ok(Answer::Upgraded { response, server, early: parts.read_buf.to_vec() })
 }
 
 fn failed(error: &hyper::Error) -> Failure {
-    if error.is_parse() {
-        Failure::new(HandshakeFailure::UpstreamInvalid, "the upstream's answer is no HTTP")
-    } else {
-        Failure::new(HandshakeFailure::UpstreamReset, "the upstream ended the connection before its answer")
-    }
+    if error.is_parse() { not_http() } else { ended_early() }
 }
 
-fn is_websocket(headers: &HeaderMap) -> bool {
-    headers::has_token(headers, &header::UPGRADE, "websocket")
-        && headers::has_token(headers, &header::CONNECTION, "upgrade")
+fn not_http() -> Failure {
+    Failure::new(HandshakeFailure::UpstreamInvalid, "the upstream's answer is no HTTP")
 }
 
-fn agreed_extensions(headers: &HeaderMap) -> Extensions {
-    let lines: Vec<&str> =
-        headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).into_iter().filter_map(|line| line.to_str().ok()).collect();
-    Extensions::parse((!lines.is_empty()).then(|| lines.join(", ")).as_deref())
+fn ended_early() -> Failure {
+    Failure::new(HandshakeFailure::UpstreamReset, "the upstream ended the connection before its answer")
 }

@@ -3,11 +3,9 @@
 
 use std::net::IpAddr;
 
-use hyper::{
-    HeaderMap,
-    header::{self, Entry, HeaderName, HeaderValue},
-};
+use hyper::header::{self, HeaderName, HeaderValue};
 
+use super::fields::{Fields, has, has_token, tokens};
 use crate::config::{Forwarded, ForwardedMode};
 
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -16,39 +14,37 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Whether a comma-separated list has a token, in any of its header's lines and in any case.
-pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
-}
-
-/// The parts of a comma-separated list, in all of its header's lines.
-pub(super) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-}
-
 /// Takes out what concerns one connection only. What `Connection` names goes too, but nothing of the WebSocket
 /// handshake, of which a client could rob itself so.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn strip_hop_by_hop(headers: &mut impl Fields) {
+    strip_but_upgrade(headers);
+    for name in [header::CONNECTION, header::UPGRADE] {
+        headers.remove(&name);
+    }
+}
+
+/// The same for a message of the opening handshake, which is an upgrade to WebSocket, and nothing else, on the next
+/// connection too.
+pub(super) fn strip_to_upgrade(headers: &mut impl Fields) {
+    strip_but_upgrade(headers);
+    restore_upgrade_to(HeaderValue::from_static("websocket"), headers);
+}
+
+fn strip_but_upgrade(headers: &mut impl Fields) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
+        .filter(|token| !token.eq_ignore_ascii_case("upgrade"))
         .filter_map(|token| token.parse().ok())
         .filter(|name: &HeaderName| !name.as_str().starts_with("sec-websocket-") && !is_end_to_end(name))
         .collect();
     for name in named {
-        headers.remove(name);
+        headers.remove(&name);
     }
     let keeps_trailers = has_token(headers, &header::TE, "trailers");
-    for name in
-        [header::CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING, header::UPGRADE]
-    {
-        headers.remove(name);
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, header::TE, header::TRANSFER_ENCODING] {
+        headers.remove(&name);
     }
     if keeps_trailers {
-        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.set(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -57,19 +53,14 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     [header::HOST, header::CONTENT_LENGTH].contains(name)
 }
 
-/// Makes the message an upgrade to WebSocket again after [`strip_hop_by_hop`].
-pub(super) fn restore_upgrade(headers: &mut HeaderMap) {
-    restore_upgrade_to(HeaderValue::from_static("websocket"), headers);
-}
-
-/// The same for whatever protocols the message named.
-pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut HeaderMap) {
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, protocols);
+/// Makes the message an upgrade to these protocols again after [`strip_hop_by_hop`].
+pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut impl Fields) {
+    headers.set(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.set(header::UPGRADE, protocols);
 }
 
 /// Says for whom, by which scheme and for which host the request was made.
-pub(super) fn forward(headers: &mut HeaderMap, forwarded: &Forwarded, client: IpAddr, host: Option<&HeaderValue>) {
+pub(super) fn forward(headers: &mut impl Fields, forwarded: &Forwarded, client: IpAddr, host: Option<&HeaderValue>) {
     let is_believed = forwarded.trusted.is_empty() || forwarded.trusted.iter().any(|network| network.contains(&client));
     let replaces = match forwarded.mode {
         ForwardedMode::Off => return,
@@ -78,7 +69,7 @@ pub(super) fn forward(headers: &mut HeaderMap, forwarded: &Forwarded, client: Ip
     };
     if replaces {
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
-            headers.remove(name);
+            headers.remove(&name);
         }
     }
     append_client(headers, client);
@@ -86,26 +77,31 @@ pub(super) fn forward(headers: &mut HeaderMap, forwarded: &Forwarded, client: Ip
     set_where_absent(headers, X_FORWARDED_HOST, host);
 }
 
-fn append_client(headers: &mut HeaderMap, client: IpAddr) {
-    let so_far: Vec<&str> = tokens(headers, &X_FORWARDED_FOR).filter(|address| !address.is_empty()).collect();
+fn append_client(headers: &mut impl Fields, client: IpAddr) {
+    let name = X_FORWARDED_FOR;
+    let so_far: Vec<&str> = tokens(headers, &name).filter(|address| !address.is_empty()).collect();
     let mut list = so_far.join(", ");
     if !list.is_empty() {
         list.push_str(", ");
     }
     list.push_str(&client.to_canonical().to_string());
     if let Ok(value) = HeaderValue::try_from(list) {
-        headers.insert(X_FORWARDED_FOR, value);
+        headers.set(name, value);
     }
 }
 
-fn set_where_absent(headers: &mut HeaderMap, name: HeaderName, value: Option<&HeaderValue>) {
-    if let (Entry::Vacant(vacant), Some(value)) = (headers.entry(name), value) {
-        vacant.insert(value.clone());
+fn set_where_absent(headers: &mut impl Fields, name: HeaderName, value: Option<&HeaderValue>) {
+    if let Some(value) = value
+        && !has(headers, &name)
+    {
+        headers.set(name, value.clone());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hyper::HeaderMap;
+
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -134,6 +130,18 @@ mod tests {
         let expected =
             headers(&[("host", "example.com"), ("sec-websocket-key", "abc"), ("te", "trailers"), ("x-other", "2")]);
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn an_upgrade_stays_one_and_nothing_else() {
+        let mut found = headers(&[
+            ("connection", "keep-alive, Upgrade, X-Secret"),
+            ("upgrade", "h2c, websocket"),
+            ("keep-alive", "timeout=5"),
+            ("x-secret", "1"),
+        ]);
+        strip_to_upgrade(&mut found);
+        assert_eq!(found, headers(&[("connection", "Upgrade"), ("upgrade", "websocket")]));
     }
 
     #[test]

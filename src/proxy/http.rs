@@ -5,6 +5,7 @@ use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::client::legacy;
 
 use super::{
+    headers,
     proxy_protocol::Ends,
     request::origin_form,
     response::{Body, passed_on, refusal},
@@ -33,10 +34,14 @@ pub(super) async fn forward(
 }
 
 fn prepare(routing: &Routing, route: &Route, ends: Ends, request: &mut Request<Incoming>) {
-    routing.rewrite(request.headers_mut(), route, ends.client.ip());
+    headers::strip_hop_by_hop(request.headers_mut());
+    routing.forward(request.headers_mut(), route, ends.client.ip());
     // The pool needs a full URI to know its connections by; on the wire stands the path.
-    let target =
-        Uri::builder().scheme("http").authority("upstream").path_and_query(origin_form(request).to_string()).build();
+    let target = Uri::builder()
+        .scheme("http")
+        .authority("upstream")
+        .path_and_query(origin_form(request.uri()).to_string())
+        .build();
     *request.uri_mut() = target.unwrap_or_default();
     *request.version_mut() = hyper::Version::HTTP_11;
     hyper::upgrade::on(request);

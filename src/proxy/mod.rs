@@ -2,10 +2,13 @@
 //! sockets, and what was already read of them, go to the data plane.
 
 mod about;
+mod answered;
+mod attempt;
 mod connection;
+mod fields;
 mod handshake;
+mod head;
 mod headers;
-mod heads;
 mod http;
 mod listener;
 mod pool;
@@ -13,6 +16,8 @@ mod proxy_protocol;
 mod request;
 mod response;
 mod routing;
+mod second_look;
+mod serving;
 mod stream;
 mod upstream;
 

@@ -3,12 +3,19 @@
 use std::time::Duration;
 
 use hyper::{
-    Method, Request, Version,
+    Method, Request, Uri, Version,
     body::Incoming,
     header::{self, HeaderValue},
 };
 
-use super::{headers::has_token, heads::Heads};
+use super::{
+    fields::{Fields, has, has_token, texts},
+    head::RequestHead,
+    second_look::Heads,
+};
+
+/// The library's own lower bound for its buffer.
+const MIN_BUFFER: usize = 8 * 1024;
 
 /// What holds for the requests of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -19,7 +26,14 @@ pub(super) struct Limits {
     pub(super) head_bytes: usize,
 }
 
-/// The host that a request is for, in lower case and without its port; empty where an HTTP/1.0 request names none.
+impl Limits {
+    /// How much may be read of a client before it is used.
+    pub(super) fn buffer(&self) -> usize {
+        self.head_bytes.max(MIN_BUFFER)
+    }
+}
+
+/// The host that a plain request is for, as [`host_of`] tells it.
 ///
 /// # Errors
 ///
@@ -29,37 +43,56 @@ pub(super) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Re
     if request.method() == Method::CONNECT {
         return Err("CONNECT is for forward proxies; closewatch stands before one service");
     }
-    prefer_target_authority(request);
-    let mut hosts = request.headers().get_all(header::HOST).into_iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => {
-            let host = host.to_str().ok().and_then(name_of).ok_or("the Host header names no host (RFC 9110, 7.2)")?;
-            Ok(host.to_ascii_lowercase())
+    let target = request.uri().clone();
+    let is_http_10 = request.version() == Version::HTTP_10;
+    host_of(&target, request.headers_mut(), is_http_10)
+}
+
+/// The host that a request is for, in lower case and without its port; empty where an HTTP/1.0 request names none. A
+/// target in absolute form overrules the Host header, which is made to say the same (RFC 9112, 3.2.2).
+///
+/// # Errors
+///
+/// Where it is not one host.
+pub(super) fn host_of(target: &Uri, fields: &mut impl Fields, is_http_10: bool) -> Result<String, &'static str> {
+    let authority = target.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
+    if let Some(Ok(host)) = authority {
+        fields.set(header::HOST, host);
+    }
+    match fields.values(&header::HOST).count() {
+        0 if is_http_10 => Ok(String::new()),
+        0 => Err("a request needs a Host header (RFC 9112, 3.2)"),
+        1 => {
+            let name = texts(fields, &header::HOST).next().and_then(name_of);
+            Ok(name.ok_or("the Host header names no host (RFC 9110, 7.2)")?.to_ascii_lowercase())
         }
-        (None, _) if request.version() == Version::HTTP_10 => Ok(String::new()),
-        (None, _) => Err("a request needs a Host header (RFC 9112, 3.2)"),
-        (Some(_), Some(_)) => Err("a request must have exactly one Host header (RFC 9112, 3.2)"),
+        _ => Err("a request must have exactly one Host header (RFC 9112, 3.2)"),
     }
 }
 
 /// An upgrade to WebSocket, as far as closewatch judges it: key and version are the server's to judge.
 pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
-    request.method() == Method::GET
-        && request.version() == Version::HTTP_11
-        && has_token(request.headers(), &header::CONNECTION, "upgrade")
-        && has_token(request.headers(), &header::UPGRADE, "websocket")
+    request.method() == Method::GET && request.version() == Version::HTTP_11 && asks_for_websocket(request.headers())
+}
+
+/// The same of a head that came on its own; one that announces a body is left to the library, which can tell its end.
+pub(super) fn is_opening(head: &RequestHead<'_>) -> bool {
+    head.method == "GET" && head.is_http_11 && asks_for_websocket(&head.fields) && !has_body(&head.fields)
+}
+
+/// Whether a message is for a WebSocket (RFC 6455, 4.1 and 4.2.2).
+pub(super) fn asks_for_websocket(fields: &impl Fields) -> bool {
+    has_token(fields, &header::CONNECTION, "upgrade") && has_token(fields, &header::UPGRADE, "websocket")
 }
 
 /// Whether a request announces a body. `Content-Length: 0` is none.
-pub(super) fn has_body(request: &Request<Incoming>) -> bool {
-    let headers = request.headers();
-    let length = headers.get(header::CONTENT_LENGTH);
-    headers.contains_key(header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+pub(super) fn has_body(fields: &impl Fields) -> bool {
+    has(fields, &header::TRANSFER_ENCODING) || fields.values(&header::CONTENT_LENGTH).any(|length| length != b"0")
 }
 
 /// The target as the server is to read it: path and query (RFC 9112, 3.2.1).
-pub(super) fn origin_form(request: &Request<Incoming>) -> hyper::Uri {
-    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+pub(super) fn origin_form(target: &Uri) -> Uri {
+    let target = target.path_and_query().map_or("/", |target| target.as_str());
     // A part of a valid target is one. Behind an authority the path may be empty.
     let origin_form = if target.starts_with('?') { format!("/{target}").parse() } else { target.parse() };
     origin_form.unwrap_or_default()
@@ -77,14 +110,6 @@ fn refuse_doubtful_lengths(request: &Request<Incoming>, heads: &Heads) -> Result
         }
         (Some(coding), None) if coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") => Ok(()),
         (Some(_), _) => Err("of all transfer codings only chunked is understood"),
-    }
-}
-
-/// A target in absolute form overrules the Host header (RFC 9112, 3.2.2).
-fn prefer_target_authority(request: &mut Request<Incoming>) {
-    let authority = request.uri().authority().map(|authority| HeaderValue::try_from(authority.as_str()));
-    if let Some(Ok(host)) = authority {
-        request.headers_mut().insert(header::HOST, host);
     }
 }
 

@@ -8,7 +8,10 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::headers::{restore_upgrade_to, strip_hop_by_hop, tokens};
+use super::{
+    fields::tokens,
+    headers::{restore_upgrade_to, strip_hop_by_hop},
+};
 
 /// Either the server's body, streamed, or a line of closewatch's own.
 pub(super) type Body = Either<Incoming, Full<Bytes>>;
@@ -61,9 +64,4 @@ pub(super) fn draining() -> Response<Body> {
     let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "closewatch is draining; try another instance");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response
-}
-
-/// An answer without a body, which takes the place of one that was already sent in another way.
-pub(super) fn empty() -> Body {
-    Either::Right(Full::default())
 }

@@ -2,12 +2,9 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use hyper::{
-    HeaderMap,
-    header::{self, HeaderValue},
-};
+use hyper::header::{self, HeaderValue};
 
-use super::{headers, pool::Pool, request::Limits, upstream::Connector};
+use super::{fields::Fields, headers, pool::Pool, request::Limits, upstream::Connector};
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
@@ -60,15 +57,14 @@ impl Routing {
         self.routes.iter().find(|route| route.config.matches(host, path))
     }
 
-    /// Makes a client's headers those of a request to its route's server.
-    pub(super) fn rewrite(&self, headers: &mut HeaderMap, route: &Route, client: IpAddr) {
-        let host = headers.get(header::HOST).cloned();
-        headers::strip_hop_by_hop(headers);
+    /// Tells the route's server in a request's headers for whom it is.
+    pub(super) fn forward(&self, headers: &mut impl Fields, route: &Route, client: IpAddr) {
+        let host = headers.values(&header::HOST).next().and_then(|host| HeaderValue::from_bytes(host).ok());
         headers::forward(headers, &self.forwarded, client, host.as_ref());
         if self.host == HostHeader::Upstream
             && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
         {
-            headers.insert(header::HOST, authority);
+            headers.set(header::HOST, authority);
         }
     }
 

@@ -69,6 +69,101 @@ fn every_header_passes_both_ways_in_its_own_case() {
     assert_eq!(record["extensions"], "permessage-deflate; server_no_context_takeover");
 }
 
+/// Load balancers keep their connections for plain requests and upgrades alike.
+#[test]
+fn an_upgrade_behind_plain_requests_passes_as_it_came() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let upgrade = REQUEST.replace("\r\n\r\n", "\r\nx-ID: GET /chat HTTP/1.1\r\nX-Role: guest\r\n\r\n");
+    let hello = from_client(0x81, b"hello");
+    for (what, plain) in [
+        ("without a body", "GET /a HTTP/1.1\r\nHost: a\r\n\r\n"),
+        ("with one", "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na=b"),
+        (
+            "with one like a head",
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 37\r\n\r\nGET /chat HTTP/1.1\r\nConnection: close",
+        ),
+    ] {
+        for comes_at_once in [true, false] {
+            let mut client = program.connect();
+            let behind = [upgrade.as_bytes(), &hello].concat();
+            client.send(if comes_at_once { [plain.as_bytes(), &behind].concat() } else { plain.into() });
+            let (mut first, _) = server.accept_request();
+            first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+            assert_eq!(client.receive_answer().1, "ok");
+            if !comes_at_once {
+                client.send(&behind);
+            }
+            let (mut second, request) = server.accept_request();
+            assert_eq!(request.first_line(), "GET /chat HTTP/1.1", "{what}");
+            assert_eq!(request.values("x-ID"), ["GET /chat HTTP/1.1"], "{what}");
+            assert_eq!(request.values("X-Role"), ["guest"], "{what}");
+            second.send(SWITCHING);
+            assert_eq!(client.receive_head().first_line(), "HTTP/1.1 101 Switching Protocols");
+            second.expect(&hello);
+            Session { client, server: second }.exchange();
+        }
+    }
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 6.0);
+    program.wait_for("websocket_handshakes_total", &[("status", "101")], 6.0);
+}
+
+/// hyper drops the second of two equal lengths, so the head cannot be told from what stands before it.
+#[test]
+fn an_upgrade_behind_plain_requests_whose_head_is_doubtful_is_refused() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut first, _) = server.accept_request();
+    first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(client.receive_answer().1, "ok");
+    client.send(REQUEST.replace("\r\n\r\n", "\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n"));
+    assert_eq!(client.receive_head().first_line(), "HTTP/1.1 400 Bad Request");
+    client.expect_fin();
+    program.wait_for("websocket_handshake_failures_total", &[("cause", "bad_request"), ("route", "")], 1.0);
+}
+
+#[test]
+fn answers_before_the_last_one_are_passed_over() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
+    let mut client = program.connect();
+    client.send(REQUEST);
+    let (mut connection, _) = server.accept_request();
+    connection.send([hints, "HTTP/1.1 100 Continue\r\n\r\n", SWITCHING].concat());
+    let answer = client.receive_head();
+    assert_eq!(answer.first_line(), "HTTP/1.1 101 Switching Protocols");
+    assert_eq!(answer.value("link"), None);
+    Session { client, server: connection }.exchange();
+
+    let mut client = program.connect();
+    client.send(REQUEST);
+    let (mut connection, _) = server.accept_request();
+    connection.send([hints, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"].concat());
+    let (answer, body) = client.receive_answer();
+    assert_eq!((answer.first_line(), body.as_str()), ("HTTP/1.1 401 Unauthorized", "no"));
+}
+
+/// Each byte on its own, both ways.
+#[test]
+fn heads_may_come_byte_by_byte() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for byte in REQUEST.as_bytes() {
+        client.send([*byte]);
+    }
+    let (mut connection, request) = server.accept_request();
+    assert_eq!(request.first_line(), "GET /chat HTTP/1.1");
+    for byte in SWITCHING.as_bytes() {
+        connection.send([*byte]);
+    }
+    client.receive_head();
+    Session { client, server: connection }.exchange();
+}
+
 const ORIGIN_UNKNOWN: &[&str] = &[];
 
 /// What is configured, what the client tells; the address, scheme and host that the server is told.

@@ -46,6 +46,27 @@ impl Heads {
         two_lengths
     }
 
+    /// The head of the GET request that was parsed last, which has so many header lines: it ends so many bytes before the
+    /// end of what was read. Nothing where there is none that fits.
+    ///
+    /// Where it begins, only the number of its lines tells: what stands before it may look like the beginning of a head,
+    /// and what stands in it too.
+    pub(super) fn last(&self, header_lines: usize, unread: usize) -> Option<Vec<u8>> {
+        let bytes = self.lock();
+        let head = &bytes[..bytes.len().checked_sub(unread)?];
+        let lines = |bytes| <[u8]>::split_inclusive(bytes, |byte| *byte == b'\n');
+        // The header lines and the empty one.
+        let length: usize = lines(head).rev().take(header_lines + 1).map(<[u8]>::len).sum();
+        let (before, fields) = head.split_at(head.len() - length);
+        let first_line = lines(before).next_back()?;
+        let mut words = first_line.trim_ascii_end().rsplitn(3, |byte| *byte == b' ');
+        let (_version, target, method) = (words.next()?, words.next()?, words.next()?);
+        // A body that came before may end on this line.
+        let is_get = method.ends_with(b"GET");
+        let start = method.len().checked_sub(b"GET".len()).filter(|_| is_get && !target.is_empty())?;
+        Some([&first_line[start..], fields].concat())
+    }
+
     /// Whether the bytes of a head that no parser accepted ask for a WebSocket.
     pub(super) fn mention_websocket(&self) -> bool {
         let bytes = self.lock();
@@ -88,4 +109,40 @@ impl Lengths {
 fn is_request_line(line: &[u8], method: &str) -> bool {
     let target = line.strip_prefix(method.as_bytes()).and_then(|rest| rest.strip_prefix(b" "));
     target.is_some_and(|rest| rest.ends_with(b" HTTP/1.1") || rest.ends_with(b" HTTP/1.0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "GET /chat HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+
+    fn last(read: &str, header_lines: usize, unread: usize) -> Option<String> {
+        let heads = Heads::new(1024);
+        heads.push(read.as_bytes());
+        heads.last(header_lines, unread).map(|head| String::from_utf8(head).expect("these tests use text"))
+    }
+
+    #[test]
+    fn the_last_head_is_found_whatever_stands_around_it() {
+        for before in ["", "a=b&c=d", "a\r\n\r\nb ", "GET /other HTTP/1.1\r\nHost: b\r\n\r\n", "X: GET "] {
+            for behind in ["", "\u{1}\u{2}\r\n\r\n", HEAD] {
+                assert_eq!(last(&format!("{before}{HEAD}{behind}"), 2, behind.len()).as_deref(), Some(HEAD));
+            }
+        }
+    }
+
+    /// A request line inside a header would cut off the headers before it, which a load balancer may have put there.
+    #[test]
+    fn a_header_that_looks_like_the_first_line_is_not_taken_for_it() {
+        let head = "GET /chat HTTP/1.1\r\nX-Role: guest\r\nX: GET /chat HTTP/1.1\r\nHost: a\r\n\r\n";
+        assert_eq!(last(head, 3, 0).as_deref(), Some(head));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_none() {
+        assert_eq!(last(HEAD, 3, 0), None, "fewer lines than that");
+        assert_eq!(last(HEAD, 1, 0), None, "its first line is another");
+        assert_eq!(last(HEAD, 2, HEAD.len() + 1), None, "more unread than was read");
+    }
 }

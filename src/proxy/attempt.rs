@@ -1,0 +1,90 @@
+//! An opening handshake as it is counted, whatever becomes of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use hyper::{Response, StatusCode};
+
+use super::response::{Body, draining, refusal};
+use crate::metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics};
+
+/// An opening handshake under way. Whatever becomes of it, it is counted once: one that is dropped has lost its client.
+pub(super) struct Attempt {
+    metrics: Arc<RouteMetrics>,
+    started: Instant,
+    is_counted: bool,
+    _in_progress: HandshakeInProgress,
+}
+
+impl Attempt {
+    pub(super) fn start(metrics: Arc<RouteMetrics>) -> Self {
+        let in_progress = metrics.handshake_started();
+        Self { metrics, started: Instant::now(), is_counted: false, _in_progress: in_progress }
+    }
+
+    /// A connection to the server was made for it, in so much time.
+    pub(super) fn connected(&self, duration: Duration) {
+        self.metrics.upstream_connected(duration);
+    }
+
+    /// Ends with an answer of closewatch's own.
+    pub(super) fn fail(self, failure: &Failure) -> Response<Body> {
+        let status = failure.status();
+        self.count(failure.cause, status, HandshakeOutcome::Failed);
+        if failure.cause == HandshakeFailure::Draining { draining() } else { refusal(status, &failure.message) }
+    }
+
+    pub(super) fn reject(self, status: StatusCode) {
+        self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected);
+    }
+
+    /// The session itself is counted when a worker has it. Returns the metrics that it is counted in then.
+    pub(super) fn upgraded(mut self) -> Arc<RouteMetrics> {
+        self.is_counted = true;
+        let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+        self.metrics.handshake_answered(status, HandshakeOutcome::Upgraded, self.started.elapsed());
+        Arc::clone(&self.metrics)
+    }
+
+    pub(super) fn count(mut self, cause: HandshakeFailure, status: StatusCode, outcome: HandshakeOutcome) {
+        self.is_counted = true;
+        self.metrics.handshake_failed(cause);
+        self.metrics.handshake_answered(status.as_u16(), outcome, self.started.elapsed());
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.is_counted {
+            self.metrics.handshake_failed(HandshakeFailure::ClientGone);
+        }
+    }
+}
+
+/// Why a handshake did not become a session.
+pub(super) struct Failure {
+    cause: HandshakeFailure,
+    message: String,
+}
+
+impl Failure {
+    pub(super) fn new(cause: HandshakeFailure, message: impl Into<String>) -> Self {
+        Self { cause, message: message.into() }
+    }
+
+    pub(super) fn draining() -> Self {
+        Self::new(HandshakeFailure::Draining, "")
+    }
+
+    fn status(&self) -> StatusCode {
+        match self.cause {
+            HandshakeFailure::BadRequest => StatusCode::BAD_REQUEST,
+            HandshakeFailure::NoRoute => StatusCode::NOT_FOUND,
+            HandshakeFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            HandshakeFailure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            _ => StatusCode::BAD_GATEWAY,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The requests of one client connection, as the HTTP library serves them: all plain ones, and the upgrade requests whose
+//! answer is no 101.
+//!
+//! An upgrade request behind plain ones (load balancers keep their connections for both) is met here. Then the library
+//! gives the connection back, with the request's head as it came, and it goes the way of the others.
+
+use std::{
+    convert::Infallible,
+    future::{pending, poll_fn},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{io::AsyncWriteExt, sync::Notify};
+
+use super::{
+    Proxy,
+    connection::{Connection, Next},
+    handshake, http,
+    proxy_protocol::Ends,
+    request::{Limits, checked_host, has_body, is_upgrade},
+    response::{Body, draining, refusal},
+    second_look::Heads,
+    stream::ClientStream,
+};
+
+/// The answer to an upgrade request whose head cannot be found again: it had a length twice.
+const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What the requests of one connection share.
+struct Client {
+    proxy: Arc<Proxy>,
+    ends: Ends,
+    heads: Heads,
+    /// The answer to the next request, where there is one already.
+    prepared: Mutex<Option<Response<Body>>>,
+    leaving: Arc<Leaving>,
+}
+
+/// Whether the library is to give the connection back.
+#[derive(Debug, Default)]
+pub(super) struct Leaving {
+    /// How many header lines the upgrade request has that was met.
+    lines: AtomicUsize,
+    /// Everything that was written before has gone out.
+    is_flushed: Notify,
+}
+
+impl Leaving {
+    fn meet(&self, lines: usize) {
+        self.lines.store(lines, Ordering::Release);
+    }
+
+    /// The library has nothing left to write.
+    pub(super) fn flushed(&self) {
+        if self.lines.load(Ordering::Acquire) > 0 {
+            self.is_flushed.notify_one();
+        }
+    }
+}
+
+/// Serves requests until the connection is over, or one is an upgrade. `prepared` is the answer to the first, where there
+/// is one already.
+pub(super) async fn serve(connection: Connection, prepared: Option<Response<Body>>) -> (Connection, Next) {
+    let Connection { proxy, ends, limits, stream, read } = connection;
+    let heads = Heads::new(limits.buffer());
+    let leaving = Arc::<Leaving>::default();
+    let client = Arc::new(Client {
+        proxy: Arc::clone(&proxy),
+        ends,
+        heads: heads.clone(),
+        prepared: Mutex::new(prepared),
+        leaving: Arc::clone(&leaving),
+    });
+    let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
+    let io = TokioIo::new(ClientStream::new(stream, read, heads.clone(), Arc::clone(&leaving)));
+    let mut served = builder(limits).serve_connection(io, service);
+    let mut is_closing = false;
+    let has_left = loop {
+        tokio::select! {
+            biased;
+            result = poll_fn(|cx| served.poll_without_shutdown(cx)) => {
+                if let Err(error) = result {
+                    count_unreadable(&proxy, &heads, &error);
+                }
+                break false;
+            }
+            () = leaving.is_flushed.notified() => break true,
+            () = proxy.closing.cancelled(), if !is_closing => {
+                Pin::new(&mut served).graceful_shutdown();
+                is_closing = true;
+            }
+        }
+    };
+    let parts = served.into_parts();
+    let mut connection = Connection { proxy, ends, limits, stream: parts.io.into_inner().into_tcp(), read: Vec::new() };
+    if !has_left {
+        return (connection, Next::End);
+    }
+    let next = if let Some(head) = heads.last(leaving.lines.load(Ordering::Acquire), parts.read_buf.len()) {
+        connection.read = [&head[..], &parts.read_buf].concat();
+        Next::Open(head.len())
+    } else {
+        handshake::count_bad_request(&connection.proxy, StatusCode::BAD_REQUEST);
+        // To a client that is gone there is nothing to say.
+        let _ = connection.stream.write_all(BAD_REQUEST).await;
+        Next::End
+    };
+    (connection, next)
+}
+
+fn builder(limits: Limits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_header_size(limits.head_bytes)
+        .max_buf_size(limits.buffer())
+        .preserve_header_case(true)
+        .title_case_headers(true)
+        .auto_date_header(false);
+    builder
+}
+
+async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    let prepared = client.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut response = match prepared {
+        Some(response) => response,
+        None if is_upgrade(&request) => client.upgrade(request).await,
+        None => {
+            let host = checked_host(&mut request, &client.heads);
+            client.plain(host, request).await
+        }
+    };
+    if client.proxy.is_draining() {
+        // The next request is another instance's.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+impl Client {
+    /// Refuses an upgrade request with a body, whose end only the library can tell. From any other the library is left.
+    async fn upgrade(&self, mut request: Request<Incoming>) -> Response<Body> {
+        if has_body(request.headers()) {
+            let host = checked_host(&mut request, &self.heads);
+            return handshake::refuse_body(&self.proxy, self.ends, host, &request);
+        }
+        self.leaving.meet(request.headers().len());
+        pending().await
+    }
+
+    async fn plain(&self, host: Result<String, &'static str>, request: Request<Incoming>) -> Response<Body> {
+        let refused = |status: StatusCode, line: &str| {
+            self.proxy.unrouted.http_request(status.as_u16());
+            refusal(status, line)
+        };
+        let host = match host {
+            Ok(host) => host,
+            Err(message) => return refused(StatusCode::BAD_REQUEST, message),
+        };
+        let routing = self.proxy.routing.load_full();
+        let Some(route) = routing.find(&host, request.uri().path()) else {
+            return refused(StatusCode::NOT_FOUND, "no route matches this host and path");
+        };
+        let answer = self.proxy.unless_cut(http::forward(&routing, route, self.ends, request)).await;
+        answer.unwrap_or_else(|| {
+            let response = draining();
+            route.metrics.http_request(response.status().as_u16());
+            response
+        })
+    }
+}
+
+/// What the library says to a head that it cannot read it has said already. Where that asked for a WebSocket, it is
+/// counted as one that failed.
+fn count_unreadable(proxy: &Proxy, heads: &Heads, error: &hyper::Error) {
+    if error.is_parse() && heads.mention_websocket() {
+        let is_too_large = error.is_parse_too_large();
+        let status = if is_too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
+        handshake::count_bad_request(proxy, status);
+    }
+}
