@@ -8,6 +8,7 @@
 
 use std::{
     net::IpAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -132,7 +133,9 @@ pub(super) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
         Err(failure) => return Outcome::Answered(attempt.fail(&failure)),
     };
     let forwarded = opening.into_forwarded(&routing, route, ends.client.ip());
-    match proxy.unless_cut(ask(route, &attempt, ends, &forwarded.head)).await {
+    // Pinned, since a future that is passed on by value takes its place twice.
+    let answer = proxy.unless_cut(pin!(ask(route, &attempt, ends, &forwarded.head))).await;
+    match answer {
         None => Outcome::Answered(attempt.fail(&Failure::draining())),
         Some(Err(failure)) => Outcome::Answered(attempt.fail(&failure)),
         Some(Ok(Answer::Rejected(response))) => {
@@ -227,7 +230,7 @@ async fn ask(route: &Route, attempt: &Attempt, ends: Ends, head: &[u8]) -> Resul
     let connected = route.connector.connect(ends).await;
     let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
     attempt.connected(started.elapsed());
-    let asking = exchange(connected, head);
+    let asking = pin!(exchange(connected, head));
     match route.config.timeouts.handshake {
         None => asking.await,
         Some(timeout) => tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| {
@@ -258,7 +261,8 @@ async fn exchange(connected: Connected, head: &[u8]) -> Result<Answer, Failure> 
                     return Ok(Answer::Switching(Switching { head: read, early, server }));
                 }
                 FirstHead::Other => {
-                    let response = answered::received(stream, read).await;
+                    // Boxed, since its state is large, and most answers are none of these.
+                    let response = Box::pin(answered::received(stream, read)).await;
                     return response.map(Answer::Rejected).map_err(|error| failed(&error));
                 }
             }

@@ -7,7 +7,7 @@
 //! out with the rest (bodies, connections that serve on, a task and a channel for each request) no upgrade needs: it is
 //! two heads, and then frames. That it costs a third as much is welcome where thousands reconnect at once.
 
-use std::{borrow::Cow, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
 use hyper::header::{HeaderName, HeaderValue};
 
@@ -61,13 +61,19 @@ pub(super) struct ResponseHead<'a> {
 #[derive(Debug)]
 struct Line<'a> {
     name: Name<'a>,
-    value: Cow<'a, [u8]>,
+    value: Value<'a>,
 }
 
 #[derive(Debug)]
 enum Name<'a> {
     AsItCame(&'a str),
     Added(HeaderName),
+}
+
+#[derive(Debug)]
+enum Value<'a> {
+    AsItCame(&'a [u8]),
+    Set(HeaderValue),
 }
 
 impl<'a> RequestHead<'a> {
@@ -100,20 +106,20 @@ impl<'a> Head<'a> {
     fn new(lines: &[httparse::Header<'a>]) -> Self {
         // A proxy adds a few.
         let mut kept = Vec::with_capacity(lines.len() + 4);
-        kept.extend(lines.iter().map(|line| Line { name: Name::AsItCame(line.name), value: line.value.into() }));
+        kept.extend(lines.iter().map(|line| Line { name: Name::AsItCame(line.name), value: Value::AsItCame(line.value) }));
         Self { lines: kept }
     }
 
     /// The head's bytes, behind this first line.
     pub(super) fn encode(&self, first_line: &str) -> Vec<u8> {
-        let length: usize = self.lines.iter().map(|line| line.name.as_str().len() + line.value.len() + 4).sum();
+        let length: usize = self.lines.iter().map(|line| line.name.as_str().len() + line.value.as_bytes().len() + 4).sum();
         let mut bytes = Vec::with_capacity(first_line.len() + length + 4);
         bytes.extend_from_slice(first_line.as_bytes());
         bytes.extend_from_slice(b"\r\n");
         for line in &self.lines {
             line.name.encode(&mut bytes);
             bytes.extend_from_slice(b": ");
-            bytes.extend_from_slice(&line.value);
+            bytes.extend_from_slice(line.value.as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
         bytes.extend_from_slice(b"\r\n");
@@ -123,7 +129,7 @@ impl<'a> Head<'a> {
 
 impl Fields for Head<'_> {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        self.lines.iter().filter(|line| line.name.is(name)).map(|line| &*line.value)
+        self.lines.iter().filter(|line| line.name.is(name)).map(|line| line.value.as_bytes())
     }
 
     fn remove(&mut self, name: &HeaderName) {
@@ -131,7 +137,7 @@ impl Fields for Head<'_> {
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
-        let value = Cow::Owned(value.as_bytes().to_owned());
+        let value = Value::Set(value);
         let Some(first) = self.lines.iter().position(|line| line.name.is(&name)) else {
             self.lines.push(Line { name: Name::Added(name), value });
             return;
@@ -168,6 +174,15 @@ impl Name<'_> {
                     begins_word = byte == b'-';
                 }
             }
+        }
+    }
+}
+
+impl Value<'_> {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::AsItCame(value) => value,
+            Self::Set(value) => value.as_bytes(),
         }
     }
 }

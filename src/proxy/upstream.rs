@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     path::Path,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -109,20 +110,20 @@ impl Connector {
 
     /// A new connection for one client, within the configured time.
     pub(super) async fn connect(&self, ends: Ends) -> Result<Connected, ConnectError> {
-        self.in_time(async {
+        let connecting = pin!(async {
             let mut connected = self.connect_to_target().await?;
             if self.sends_proxy_protocol {
                 let header = proxy_protocol::encode(ends);
                 connected.stream.write_all(&header).await.map_err(|error| failed(&error))?;
             }
             Ok(connected)
-        })
-        .await
+        });
+        self.in_time(connecting).await
     }
 
     /// A new connection for whichever clients' requests come to use it. Only where [`Self::speaks_for_one`] says no.
     pub(super) async fn connect_shared(&self) -> Result<Connected, ConnectError> {
-        self.in_time(self.connect_to_target()).await
+        self.in_time(pin!(self.connect_to_target())).await
     }
 
     /// Whether the server is told the client of each connection, which then has the requests of no other.
