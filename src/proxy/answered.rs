@@ -7,18 +7,18 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::upstream::ServerStream;
+use super::{stream::Early, upstream::ServerStream};
 
 /// The answer on a connection whose request was sent, and of whose answer the head, at least, was read. Its body is
 /// still to be streamed.
 pub(super) async fn received(stream: ServerStream, read: Vec<u8>) -> hyper::Result<Response<Incoming>> {
-    let io = TokioIo::new(Answered { stream, read: read.into(), is_asked: false, reader: None });
+    let io = TokioIo::new(Answered { stream, early: Early::new(read), is_asked: false, reader: None });
     let (mut sender, connection) = http1::Builder::new().preserve_header_case(true).handshake(io).await?;
     // It is over when the body was read, or nobody wants it any more.
     tokio::spawn(connection);
@@ -29,7 +29,7 @@ pub(super) async fn received(stream: ServerStream, read: Vec<u8>) -> hyper::Resu
 struct Answered {
     stream: ServerStream,
     /// What was read of the answer.
-    read: Bytes,
+    early: Early,
     is_asked: bool,
     /// Who wanted to read before.
     reader: Option<Waker>,
@@ -41,13 +41,10 @@ impl AsyncRead for Answered {
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        if self.early.read(buf) {
+            return Poll::Ready(Ok(()));
         }
-        let count = self.read.len().min(buf.remaining());
-        buf.put_slice(&self.read[..count]);
-        self.read.advance(count);
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     request::Limits,
     response::Body,
     serving,
+    stream::read_more,
     upstream::into_socket,
 };
 use crate::{
@@ -29,9 +30,6 @@ use crate::{
     relay::{NewSession, Ticket},
     websocket::PerEndpoint,
 };
-
-/// How much is read at once.
-const READ: usize = 2 * 1024;
 
 /// How much of what a refused client still sends is read, so that the answer reaches it before the reset would.
 const LINGER_BYTES: u64 = 256 * 1024;
@@ -114,6 +112,9 @@ impl Connection {
     async fn read_head(&mut self) -> Next {
         let mut new = 0;
         loop {
+            if skip_empty_lines(&mut self.read) {
+                new = 0;
+            }
             if self.read.len() > new && may_end(&self.read, new) {
                 match Opening::parse(&self.read) {
                     Parsed::Partial => {}
@@ -125,16 +126,10 @@ impl Connection {
             if new >= self.limits.head_bytes {
                 return Next::Serve(None);
             }
-            if !self.read_more().await {
+            if !read_more(&mut self.stream, &mut self.read).await {
                 return Next::End;
             }
         }
-    }
-
-    /// Says whether there was something to read.
-    async fn read_more(&mut self) -> bool {
-        self.read.reserve(READ);
-        matches!(self.stream.read_buf(&mut self.read).await, Ok(1..))
     }
 
     /// Forwards an opening handshake. Nothing comes of it where the client goes meanwhile.
@@ -153,10 +148,10 @@ impl Connection {
         Some(outcome)
     }
 
-    /// Ends when the client does. What it sends meanwhile is kept, as much as the library would keep.
+    /// Ends when the client does. What it sends meanwhile is kept, about as much as the library would keep.
     async fn gone(&mut self) {
         while self.read.len() < self.limits.buffer() {
-            if !self.read_more().await {
+            if !read_more(&mut self.stream, &mut self.read).await {
                 return;
             }
         }
@@ -195,6 +190,16 @@ impl Upgraded {
     fn ticket(self, proxy: &Proxy) -> Ticket {
         Ticket::new(self.about, self.metrics, Arc::clone(&proxy.journal))
     }
+}
+
+/// A client may send some before its request (RFC 9112, 2.2). Says whether there were any.
+fn skip_empty_lines(read: &mut Vec<u8>) -> bool {
+    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let breaks = read.iter().take_while(|byte| is_break(byte)).count();
+    // What stands behind the last line feed is no line yet.
+    let lines = read[..breaks].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+    read.drain(..lines);
+    lines > 0
 }
 
 /// Ends a connection so that the last answer reaches the client: FIN, and then what it still sends is read for a while.

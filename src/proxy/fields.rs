@@ -1,7 +1,7 @@
-//! The header fields of a message, whoever holds them: the HTTP library, which files them by name, or [`Head`], which
-//! keeps the lines as they came. What a proxy does to headers is written once for both.
+//! The header fields of a message, whoever holds them: the HTTP library, which files them by name, or [`Lines`], which
+//! are as they came. What a proxy does to headers is written once for both.
 //!
-//! [`Head`]: super::head::Head
+//! [`Lines`]: super::head::Lines
 
 use hyper::{
     HeaderMap,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::{
     Proxy,
@@ -28,6 +28,7 @@ use super::{
     request::{asks_for_websocket, host_of, is_opening, origin_form},
     response::{Body, passed_on, refusal},
     routing::{Route, Routing},
+    stream::read_more,
     upstream::{Connected, ServerStream},
 };
 use crate::{
@@ -39,9 +40,6 @@ use crate::{
 
 /// The largest head of an answer that is read. HTTP libraries take about as much.
 const LARGEST_ANSWER_HEAD: usize = 400 * 1024;
-
-/// How much of an answer is read at once.
-const READ: usize = 2 * 1024;
 
 /// What came of an opening handshake.
 pub(super) enum Outcome {
@@ -123,6 +121,7 @@ struct Switching {
 /// Forwards the upgrade request with this head, of a client whose connection has these `ends`.
 pub(super) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
     let Parsed::Whole(mut opening, _) = Opening::parse(head) else {
+        count_bad_request(proxy, StatusCode::BAD_REQUEST);
         return Outcome::Answered(refusal(StatusCode::BAD_REQUEST, "the request is no upgrade to WebSocket"));
     };
     let routing = proxy.routing.load_full();
@@ -177,11 +176,11 @@ fn upgraded(
 }
 
 /// Refuses an upgrade request because it has a body, if there is not more against it.
-pub(super) fn refuse_body<B>(
+pub(super) fn refuse_body(
     proxy: &Proxy,
     ends: Ends,
     host: Result<String, &'static str>,
-    request: &Request<B>,
+    request: &Request<Incoming>,
 ) -> Response<Body> {
     let routing = proxy.routing.load();
     let (attempt, route) = begin(proxy, &routing, ends, host, request.uri().path(), request.headers());
@@ -222,6 +221,8 @@ fn begin<'a>(
 /// The 101 as the client gets it.
 fn for_client(mut response: ResponseHead<'_>) -> Vec<u8> {
     headers::strip_to_upgrade(&mut response.fields);
+    // It has no body, and must not tell a length (RFC 9110, 8.6).
+    response.fields.remove(&header::CONTENT_LENGTH);
     response.fields.encode(&format!("HTTP/1.1 101 {}", response.reason))
 }
 
@@ -243,14 +244,13 @@ async fn ask(route: &Route, attempt: &Attempt, ends: Ends, head: &[u8]) -> Resul
 /// Sends the request on a fresh connection and reads the answer's head.
 async fn exchange(connected: Connected, head: &[u8]) -> Result<Answer, Failure> {
     let Connected { mut stream, server } = connected;
-    stream.write_all(head).await.map_err(|_| ended_early())?;
+    // One that ends the connection before it has read all of a request may have said why.
+    let _ = stream.write_all(head).await;
     let mut read = Vec::new();
     while read.len() < LARGEST_ANSWER_HEAD {
         let new = read.len();
-        read.reserve(READ);
-        match stream.read_buf(&mut read).await {
-            Ok(1..) => {}
-            Ok(0) | Err(_) => return Err(ended_early()),
+        if !read_more(&mut stream, &mut read).await {
+            return Err(ended_early());
         }
         if may_end(&read, new) {
             match first_head(&mut read)? {

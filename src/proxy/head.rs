@@ -13,8 +13,9 @@ use hyper::header::{HeaderName, HeaderValue};
 
 use super::fields::Fields;
 
-/// As many lines as the library takes where it serves the connection.
+/// As many lines, and as long names, as the library takes where it serves the connection.
 const MOST_LINES: usize = 100;
+const LONGEST_NAME: usize = u16::MAX as usize;
 
 /// What bytes are the beginning of.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub(super) fn may_end(bytes: &[u8], new: usize) -> bool {
 
 /// The lines of a head, without the first.
 #[derive(Debug)]
-pub(super) struct Head<'a> {
+pub(super) struct Lines<'a> {
     lines: Vec<Line<'a>>,
 }
 
@@ -47,7 +48,7 @@ pub(super) struct RequestHead<'a> {
     pub(super) target: &'a str,
     /// The request is HTTP/1.1, not 1.0.
     pub(super) is_http_11: bool,
-    pub(super) fields: Head<'a>,
+    pub(super) fields: Lines<'a>,
 }
 
 /// The head of a response.
@@ -55,7 +56,7 @@ pub(super) struct RequestHead<'a> {
 pub(super) struct ResponseHead<'a> {
     pub(super) status: u16,
     pub(super) reason: &'a str,
-    pub(super) fields: Head<'a>,
+    pub(super) fields: Lines<'a>,
 }
 
 #[derive(Debug)]
@@ -84,7 +85,10 @@ impl<'a> RequestHead<'a> {
         parsed(status, || {
             let (method, target) = (request.method?, request.path?);
             let is_http_11 = request.version? == 1;
-            Some(Self { method, target, is_http_11, fields: Head::new(request.headers) })
+            if request.headers.iter().any(|line| line.name.len() > LONGEST_NAME) {
+                return None;
+            }
+            Some(Self { method, target, is_http_11, fields: Lines::new(request.headers) })
         })
     }
 }
@@ -97,22 +101,25 @@ impl<'a> ResponseHead<'a> {
         let status = config.parse_response_with_uninit_headers(&mut response, bytes, &mut lines);
         parsed(status, || {
             let (status, reason) = (response.code?, response.reason?);
-            Some(Self { status, reason, fields: Head::new(response.headers) })
+            Some(Self { status, reason, fields: Lines::new(response.headers) })
         })
     }
 }
 
-impl<'a> Head<'a> {
+impl<'a> Lines<'a> {
     fn new(lines: &[httparse::Header<'a>]) -> Self {
         // A proxy adds a few.
         let mut kept = Vec::with_capacity(lines.len() + 4);
-        kept.extend(lines.iter().map(|line| Line { name: Name::AsItCame(line.name), value: Value::AsItCame(line.value) }));
+        kept.extend(
+            lines.iter().map(|line| Line { name: Name::AsItCame(line.name), value: Value::AsItCame(line.value) }),
+        );
         Self { lines: kept }
     }
 
     /// The head's bytes, behind this first line.
     pub(super) fn encode(&self, first_line: &str) -> Vec<u8> {
-        let length: usize = self.lines.iter().map(|line| line.name.as_str().len() + line.value.as_bytes().len() + 4).sum();
+        let length: usize =
+            self.lines.iter().map(|line| line.name.as_str().len() + line.value.as_bytes().len() + 4).sum();
         let mut bytes = Vec::with_capacity(first_line.len() + length + 4);
         bytes.extend_from_slice(first_line.as_bytes());
         bytes.extend_from_slice(b"\r\n");
@@ -127,7 +134,7 @@ impl<'a> Head<'a> {
     }
 }
 
-impl Fields for Head<'_> {
+impl Fields for Lines<'_> {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
         self.lines.iter().filter(|line| line.name.is(name)).map(|line| line.value.as_bytes())
     }
@@ -189,7 +196,6 @@ impl Value<'_> {
 
 fn parsed<T>(status: httparse::Result<usize>, head: impl FnOnce() -> Option<T>) -> Parsed<T> {
     match status {
-        // The parts of a head that is whole are all there.
         Ok(httparse::Status::Complete(length)) => head().map_or(Parsed::Other, |head| Parsed::Whole(head, length)),
         Ok(httparse::Status::Partial) => Parsed::Partial,
         Err(_) => Parsed::Other,
@@ -209,7 +215,7 @@ mod tests {
         }
     }
 
-    fn encoded(head: &Head<'_>) -> String {
+    fn encoded(head: &Lines<'_>) -> String {
         String::from_utf8(head.encode("first")).expect("these tests use text")
     }
 

@@ -53,7 +53,8 @@ fn is_end_to_end(name: &HeaderName) -> bool {
     [header::HOST, header::CONTENT_LENGTH].contains(name)
 }
 
-/// Makes the message an upgrade to these protocols again after [`strip_hop_by_hop`].
+/// Makes a message, from which everything else that concerns one connection only was stripped, an upgrade to these
+/// protocols.
 pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut impl Fields) {
     headers.set(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.set(header::UPGRADE, protocols);

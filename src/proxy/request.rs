@@ -75,9 +75,14 @@ pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
     request.method() == Method::GET && request.version() == Version::HTTP_11 && asks_for_websocket(request.headers())
 }
 
-/// The same of a head that came on its own; one that announces a body is left to the library, which can tell its end.
+/// The same of a head that came on its own. One that announces a body, or how long it is twice, is left to the library.
 pub(super) fn is_opening(head: &RequestHead<'_>) -> bool {
-    head.method == "GET" && head.is_http_11 && asks_for_websocket(&head.fields) && !has_body(&head.fields)
+    let has_one_length = head.fields.values(&header::CONTENT_LENGTH).count() <= 1;
+    head.method == "GET"
+        && head.is_http_11
+        && asks_for_websocket(&head.fields)
+        && has_one_length
+        && !has_body(&head.fields)
 }
 
 /// Whether a message is for a WebSocket (RFC 6455, 4.1 and 4.2.2).

@@ -46,11 +46,16 @@ impl Heads {
         two_lengths
     }
 
+    /// The head of a GET request was parsed that needs no second look: forgets it, and what came before it.
+    pub(super) fn forget_get(&self) {
+        self.have_two_lengths("GET");
+    }
+
     /// The head of the GET request that was parsed last, which has so many header lines: it ends so many bytes before the
     /// end of what was read. Nothing where there is none that fits.
     ///
     /// Where it begins, only the number of its lines tells: what stands before it may look like the beginning of a head,
-    /// and what stands in it too.
+    /// and what stands in it too. Of two equal lengths the parser tells one, so with them there is none that fits.
     pub(super) fn last(&self, header_lines: usize, unread: usize) -> Option<Vec<u8>> {
         let bytes = self.lock();
         let head = &bytes[..bytes.len().checked_sub(unread)?];
@@ -58,6 +63,9 @@ impl Heads {
         // The header lines and the empty one.
         let length: usize = lines(head).rev().take(header_lines + 1).map(<[u8]>::len).sum();
         let (before, fields) = head.split_at(head.len() - length);
+        if lines(fields).filter(|line| has_name(line, b"content-length")).count() > 1 {
+            return None;
+        }
         let first_line = lines(before).next_back()?;
         let mut words = first_line.trim_ascii_end().rsplitn(3, |byte| *byte == b' ');
         let (_version, target, method) = (words.next()?, words.next()?, words.next()?);
@@ -99,11 +107,14 @@ struct Lengths {
 impl Lengths {
     /// Looks at one more line, and says whether both were seen.
     fn add(&mut self, line: &[u8]) -> bool {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        self.content_length |= name.eq_ignore_ascii_case(b"content-length");
-        self.transfer_encoding |= name.eq_ignore_ascii_case(b"transfer-encoding");
+        self.content_length |= has_name(line, b"content-length");
+        self.transfer_encoding |= has_name(line, b"transfer-encoding");
         self.content_length && self.transfer_encoding
     }
+}
+
+fn has_name(line: &[u8], name: &[u8]) -> bool {
+    line.split(|byte| *byte == b':').next().is_some_and(|found| found.eq_ignore_ascii_case(name))
 }
 
 fn is_request_line(line: &[u8], method: &str) -> bool {
@@ -144,5 +155,8 @@ mod tests {
         assert_eq!(last(HEAD, 3, 0), None, "fewer lines than that");
         assert_eq!(last(HEAD, 1, 0), None, "its first line is another");
         assert_eq!(last(HEAD, 2, HEAD.len() + 1), None, "more unread than was read");
+        let equal_lengths =
+            "GET /chat HTTP/1.1\r\nX: GET /admin HTTP/1.1\r\nContent-Length: 0\r\ncontent-length: 0\r\n\r\n";
+        assert_eq!(last(equal_lengths, 2, 0), None, "the parser told one line less");
     }
 }

@@ -7,10 +7,7 @@
 use std::{
     convert::Infallible,
     future::{pending, poll_fn},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use hyper::{
@@ -21,7 +18,6 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{io::AsyncWriteExt, sync::Notify};
 
 use super::{
     Proxy,
@@ -31,10 +27,10 @@ use super::{
     request::{Limits, checked_host, has_body, is_upgrade},
     response::{Body, draining, refusal},
     second_look::Heads,
-    stream::ClientStream,
+    stream::{ClientStream, Leaving},
 };
 
-/// The answer to an upgrade request whose head cannot be found again: it had a length twice.
+/// The answer to an upgrade request whose head cannot be found again: it has a length twice.
 const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What the requests of one connection share.
@@ -45,28 +41,6 @@ struct Client {
     /// The answer to the next request, where there is one already.
     prepared: Mutex<Option<Response<Body>>>,
     leaving: Arc<Leaving>,
-}
-
-/// Whether the library is to give the connection back.
-#[derive(Debug, Default)]
-pub(super) struct Leaving {
-    /// How many header lines the upgrade request has that was met.
-    lines: AtomicUsize,
-    /// Everything that was written before has gone out.
-    is_flushed: Notify,
-}
-
-impl Leaving {
-    fn meet(&self, lines: usize) {
-        self.lines.store(lines, Ordering::Release);
-    }
-
-    /// The library has nothing left to write.
-    pub(super) fn flushed(&self) {
-        if self.lines.load(Ordering::Acquire) > 0 {
-            self.is_flushed.notify_one();
-        }
-    }
 }
 
 /// Serves requests until the connection is over, or one is an upgrade. `prepared` is the answer to the first, where there
@@ -86,16 +60,16 @@ pub(super) async fn serve(connection: Connection, prepared: Option<Response<Body
     let io = TokioIo::new(ClientStream::new(stream, read, heads.clone(), Arc::clone(&leaving)));
     let mut served = builder(limits).serve_connection(io, service);
     let mut is_closing = false;
-    let has_left = loop {
+    let met = loop {
         tokio::select! {
             biased;
             result = poll_fn(|cx| served.poll_without_shutdown(cx)) => {
                 if let Err(error) = result {
                     count_unreadable(&proxy, &heads, &error);
                 }
-                break false;
+                break None;
             }
-            () = leaving.is_flushed.notified() => break true,
+            lines = leaving.ready() => break Some(lines),
             () = proxy.closing.cancelled(), if !is_closing => {
                 Pin::new(&mut served).graceful_shutdown();
                 is_closing = true;
@@ -103,17 +77,16 @@ pub(super) async fn serve(connection: Connection, prepared: Option<Response<Body
         }
     };
     let parts = served.into_parts();
-    let mut connection = Connection { proxy, ends, limits, stream: parts.io.into_inner().into_tcp(), read: Vec::new() };
-    if !has_left {
-        return (connection, Next::End);
-    }
-    let next = if let Some(head) = heads.last(leaving.lines.load(Ordering::Acquire), parts.read_buf.len()) {
-        connection.read = [&head[..], &parts.read_buf].concat();
+    let (stream, early) = parts.io.into_inner().into_parts();
+    let mut connection = Connection { proxy, ends, limits, stream, read: Vec::new() };
+    let Some(lines) = met else { return (connection, Next::End) };
+    let next = if let Some(head) = heads.last(lines, parts.read_buf.len()) {
+        connection.read = [&head[..], &parts.read_buf, &early].concat();
         Next::Open(head.len())
     } else {
         handshake::count_bad_request(&connection.proxy, StatusCode::BAD_REQUEST);
-        // To a client that is gone there is nothing to say.
-        let _ = connection.stream.write_all(BAD_REQUEST).await;
+        // Nothing that was written before waits, so there is room for it; to a client that is gone there is nothing to say.
+        let _ = connection.stream.try_write(BAD_REQUEST);
         Next::End
     };
     (connection, next)
@@ -135,7 +108,10 @@ fn builder(limits: Limits) -> http1::Builder {
 async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     let prepared = client.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
     let mut response = match prepared {
-        Some(response) => response,
+        Some(response) => {
+            client.heads.forget_get();
+            response
+        }
         None if is_upgrade(&request) => client.upgrade(request).await,
         None => {
             let host = checked_host(&mut request, &client.heads);

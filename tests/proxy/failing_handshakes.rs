@@ -67,6 +67,35 @@ fn a_head_that_cannot_be_read_is_a_bad_request_too() {
     }
 }
 
+/// Behind a refused upgrade come frames of a client that did not wait for the answer: they are no second request.
+#[test]
+fn a_refusal_is_counted_once_whatever_follows() {
+    let server = Server::start();
+    let address = server.address();
+    let program = Program::start(&format!(
+        "routes:\n- {{name: chat, match: {{host: chat.example.com}}, upstream: 'ws://{address}'}}\n"
+    ));
+    let mut client = program.connect();
+    client.send([REQUEST.as_bytes(), &from_client(0x82, b"early")].concat());
+    let (head, _) = client.receive_answer();
+    assert_eq!(head.first_line(), "HTTP/1.1 404 Not Found");
+    client.receive_rest();
+    expect_counted(&program, "", "no_route", Some("404"));
+}
+
+#[test]
+fn an_upgrade_with_two_lengths_is_refused() {
+    for lengths in ["Content-Length: 0\r\nContent-Length: 0", "Content-Length: 0\r\nContent-Length: 00"] {
+        let server = Server::start();
+        let program = Program::before(&server, "");
+        let mut client = program.connect();
+        client.send(REQUEST.replace("\r\n\r\n", &format!("\r\n{lengths}\r\n\r\n")));
+        assert_eq!(client.receive_head().first_line(), "HTTP/1.1 400 Bad Request", "{lengths}");
+        client.expect_fin();
+        expect_counted(&program, "", "bad_request", Some("400"));
+    }
+}
+
 #[test]
 fn where_no_route_matches_the_answer_is_404() {
     let server = Server::start();

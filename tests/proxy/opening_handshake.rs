@@ -118,10 +118,43 @@ fn an_upgrade_behind_plain_requests_whose_head_is_doubtful_is_refused() {
     let (mut first, _) = server.accept_request();
     first.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     assert_eq!(client.receive_answer().1, "ok");
-    client.send(REQUEST.replace("\r\n\r\n", "\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n"));
+    let doubtful = REQUEST.replace("\r\n\r\n", "\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n");
+    client.send(doubtful.replace("Host:", "X: GET /admin HTTP/1.1\r\nHost:"));
     assert_eq!(client.receive_head().first_line(), "HTTP/1.1 400 Bad Request");
     client.expect_fin();
     program.wait_for("websocket_handshake_failures_total", &[("cause", "bad_request"), ("route", "")], 1.0);
+}
+
+/// More than the library reads at once waits behind it, while the server thinks about an earlier upgrade.
+#[test]
+fn nothing_is_lost_behind_an_upgrade_that_follows_a_refused_one() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let frames = from_client(0x82, &vec![7; 40_000]);
+    let mut client = program.connect();
+    client.send([REQUEST.as_bytes(), REQUEST.as_bytes(), &frames].concat());
+    let (mut first, _) = server.accept_request();
+    first.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
+    assert_eq!(client.receive_answer().1, "no");
+    let (mut second, _) = server.accept_request();
+    second.send(SWITCHING);
+    client.receive_head();
+    second.expect(&frames);
+    Session { client, server: second }.exchange();
+}
+
+/// RFC 9110, 8.6.
+#[test]
+fn a_101_tells_no_length() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send(REQUEST);
+    let (mut connection, _) = server.accept_request();
+    connection.send(SWITCHING.replace("\r\n\r\n", "\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    let answer = client.receive_head();
+    assert_eq!((answer.value("content-length"), answer.value("transfer-encoding")), (None, None), "{}", answer.text);
+    Session { client, server: connection }.exchange();
 }
 
 #[test]
@@ -152,7 +185,7 @@ fn heads_may_come_byte_by_byte() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
-    for byte in REQUEST.as_bytes() {
+    for byte in format!("\r\n\r\n\n{REQUEST}").as_bytes() {
         client.send([*byte]);
     }
     let (mut connection, request) = server.accept_request();
