@@ -3,7 +3,7 @@
 //! The life of a session, as a chain of types:
 //!
 //! [`config::Config`] → [`service::Service`] binds and runs everything. A [`proxy::Listener`] takes a connection, if
-//! [`admission::Admission`] has a place; [`proxy::Proxy`] forwards its opening handshake with hyper. At the 101 the two
+//! [`admission::Admission`] has a place; [`proxy::Proxy`] forwards its opening handshake as it came. At the 101 the two
 //! sockets become a [`relay::NewSession`], which [`relay::Relay`] hands to one of its threads. There
 //! [`relay::session::Session`], which has no I/O, is told of bytes, ends and time: it looks at them with
 //! [`websocket::decoder::FrameDecoder`] and [`websocket::conformance::Conformance`], and lets

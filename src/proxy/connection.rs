@@ -50,7 +50,7 @@ pub(super) struct Accepted {
 pub(super) enum Next {
     /// Forward an opening handshake, whose head is the first so many bytes of what was read.
     Open(usize),
-    /// Serve requests. There is an answer to the first one already.
+    /// Serve requests, of which the first may have an answer already.
     Serve(Option<Response<Body>>),
     /// Hang up.
     End,

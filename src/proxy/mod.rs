@@ -1,5 +1,8 @@
 //! The control plane: connections are taken, opening handshakes forwarded, plain HTTP passed through. At a 101 the two
 //! sockets, and what was already read of them, go to the data plane.
+//!
+//! A `connection` begins as bytes. Where its first head is an upgrade it is the `handshake`'s; else, and where an upgrade is
+//! refused, the HTTP library serves it (`serving`), until a request behind the others is an upgrade again.
 
 mod about;
 mod answered;
