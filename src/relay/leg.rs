@@ -59,11 +59,19 @@ pub(super) struct Spill {
     bytes: BytesMut,
     /// Since when they wait, as far as it was told to the metrics.
     pub(super) since: Instant,
+    /// Until when their sender is not read. See [`READ_ON_AFTER`].
+    pub(super) read_on_at: Option<Instant>,
 }
+
+/// How long a reader must have been slow before what its sender sends meanwhile is read, as far as there is room.
+///
+/// A Close frame may stand there, and it is to be seen in time. But nearly every reader takes the rest at once: to read on
+/// for those would be to copy most of a large message once more.
+const READ_ON_AFTER: Duration = Duration::from_millis(500);
 
 impl Spill {
     pub(super) fn new(bytes: &[u8], now: Instant) -> Self {
-        Self { bytes: bytes.into(), since: now }
+        Self { bytes: bytes.into(), since: now, read_on_at: Some(now + READ_ON_AFTER) }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -150,6 +158,11 @@ impl Leg {
                 Ok(_) | Err(_) => return,
             }
         }
+    }
+
+    /// Until when the sender of what waits for this leg is not read.
+    pub(super) fn read_on_at(&self) -> Option<Instant> {
+        self.spill.as_ref().and_then(|spill| spill.read_on_at)
     }
 
     pub(super) fn tcp_info(&self) -> Option<TcpInfo> {

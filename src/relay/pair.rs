@@ -146,6 +146,8 @@ impl Pair {
             self.legs.server.check_at,
             self.legs.client.broken.and_then(|broken| broken.give_up_at),
             self.legs.server.broken.and_then(|broken| broken.give_up_at),
+            self.legs.client.read_on_at(),
+            self.legs.server.read_on_at(),
             self.resetting.map(|resetting| resetting.ask_at),
             self.drain.as_ref().map(|drain| drain.0),
         ]
@@ -224,6 +226,9 @@ impl Pair {
             if self.legs[endpoint].check_at.is_some_and(|at| at <= now) {
                 self.check_liveness(endpoint, context);
             }
+            if let Some(spill) = &mut self.legs[endpoint].spill {
+                spill.read_on_at.take_if(|at| *at <= now);
+            }
             if let Some(Broken { end, give_up_at: Some(at), .. }) = self.legs[endpoint].broken
                 && at <= now
             {
@@ -239,8 +244,7 @@ impl Pair {
         self.session.wake(now);
     }
 
-    /// Whether there is something to read, and room for it. A slow reader's sender is read on while the buffer has room:
-    /// its Close frame may be the next.
+    /// Whether there is something to read, and room for it.
     fn may_read(&self, from: Endpoint, context: &Context) -> bool {
         self.legs[from].readable && self.session.reads(from) && self.read_limit(from, context) > 0
     }
@@ -280,10 +284,14 @@ impl Pair {
         }
     }
 
-    /// How much may be read from an endpoint at once. Once the process holds more than its budget, a direction that is
+    /// How much may be read from an endpoint at once. The sender of a reader that stays slow is read on while the buffer
+    /// has room, since its Close frame may be the next; one that has hung up at once. Once the process holds more than its budget, a direction that is
     /// blocked is not read, one that was is read in small pieces, and the others in pieces of which little can remain.
     fn read_limit(&self, from: Endpoint, context: &Context) -> usize {
         let to = &self.legs[from.other()];
+        if to.read_on_at().is_some() && !self.legs[from].hung_up {
+            return 0;
+        }
         let held = to.spill.as_ref().map(|spill| spill.rest().len());
         let limit = self.policy.buffer_bytes.saturating_sub(held.unwrap_or(0));
         if !context.budget.is_exceeded() {
@@ -351,6 +359,7 @@ impl Pair {
             none => {
                 *none = Some(Box::new(Spill::new(bytes, context.now)));
                 context.blocked += 1;
+                self.has_new_time = true;
             }
         }
         self.hold(to, signed(bytes.len()), context);

@@ -4,9 +4,10 @@
 //!
 //! Edge-triggered readiness, one `recv` for each event, into one buffer that all sessions of the thread share, and a
 //! `send` straight from it to the other leg. Only what the kernel does not take is copied, to a spill buffer of the
-//! leg, and once that is full the sender is not read until there is room. So an idle session owns no buffer, and a slow
-//! reader holds up nobody but its own sender. A session that has more to read than one buffer goes to the end of a
-//! queue, so that a flood on one session costs the others one buffer's time and no more.
+//! leg, and the sender is not read until that is gone; where the reader stays slow, it is read on until the buffer is
+//! full, so that a Close frame behind is seen. So an idle session owns no buffer, and a slow reader holds up nobody but
+//! its own sender. A session that has more to read than one buffer goes to the end of a queue, so that a flood on one
+//! session costs the others one buffer's time and no more.
 //!
 //! Nearly all of the time of a small message is the kernel's, so what is left to gain is there: `recv` and `send` go
 //! around libc, whose thread-cancellation points cost more than the look at the frame, and the wait has no timeout (see
@@ -14,9 +15,9 @@
 //!
 //! Left out: a tokio task a session (2 KiB more for each, half again the p99 under load), splice(2) (what it moves
 //! cannot be looked at), `io_uring` (blocked by common container profiles), a table of file descriptors for each thread
-//! (it would spare a reference count at each system call, and cost every session two transfers), and to leave a sender
-//! unread as soon as anything of its spills (a tenth less for messages of 1 MiB; but the Close frame behind would not
-//! be seen, and the wrong endpoint blamed).
+//! (it would spare a reference count at each system call, and cost every session two transfers), to leave the sender of a
+//! slow reader unread for as long as anything waits (its Close frame would not be seen, and the wrong endpoint blamed),
+//! and to read it on at once (up to half again the cost of messages of 1 MiB).
 
 use std::{
     collections::{BTreeSet, VecDeque},
