@@ -20,7 +20,7 @@ use super::{
     proxy_protocol::Ends,
     request::Limits,
     response::Body,
-    serving,
+    serving::{self, GivenBack},
     stream::read_more,
     upstream::into_socket,
 };
@@ -47,7 +47,7 @@ pub(super) struct Accepted {
 }
 
 /// What a connection is to do next.
-pub(super) enum Next {
+enum Next {
     /// Forward an opening handshake, whose head is the first so many bytes of what was read.
     Open(usize),
     /// Serve requests, of which the first may have an answer already.
@@ -59,13 +59,13 @@ pub(super) enum Next {
 }
 
 /// A client's connection, while it is no session.
-pub(super) struct Connection {
-    pub(super) proxy: Arc<Proxy>,
-    pub(super) ends: Ends,
-    pub(super) limits: Limits,
-    pub(super) stream: TcpStream,
+struct Connection {
+    proxy: Arc<Proxy>,
+    ends: Ends,
+    limits: Limits,
+    stream: TcpStream,
     /// What was read of it and not used yet.
-    pub(super) read: Vec<u8>,
+    read: Vec<u8>,
 }
 
 /// Serves a connection until it ends; where it becomes a session, hands it to the data plane.
@@ -88,7 +88,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
                 None => next = Next::End,
             },
             // Boxed, since its state is large, and most connections never come here.
-            Next::Serve(response) => (connection, next) = Box::pin(serving::serve(connection, response)).await,
+            Next::Serve(response) => (connection, next) = Box::pin(connection.serve(response)).await,
             Next::End => return hang_up(connection.stream, in_service).await,
             Next::Close => return,
         }
@@ -156,6 +156,14 @@ impl Connection {
             }
         }
         std::future::pending::<()>().await;
+    }
+
+    /// Lets the library serve requests.
+    async fn serve(self, prepared: Option<Response<Body>>) -> (Self, Next) {
+        let Self { proxy, ends, limits, stream, read } = self;
+        let GivenBack { stream, read, opening } =
+            serving::serve(Arc::clone(&proxy), ends, limits, stream, read, prepared).await;
+        (Self { proxy, ends, limits, stream, read }, opening.map_or(Next::End, Next::Open))
     }
 
     /// Sends the 101. Says whether that succeeded; a client that does not read could hold it for ever.

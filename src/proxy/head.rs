@@ -5,7 +5,7 @@
 //! The HTTP library files headers by name, which is right for most of what a proxy does and wrong for this: an opening
 //! handshake is to pass as it came, but for a few lines. So of the library only its parser is used here. What is left
 //! out with the rest (bodies, connections that serve on, a task and a channel for each request) no upgrade needs: it is
-//! two heads, and then frames. That it costs a third as much is welcome where thousands reconnect at once.
+//! two heads, and then frames. That a short session costs a quarter less so is welcome where thousands reconnect at once.
 
 use std::mem::MaybeUninit;
 

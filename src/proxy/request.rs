@@ -77,11 +77,11 @@ pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
 
 /// The same of a head that came on its own. One that announces a body, or how long it is twice, is left to the library.
 pub(super) fn is_opening(head: &RequestHead<'_>) -> bool {
-    let has_one_length = head.fields.values(&header::CONTENT_LENGTH).count() <= 1;
+    let has_two_lengths = head.fields.values(&header::CONTENT_LENGTH).count() > 1;
     head.method == "GET"
         && head.is_http_11
         && asks_for_websocket(&head.fields)
-        && has_one_length
+        && !has_two_lengths
         && !has_body(&head.fields)
 }
 

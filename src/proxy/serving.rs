@@ -18,11 +18,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 
 use super::{
-    Proxy,
-    connection::{Connection, Next},
-    handshake, http,
+    Proxy, handshake, http,
     proxy_protocol::Ends,
     request::{Limits, checked_host, has_body, is_upgrade},
     response::{Body, draining, refusal},
@@ -43,10 +42,26 @@ struct Client {
     leaving: Arc<Leaving>,
 }
 
-/// Serves requests until the connection is over, or one is an upgrade. `prepared` is the answer to the first, where there
-/// is one already.
-pub(super) async fn serve(connection: Connection, prepared: Option<Response<Body>>) -> (Connection, Next) {
-    let Connection { proxy, ends, limits, stream, read } = connection;
+/// A connection that the library has given back.
+pub(super) struct GivenBack {
+    pub(super) stream: TcpStream,
+    /// What was read of it and not used.
+    pub(super) read: Vec<u8>,
+    /// How long the head of the upgrade request is that it was given back for, the first of these bytes. Without one it
+    /// is over.
+    pub(super) opening: Option<usize>,
+}
+
+/// Serves the requests of a client whose connection has these `ends`, beginning with what was `read` of it, until it is
+/// over, or one is an upgrade. `prepared` is the answer to the first, where there is one already.
+pub(super) async fn serve(
+    proxy: Arc<Proxy>,
+    ends: Ends,
+    limits: Limits,
+    stream: TcpStream,
+    read: Vec<u8>,
+    prepared: Option<Response<Body>>,
+) -> GivenBack {
     let heads = Heads::new(limits.buffer());
     let leaving = Arc::<Leaving>::default();
     let client = Arc::new(Client {
@@ -78,18 +93,15 @@ pub(super) async fn serve(connection: Connection, prepared: Option<Response<Body
     };
     let parts = served.into_parts();
     let (stream, early) = parts.io.into_inner().into_parts();
-    let mut connection = Connection { proxy, ends, limits, stream, read: Vec::new() };
-    let Some(lines) = met else { return (connection, Next::End) };
-    let next = if let Some(head) = heads.last(lines, parts.read_buf.len()) {
-        connection.read = [&head[..], &parts.read_buf, &early].concat();
-        Next::Open(head.len())
-    } else {
-        handshake::count_bad_request(&connection.proxy, StatusCode::BAD_REQUEST);
-        // Nothing that was written before waits, so there is room for it; to a client that is gone there is nothing to say.
-        let _ = connection.stream.try_write(BAD_REQUEST);
-        Next::End
-    };
-    (connection, next)
+    let over = |stream| GivenBack { stream, read: Vec::new(), opening: None };
+    let Some(lines) = met else { return over(stream) };
+    if let Some(head) = heads.last(lines, parts.read_buf.len()) {
+        return GivenBack { stream, read: [&head[..], &parts.read_buf, &early].concat(), opening: Some(head.len()) };
+    }
+    handshake::count_bad_request(&proxy, StatusCode::BAD_REQUEST);
+    // Nothing that was written before waits, so there is room for it; to a client that is gone there is nothing to say.
+    let _ = stream.try_write(BAD_REQUEST);
+    over(stream)
 }
 
 fn builder(limits: Limits) -> http1::Builder {

@@ -285,8 +285,9 @@ impl Pair {
     }
 
     /// How much may be read from an endpoint at once. The sender of a reader that stays slow is read on while the buffer
-    /// has room, since its Close frame may be the next; one that has hung up at once. Once the process holds more than its budget, a direction that is
-    /// blocked is not read, one that was is read in small pieces, and the others in pieces of which little can remain.
+    /// has room, since its Close frame may be the next; one that has hung up at once. Once the process holds more than its
+    /// budget, a direction that is blocked is not read, one that was is read in small pieces, and the others in pieces of
+    /// which little can remain.
     fn read_limit(&self, from: Endpoint, context: &Context) -> usize {
         let to = &self.legs[from.other()];
         if to.read_on_at().is_some() && !self.legs[from].hung_up {
