@@ -7,6 +7,7 @@ use closewatch::config::Buckets;
 use closewatch::metrics::{Metrics, Options, SessionClosed};
 use closewatch::websocket::close::{CloseCode, CloseStatus};
 use closewatch::websocket::closing::{Ending, Party, Seen};
+use closewatch::websocket::conformance::WholeMessages;
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};
 use criterion::Criterion;
@@ -22,32 +23,24 @@ fn main() {
 fn per_frame(criterion: &mut Criterion) {
     let metrics = Metrics::new(options());
     let route = metrics.route("chat");
-    let traffic = route.traffic(0);
-    criterion.bench_function("frame: opcode", |bencher| {
-        bencher.iter(|| traffic.frames(black_box(Endpoint::Client), black_box(Opcode::Text), black_box(1)));
-    });
+    let traffic = &route.traffic(0)[Endpoint::Client];
+    criterion.bench_function("frame: opcode", |bencher| bencher.iter(|| traffic.frame(black_box(Opcode::Text))));
     criterion.bench_function("frame: message and its size", |bencher| {
         bencher.iter(|| {
-            let from = black_box(Endpoint::Client);
-            traffic.messages(from, black_box(MessageType::Text), black_box(1));
-            traffic.message_sizes(from, black_box(1), black_box(64));
+            traffic.message(black_box(MessageType::Text));
+            traffic.message_size(black_box(64));
         });
     });
+    let message = WholeMessages { kind: MessageType::Text, payload_len: 64, count: 1 };
     criterion.bench_function("frame: all of a message of one frame, and its bytes", |bencher| {
         bencher.iter(|| {
-            let from = black_box(Endpoint::Client);
-            traffic.frames(from, black_box(Opcode::Text), 1);
-            traffic.messages(from, black_box(MessageType::Text), 1);
-            traffic.message_sizes(from, 1, black_box(64));
-            traffic.bytes(from, black_box(70));
+            traffic.whole_messages(black_box(&message));
+            traffic.bytes(black_box(70));
         });
     });
     let mut sizes = (0..1024).map(|_| 1 << fastrand::u32(0..26)).collect::<Vec<u64>>().into_iter().cycle();
     criterion.bench_function("frame: a message's unforeseen size", |bencher| {
-        bencher.iter(|| {
-            let size = sizes.next().expect("a cycle has no end");
-            traffic.message_sizes(black_box(Endpoint::Client), 1, size);
-        });
+        bencher.iter(|| traffic.message_size(sizes.next().expect("a cycle has no end")));
     });
 }
 

@@ -55,7 +55,8 @@ fn receive(criterion: &mut Criterion) {
         let (mut session, now) = (session(), Instant::now());
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let passage = session.receive(Endpoint::Client, black_box(&read), now, route.traffic(0));
+                let passage =
+                    session.receive(Endpoint::Client, black_box(&read), now, &route.traffic(0)[Endpoint::Client]);
                 session.written(Endpoint::Server, passage.keep, now);
                 session.poll(now)
             });
@@ -73,7 +74,7 @@ fn life(criterion: &mut Criterion) {
         bencher.iter(|| {
             let (mut session, now) = (session(), Instant::now());
             for (from, bytes) in Endpoint::BOTH.into_iter().zip(&close) {
-                let passage = session.receive(from, bytes, now, route.traffic(0));
+                let passage = session.receive(from, bytes, now, &route.traffic(0)[from]);
                 session.written(from.other(), passage.keep, now);
             }
             session.ended(Endpoint::Client, LegEnd::Fin, now);

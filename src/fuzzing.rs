@@ -28,7 +28,7 @@ pub fn session(bytes: &[u8]) {
     assert_eq!(schedule.run(1), schedule.run(usize::MAX));
 }
 
-/// All that a decoder tells of a stream. Of frames alike in a row it tells the first one's masking key only.
+/// All that a decoder tells of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Frames {
     headers: Vec<FrameHeader>,
@@ -45,10 +45,7 @@ impl Frames {
         for mut piece in pieces {
             while let Some(item) = decoder.decode(&mut piece) {
                 match item {
-                    Item::Frames { header, count } => {
-                        let header = FrameHeader { mask: header.mask.map(|_| [0; 4]), ..header };
-                        frames.headers.extend((0..count).map(|_| header));
-                    }
+                    Item::Header(header) => frames.headers.push(header),
                     Item::ControlPayload { bytes, .. } => frames.control_payloads.extend_from_slice(bytes),
                 }
             }

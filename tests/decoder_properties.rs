@@ -4,20 +4,14 @@ use std::io::Cursor;
 
 use closewatch::websocket::{
     Endpoint,
-    conformance::{CompletedMessage, Conformance, Extensions, Violations},
+    conformance::{CompletedMessage, Conformance, Extensions, Violations, WholeMessages},
     decoder::{FrameDecoder, Item},
     frame::{FrameHeader, MessageType, Opcode, encode, unmask},
 };
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader as OracleHeader, coding::OpCode};
 
-/// How the frames of a stream are asked for.
-type Decode = for<'a> fn(&mut FrameDecoder, &mut &'a [u8]) -> Option<Item<'a>>;
-
-const IN_RUNS: Decode = |decoder, input| decoder.decode(input);
-const SINGLY: Decode = |decoder, input| decoder.decode_single(input);
-
-/// All that a decoder tells of a stream, with runs taken apart and control payloads put together.
+/// All that a decoder tells of a stream, with control payloads put together.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
     headers: Vec<FrameHeader>,
@@ -30,14 +24,14 @@ struct Reading {
 }
 
 impl Reading {
-    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, decode: Decode) -> Self {
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut decoder = FrameDecoder::new();
         let mut headers = Vec::new();
         let mut control_payloads: Vec<(usize, Vec<u8>, bool)> = Vec::new();
         for mut input in pieces {
-            while let Some(item) = decode(&mut decoder, &mut input) {
+            while let Some(item) = decoder.decode(&mut input) {
                 match item {
-                    Item::Frames { header, count } => headers.extend((0..count).map(|_| header)),
+                    Item::Header(header) => headers.push(header),
                     Item::ControlPayload { header, offset, bytes, last } => {
                         assert!(!bytes.is_empty());
                         assert_eq!(headers.last(), Some(&header));
@@ -61,14 +55,6 @@ impl Reading {
             at_boundary: decoder.at_boundary(),
             lost: decoder.is_lost(),
         }
-    }
-
-    /// The same without the masking keys, of which a run tells the first only.
-    fn without_keys(mut self) -> Self {
-        for header in &mut self.headers {
-            header.mask = header.mask.map(|_| [0; 4]);
-        }
-        self
     }
 }
 
@@ -178,17 +164,35 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, decode: Decode, mut judge: Conformance) -> Self {
+    /// Of each frame by itself, or with the whole messages taken together wherever they can be.
+    fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, mut judge: Conformance, takes_whole: bool) -> Self {
         let mut decoder = FrameDecoder::new();
         let (mut told, mut messages, mut payload_bytes) = (0, [0; 2], 0);
+        let mut count = |kind, payload_len, times| {
+            messages[usize::from(kind == MessageType::Binary)] += times;
+            payload_bytes += u128::from(payload_len) * u128::from(times);
+        };
         for mut input in pieces {
-            while let Some(item) = decode(&mut decoder, &mut input) {
-                let Item::Frames { header, count } = item else { continue };
-                let verdict = judge.frames(&header, count);
-                told += verdict.new.iter().count();
-                if let Some(CompletedMessage { kind, payload_len, count }) = verdict.message {
-                    messages[usize::from(kind == MessageType::Binary)] += u64::from(count);
-                    payload_bytes += u128::from(payload_len) * u128::from(count);
+            loop {
+                decoder.skip_payload(&mut input);
+                while takes_whole
+                    && decoder.at_boundary()
+                    && let Some((WholeMessages { kind, payload_len, count: times }, behind)) =
+                        judge.whole_messages(input)
+                {
+                    count(kind, payload_len, times);
+                    input = behind;
+                }
+                match decoder.decode(&mut input) {
+                    Some(Item::Header(header)) => {
+                        let verdict = judge.frame(&header);
+                        told += verdict.new.iter().count();
+                        if let Some(CompletedMessage { kind, payload_len }) = verdict.message {
+                            count(kind, payload_len, 1);
+                        }
+                    }
+                    Some(Item::ControlPayload { .. }) => {}
+                    None => break,
                 }
             }
         }
@@ -211,23 +215,15 @@ fn oracle_opcode(opcode: OpCode) -> Opcode {
 proptest! {
     #[test]
     fn any_split_reads_the_same(stream in any_stream(), split in any_split()) {
-        let whole = Reading::of([&stream[..]], SINGLY);
-        prop_assert_eq!(&whole, &Reading::of(pieces(&stream, &split), SINGLY));
-        prop_assert_eq!(&whole, &Reading::of(stream.chunks(1), SINGLY));
-        prop_assert_eq!(&whole, &Reading::of(stream.chunks(1), IN_RUNS));
-    }
-
-    #[test]
-    fn runs_are_the_same_frames(stream in any_stream(), split in any_split()) {
-        let singly = Reading::of([&stream[..]], SINGLY).without_keys();
-        prop_assert_eq!(&singly, &Reading::of([&stream[..]], IN_RUNS).without_keys());
-        prop_assert_eq!(&singly, &Reading::of(pieces(&stream, &split), IN_RUNS).without_keys());
+        let whole = Reading::of([&stream[..]]);
+        prop_assert_eq!(&whole, &Reading::of(pieces(&stream, &split)));
+        prop_assert_eq!(&whole, &Reading::of(stream.chunks(1)));
     }
 
     #[test]
     fn frames_are_read_as_they_were_written(frames in any_frames(), split in any_split()) {
         let stream = written(&frames);
-        let reading = Reading::of(pieces(&stream, &split), SINGLY);
+        let reading = Reading::of(pieces(&stream, &split));
         prop_assert!(reading.at_boundary && !reading.lost);
         prop_assert_eq!(reading.headers.len(), frames.len());
         for (header, frame) in reading.headers.iter().zip(&frames) {
@@ -247,17 +243,15 @@ proptest! {
 
     #[test]
     fn headers_and_payloads_add_up_to_the_input(stream in any_stream(), split in any_split()) {
-        for decode in [IN_RUNS, SINGLY] {
-            let reading = Reading::of(pieces(&stream, &split), decode);
-            prop_assume!(!reading.lost);
-            let told: u128 = reading.headers.iter()
-                .map(|header| u128::from(header.header_len) + u128::from(header.payload_len))
-                .sum();
-            let read = told - u128::from(reading.payload_remaining) + reading.partial_header.len() as u128;
-            prop_assert_eq!(read, stream.len() as u128);
-            let inside = reading.payload_remaining > 0 || !reading.partial_header.is_empty();
-            prop_assert_eq!(reading.at_boundary, !inside);
-        }
+        let reading = Reading::of(pieces(&stream, &split));
+        prop_assume!(!reading.lost);
+        let told: u128 = reading.headers.iter()
+            .map(|header| u128::from(header.header_len) + u128::from(header.payload_len))
+            .sum();
+        let read = told - u128::from(reading.payload_remaining) + reading.partial_header.len() as u128;
+        prop_assert_eq!(read, stream.len() as u128);
+        let inside = reading.payload_remaining > 0 || !reading.partial_header.is_empty();
+        prop_assert_eq!(reading.at_boundary, !inside);
     }
 
     #[test]
@@ -273,11 +267,11 @@ proptest! {
         };
         let bytes = [&first_bytes[..], &length, &tail].concat();
         let mut input = &bytes[..];
-        let item = FrameDecoder::new().decode_single(&mut input);
+        let item = FrameDecoder::new().decode(&mut input);
         let mut cursor = Cursor::new(&bytes);
         match OracleHeader::parse(&mut cursor) {
             Ok(Some((oracle, payload_len))) => {
-                let Some(Item::Frames { header, count: 1 }) = item else { panic!("no header, but {item:?}") };
+                let Some(Item::Header(header)) = item else { panic!("no header, but {item:?}") };
                 let rsv = u8::from(oracle.rsv1) << 2 | u8::from(oracle.rsv2) << 1 | u8::from(oracle.rsv3);
                 prop_assert_eq!((header.fin, header.rsv), (oracle.is_final, rsv));
                 prop_assert_eq!(header.opcode, oracle_opcode(oracle.opcode));
@@ -287,24 +281,24 @@ proptest! {
             }
             Ok(None) => prop_assert_eq!(item, None),
             Err(_) => {
-                let reserved = matches!(item, Some(Item::Frames { header, .. }) if header.opcode == Opcode::Reserved);
+                let reserved = matches!(item, Some(Item::Header(header)) if header.opcode == Opcode::Reserved);
                 prop_assert!(reserved);
             }
         }
     }
 
     #[test]
-    fn runs_are_judged_as_their_frames_would_be(
+    fn whole_messages_are_judged_as_their_frames_would_be(
         stream in any_stream(),
         split in any_split(),
         sender in select(&Endpoint::BOTH),
         extensions in select(vec![Extensions::None, Extensions::PermessageDeflate, Extensions::Other]),
     ) {
         let judge = Conformance::new(sender, extensions);
-        let singly = Judgement::of([&stream[..]], SINGLY, judge.clone());
+        let singly = Judgement::of([&stream[..]], judge.clone(), false);
         prop_assert_eq!(singly.told, singly.breaches.iter().count());
-        prop_assert_eq!(&singly, &Judgement::of([&stream[..]], IN_RUNS, judge.clone()));
-        prop_assert_eq!(&singly, &Judgement::of(pieces(&stream, &split), IN_RUNS, judge));
+        prop_assert_eq!(&singly, &Judgement::of([&stream[..]], judge.clone(), true));
+        prop_assert_eq!(&singly, &Judgement::of(pieces(&stream, &split), judge, true));
     }
 
     #[test]
@@ -314,11 +308,11 @@ proptest! {
         sender in select(&Endpoint::BOTH),
     ) {
         let bytes = [&first[..], &[0; 12]].concat();
-        let Some(Item::Frames { header, .. }) = FrameDecoder::new().decode(&mut &bytes[..]) else {
+        let Some(Item::Header(header)) = FrameDecoder::new().decode(&mut &bytes[..]) else {
             panic!("14 bytes hold any header")
         };
         let mut judge = Conformance::new(sender, Extensions::None);
-        judge.frames(&header, 1);
+        judge.frame(&header);
         let clean = judge.seen().is_empty();
         let verdict = judge.close(&header, &payload);
         prop_assert!(verdict.taken.is_some() || !clean);
@@ -329,10 +323,10 @@ proptest! {
     fn encoded_frames_are_whole_and_conform(mask in any::<Option<[u8; 4]>>(), payload in vec(any::<u8>(), 0..300)) {
         let mut bytes = Vec::new();
         encode(true, Opcode::Binary, mask, &payload, &mut bytes);
-        let reading = Reading::of([&bytes[..]], SINGLY);
+        let reading = Reading::of([&bytes[..]]);
         prop_assert!(reading.at_boundary);
         let sender = if mask.is_some() { Endpoint::Client } else { Endpoint::Server };
-        let verdict = Conformance::new(sender, Extensions::None).frames(&reading.headers[0], 1);
+        let verdict = Conformance::new(sender, Extensions::None).frame(&reading.headers[0]);
         prop_assert!(verdict.new.is_empty());
         let mut sent = bytes.split_off(usize::from(reading.headers[0].header_len));
         unmask(&mut sent, mask.unwrap_or_default(), 0);

@@ -14,7 +14,7 @@ use closewatch::metrics::{
 };
 use closewatch::websocket::close::{CloseCode, CloseStatus};
 use closewatch::websocket::closing::{Action, Cause, Ending, Party, Seen};
-use closewatch::websocket::conformance::Violation;
+use closewatch::websocket::conformance::{Violation, WholeMessages};
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};
 
@@ -267,13 +267,11 @@ fn what_the_workers_count_is_summed() {
     let metrics = Metrics::new(options());
     let route = metrics.route("chat");
     for worker in [0, 1] {
-        let traffic = route.traffic(worker);
-        traffic.frames(Endpoint::Client, Opcode::Text, 2);
-        traffic.messages(Endpoint::Client, MessageType::Text, 2);
-        traffic.message_sizes(Endpoint::Client, 2, 100);
-        traffic.buffered(Endpoint::Client, 500);
+        let client = &route.traffic(worker)[Endpoint::Client];
+        client.whole_messages(&WholeMessages { kind: MessageType::Text, payload_len: 100, count: 2 });
+        client.buffered(500);
     }
-    route.traffic(0).buffered(Endpoint::Client, -700);
+    route.traffic(0)[Endpoint::Client].buffered(-700);
     let scrape = Scrape::of(&metrics);
     assert_eq!(scrape.value(r#"websocket_frames_total{from="client",opcode="text",route="chat"}"#), 4.0);
     assert_eq!(scrape.value(r#"websocket_message_size_bytes_count{from="client",route="chat"}"#), 4.0);
@@ -292,7 +290,7 @@ fn buckets_can_be_chosen() {
     let metrics = Metrics::new(Options { buckets, ..options() });
     let route = metrics.route("chat");
     for size in [100, 101, 1000, 1001] {
-        route.traffic(0).message_sizes(Endpoint::Server, 1, size);
+        route.traffic(0)[Endpoint::Server].message_size(size);
     }
     let scrape = Scrape::of(&metrics);
     let sizes = [r#"from="server""#];
@@ -369,17 +367,15 @@ fn some_handshakes(metrics: &Metrics, chat: &RouteMetrics) {
 }
 
 fn some_frames(chat: &RouteMetrics) {
-    let traffic = chat.traffic(1);
-    traffic.frames(Endpoint::Client, Opcode::Text, 7);
-    traffic.frames(Endpoint::Client, Opcode::Reserved, 1);
-    traffic.messages(Endpoint::Client, MessageType::Text, 7);
-    traffic.message_sizes(Endpoint::Client, 7, 64);
-    traffic.bytes(Endpoint::Client, 490);
-    traffic.violation(Endpoint::Client, Violation::ReservedOpcode);
-    traffic.frames(Endpoint::Server, Opcode::Ping, 1);
-    traffic.ping_rtt(Endpoint::Client, Duration::from_millis(30));
-    traffic.buffered(Endpoint::Server, 4096);
-    traffic.write_blocked(Endpoint::Server, seconds(2.5));
+    let PerEndpoint { client, server } = PerEndpoint::from_fn(|endpoint| &chat.traffic(1)[endpoint]);
+    client.whole_messages(&WholeMessages { kind: MessageType::Text, payload_len: 64, count: 7 });
+    client.frame(Opcode::Reserved);
+    client.bytes(490);
+    client.violation(Violation::ReservedOpcode);
+    server.frame(Opcode::Ping);
+    client.ping_rtt(Duration::from_millis(30));
+    server.buffered(4096);
+    server.write_blocked(seconds(2.5));
 }
 
 /// Nine sessions, of which four are clean.

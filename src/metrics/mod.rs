@@ -38,7 +38,7 @@ use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 
 pub use self::labels::{HandshakeFailure, HandshakeOutcome, RejectReason};
 pub use self::route::{HandshakeInProgress, RouteMetrics, SessionClosed};
-pub use self::traffic::Traffic;
+pub use self::traffic::{EndpointTraffic, Traffic};
 
 use self::buckets::Buckets;
 use self::codes::CodeLabels;

@@ -4,82 +4,42 @@
 //! a store: no lock prefix, no line that travels between cores. A scrape sums over the workers.
 
 use std::array;
+use std::ops::Index;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::websocket::conformance::Violation;
+use crate::websocket::conformance::{Violation, WholeMessages};
 use crate::websocket::frame::{MessageType, Opcode};
 use crate::websocket::{Endpoint, PerEndpoint};
 
-/// The counters of one worker thread and one route.
+/// The counters of one worker thread and one route, by the endpoint that they are about.
 ///
 /// There must be a single writer at a time: two threads that write the same cells lose counts.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Traffic {
-    by: PerEndpoint<EndpointCells>,
+    by: PerEndpoint<EndpointTraffic>,
 }
 
 impl Traffic {
     pub(super) fn new(bounds: &TrafficBounds) -> Self {
-        Self { by: PerEndpoint::from_fn(|_| EndpointCells::new(bounds)) }
+        Self { by: PerEndpoint::from_fn(|_| EndpointTraffic::new(bounds)) }
     }
+}
 
-    /// `count` frames of one opcode came from an endpoint.
+impl Index<Endpoint> for Traffic {
+    type Output = EndpointTraffic;
+
     #[inline]
-    pub fn frames(&self, from: Endpoint, opcode: Opcode, count: u64) {
-        self.by[from].frames[opcode as usize].add(count);
-    }
-
-    /// `count` messages of one type came from an endpoint: the header of the last frame of each.
-    #[inline]
-    pub fn messages(&self, from: Endpoint, kind: MessageType, count: u64) {
-        self.by[from].messages[kind as usize].add(count);
-    }
-
-    /// `count` messages came whole, each with `payload_len` bytes of payload in all its frames.
-    #[inline]
-    pub fn message_sizes(&self, from: Endpoint, count: u64, payload_len: u64) {
-        self.by[from].message_size.observe(payload_len, count);
-    }
-
-    /// `count` bytes came from an endpoint, frame headers included.
-    #[inline]
-    pub fn bytes(&self, from: Endpoint, count: u64) {
-        self.by[from].bytes.add(count);
-    }
-
-    /// An endpoint's bytes were put aside for a slow reader (positive), or got away at last (negative).
-    #[inline]
-    pub fn buffered(&self, from: Endpoint, delta: i64) {
-        self.by[from].buffered.add(delta.cast_unsigned());
-    }
-
-    /// An endpoint's bytes waited so long for a slow reader.
-    pub fn write_blocked(&self, from: Endpoint, duration: Duration) {
-        self.by[from].write_blocked.add(nanoseconds(duration));
-    }
-
-    /// A Ping relayed to an endpoint was answered.
-    pub fn ping_rtt(&self, endpoint: Endpoint, rtt: Duration) {
-        self.by[endpoint].ping_rtt.observe(nanoseconds(rtt), 1);
-    }
-
-    /// A session has seen this breach from an endpoint for the first time.
-    pub fn violation(&self, from: Endpoint, kind: Violation) {
-        self.by[from].violations[kind as usize].add(1);
-    }
-
-    /// What was counted of an endpoint.
-    pub(super) fn of(&self, endpoint: Endpoint) -> &EndpointCells {
+    fn index(&self, endpoint: Endpoint) -> &EndpointTraffic {
         &self.by[endpoint]
     }
 }
 
-/// The cells of what concerns one endpoint. Arrays are indexed by the enumeration's own numbers, in the order of `ALL`.
+/// The counters of what one endpoint sends. Arrays are indexed by the enumeration's own numbers, in the order of `ALL`.
 #[derive(Debug)]
-pub(super) struct EndpointCells {
+pub struct EndpointTraffic {
     pub(super) frames: [Cell; Opcode::ALL.len()],
     pub(super) messages: [Cell; MessageType::ALL.len()],
     pub(super) message_size: HistogramCells,
@@ -93,7 +53,65 @@ pub(super) struct EndpointCells {
     pub(super) violations: [Cell; Violation::ALL.len()],
 }
 
-impl EndpointCells {
+impl EndpointTraffic {
+    /// A frame came.
+    #[inline]
+    pub fn frame(&self, opcode: Opcode) {
+        self.frames[opcode as usize].add(1);
+    }
+
+    /// The header of a message's last frame came.
+    #[inline]
+    pub fn message(&self, kind: MessageType) {
+        self.messages[kind as usize].add(1);
+    }
+
+    /// A message came whole, with so many bytes of payload in all its frames.
+    #[inline]
+    pub fn message_size(&self, payload_len: u64) {
+        self.message_size.observe(payload_len, 1);
+    }
+
+    /// Messages of one frame each came whole: each counts as a frame, as a message, and by its size.
+    #[inline]
+    pub fn whole_messages(&self, messages: &WholeMessages) {
+        let WholeMessages { kind, payload_len, count } = *messages;
+        let opcode = match kind {
+            MessageType::Text => Opcode::Text,
+            MessageType::Binary => Opcode::Binary,
+        };
+        self.frames[opcode as usize].add(count);
+        self.messages[kind as usize].add(count);
+        self.message_size.observe(payload_len, count);
+    }
+
+    /// So many bytes came, frame headers included.
+    #[inline]
+    pub fn bytes(&self, count: u64) {
+        self.bytes.add(count);
+    }
+
+    /// Bytes were put aside for a slow reader (positive), or got away at last (negative).
+    #[inline]
+    pub fn buffered(&self, delta: i64) {
+        self.buffered.add(delta.cast_unsigned());
+    }
+
+    /// Bytes waited so long for a slow reader.
+    pub fn write_blocked(&self, duration: Duration) {
+        self.write_blocked.add(nanoseconds(duration));
+    }
+
+    /// A Ping relayed to the endpoint was answered.
+    pub fn ping_rtt(&self, rtt: Duration) {
+        self.ping_rtt.observe(nanoseconds(rtt), 1);
+    }
+
+    /// A session has seen this breach for the first time.
+    pub fn violation(&self, kind: Violation) {
+        self.violations[kind as usize].add(1);
+    }
+
     fn new(bounds: &TrafficBounds) -> Self {
         Self {
             frames: Default::default(),
@@ -230,6 +248,10 @@ mod tests {
         Traffic::new(&TrafficBounds::new(message_size, &[0.001, 0.5]))
     }
 
+    fn messages(count: u64, payload_len: u64) -> WholeMessages {
+        WholeMessages { kind: MessageType::Text, payload_len, count }
+    }
+
     fn buckets(histogram: &HistogramCells, count: usize) -> Vec<u64> {
         (0..count).map(|index| histogram.bucket(index).value()).collect()
     }
@@ -245,10 +267,10 @@ mod tests {
     fn a_message_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
         let traffic = traffic(&[16.0, 64.5, 1000.0]);
         for (size, count) in [(0, 1), (16, 1), (17, 1), (64, 1), (65, 10), (1000, 10), (1001, 100), (u64::MAX, 100)] {
-            traffic.message_sizes(Endpoint::Client, count, size);
+            traffic[Endpoint::Client].whole_messages(&messages(count, size));
         }
-        assert_eq!(buckets(&traffic.of(Endpoint::Client).message_size, 4), [2, 2, 20, 200]);
-        assert_eq!(buckets(&traffic.of(Endpoint::Server).message_size, 4), [0; 4]);
+        assert_eq!(buckets(&traffic[Endpoint::Client].message_size, 4), [2, 2, 20, 200]);
+        assert_eq!(buckets(&traffic[Endpoint::Server].message_size, 4), [0; 4]);
     }
 
     #[test]
@@ -256,28 +278,28 @@ mod tests {
         let bounds: Vec<_> = (1..=100).map(f64::from).collect();
         let traffic = traffic(&bounds);
         for size in 1..=101 {
-            traffic.message_sizes(Endpoint::Server, size, size);
+            traffic[Endpoint::Server].whole_messages(&messages(size, size));
         }
         let expected: Vec<_> = (1..=101).collect();
-        assert_eq!(buckets(&traffic.of(Endpoint::Server).message_size, 101), expected);
+        assert_eq!(buckets(&traffic[Endpoint::Server].message_size, 101), expected);
     }
 
     #[test]
     fn a_round_trip_on_the_bound_is_within_it() {
         let traffic = traffic(&[1.0]);
         for micros in [1000, 1001, 500_000, 500_001] {
-            traffic.ping_rtt(Endpoint::Client, Duration::from_micros(micros));
+            traffic[Endpoint::Client].ping_rtt(Duration::from_micros(micros));
         }
-        assert_eq!(buckets(&traffic.of(Endpoint::Client).ping_rtt, 3), [1, 2, 1]);
-        assert_eq!(traffic.of(Endpoint::Client).ping_rtt.sum().value(), 1_002_002_000);
+        assert_eq!(buckets(&traffic[Endpoint::Client].ping_rtt, 3), [1, 2, 1]);
+        assert_eq!(traffic[Endpoint::Client].ping_rtt.sum().value(), 1_002_002_000);
     }
 
     #[test]
     fn what_is_buffered_can_fall_again() {
         let traffic = traffic(&[1.0]);
-        traffic.buffered(Endpoint::Server, 500);
-        traffic.buffered(Endpoint::Server, -700);
-        assert_eq!(traffic.of(Endpoint::Server).buffered.value().cast_signed(), -200);
+        traffic[Endpoint::Server].buffered(500);
+        traffic[Endpoint::Server].buffered(-700);
+        assert_eq!(traffic[Endpoint::Server].buffered.value().cast_signed(), -200);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::Routes;
 use super::buckets::Buckets;
 use super::exposition;
 use super::route::RouteMetrics;
-use super::traffic::{Cell, EndpointCells, HistogramCells, NANOSECONDS_PER_SECOND};
+use super::traffic::{Cell, EndpointTraffic, HistogramCells, NANOSECONDS_PER_SECOND};
 use crate::websocket::Endpoint;
 use crate::websocket::conformance::Violation;
 use crate::websocket::frame::{MessageType, Opcode};
@@ -146,22 +146,22 @@ struct Source<'a> {
 
 impl Source<'_> {
     /// The series of a counter, with the value of the family's second label where it has one.
-    fn total(&self, second: Option<&str>, cell: impl Fn(&EndpointCells) -> &Cell) -> Metric {
+    fn total(&self, second: Option<&str>, cell: impl Fn(&EndpointTraffic) -> &Cell) -> Metric {
         self.sample(second, self.sum(cell) as f64)
     }
 
     /// The series of a counter of seconds.
-    fn seconds(&self, nanoseconds: impl Fn(&EndpointCells) -> &Cell) -> Metric {
+    fn seconds(&self, nanoseconds: impl Fn(&EndpointTraffic) -> &Cell) -> Metric {
         self.sample(None, self.sum(nanoseconds) as f64 / NANOSECONDS_PER_SECOND)
     }
 
     /// The series of a gauge, whose cells are signed.
-    fn level(&self, cell: impl Fn(&EndpointCells) -> &Cell) -> Metric {
+    fn level(&self, cell: impl Fn(&EndpointTraffic) -> &Cell) -> Metric {
         self.sample(None, self.sum(cell).cast_signed() as f64)
     }
 
     /// The series of a histogram, which counts `units` to one of the unit that is exposed.
-    fn histogram(&self, bounds: &[f64], units: f64, cells: impl Fn(&EndpointCells) -> &HistogramCells) -> Metric {
+    fn histogram(&self, bounds: &[f64], units: f64, cells: impl Fn(&EndpointTraffic) -> &HistogramCells) -> Metric {
         let counts = (0..=bounds.len()).map(|index| self.sum(|endpoint| cells(endpoint).bucket(index)));
         let sum = self.sum(|endpoint| cells(endpoint).sum()) as f64 / units;
         exposition::histogram(&self.labels(None), bounds, counts, sum)
@@ -177,8 +177,8 @@ impl Source<'_> {
         own.chain([("route", self.route.name())]).collect()
     }
 
-    fn sum(&self, cell: impl Fn(&EndpointCells) -> &Cell) -> u64 {
-        let values = self.route.workers().iter().map(|traffic| cell(traffic.of(self.endpoint)).value());
+    fn sum(&self, cell: impl Fn(&EndpointTraffic) -> &Cell) -> u64 {
+        let values = self.route.workers().iter().map(|traffic| cell(&traffic[self.endpoint]).value());
         values.fold(0, u64::wrapping_add)
     }
 }

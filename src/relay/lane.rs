@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::policy::Policy;
 use crate::{
     journal::Sent,
+    metrics::EndpointTraffic,
     websocket::{
         Endpoint,
         conformance::{Conformance, Extensions},
@@ -107,9 +109,39 @@ impl Lane {
         self.outlet == Outlet::Open && matches!(self.put, Put::No | Put::Wanted)
     }
 
+    /// Whether it stands between two frames, and all that comes next may pass.
+    #[inline]
+    fn passes_freely(&self) -> bool {
+        self.decoder.at_boundary() && self.outlet == Outlet::Open && self.put == Put::No
+    }
+
+    /// Takes the whole messages that `input` begins with, where they pass and the policy allows their size.
+    #[inline]
+    pub(super) fn take_whole_messages(&mut self, input: &mut &[u8], policy: &Policy, traffic: &EndpointTraffic) {
+        if !self.passes_freely() {
+            return;
+        }
+        while let Some((messages, behind)) = self.conformance.whole_messages(input)
+            && policy.allows(messages.payload_len)
+        {
+            self.sent.frames += messages.count;
+            self.sent.messages += messages.count;
+            traffic.whole_messages(&messages);
+            *input = behind;
+        }
+    }
+
     /// Whether what has passed ends between two frames. Where headers are withheld, one that is not whole did not pass.
     pub(super) fn passed_whole_frames(&self, withholds: bool) -> bool {
         self.decoder.at_boundary() || (withholds && !self.decoder.partial_header().is_empty())
+    }
+
+    /// What stood before is behind: the message of which a part was missing is whole. A header can announce any size, so
+    /// a message is not measured by it alone.
+    fn message_arrived(&mut self, traffic: &EndpointTraffic) {
+        if let Some(size) = self.arriving.take() {
+            traffic.message_size(size.get());
+        }
     }
 
     /// Whether the sender's leg is lost, rather than ended by FIN.
@@ -212,7 +244,7 @@ impl Held {
 pub(super) struct Reading<'a> {
     length: usize,
     rest: &'a [u8],
-    /// A header passes only when it is whole: frames are looked at one by one.
+    /// A header passes only when it is whole.
     withholds: bool,
     /// The part of a header that an earlier piece brought, and that is held back.
     held: Held,
@@ -225,12 +257,13 @@ pub(super) struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8]) -> Self {
+    /// A reading of `bytes`, of which all up to `rest` are whole messages that were taken.
+    pub(super) fn new(lane: &Lane, withholds: bool, bytes: &'a [u8], rest: &'a [u8]) -> Self {
         let partial_header = lane.decoder.partial_header();
         let held = if withholds && lane.passes() { Held::new(partial_header) } else { Held::default() };
         Self {
             length: bytes.len(),
-            rest: bytes,
+            rest,
             withholds,
             held,
             base: lane.queued + held.as_slice().len() as u64,
@@ -240,7 +273,18 @@ impl<'a> Reading<'a> {
     }
 
     pub(super) fn next(&mut self, decoder: &mut FrameDecoder) -> Option<Item<'a>> {
-        if self.withholds { decoder.decode_single(&mut self.rest) } else { decoder.decode(&mut self.rest) }
+        decoder.decode(&mut self.rest)
+    }
+
+    /// Reads on to the end of a frame, where it comes in this piece, and takes the whole messages behind it.
+    pub(super) fn skip_ahead(&mut self, lane: &mut Lane, policy: &Policy, traffic: &EndpointTraffic) {
+        lane.decoder.skip_payload(&mut self.rest);
+        if lane.decoder.at_boundary() {
+            lane.message_arrived(traffic);
+        }
+        if self.stop.is_none() {
+            lane.take_whole_messages(&mut self.rest, policy, traffic);
+        }
     }
 
     fn position(&self) -> usize {
@@ -324,7 +368,7 @@ mod tests {
 
     /// What passes of a piece: what was held back of earlier ones, and of this one.
     fn pass<'a>(lane: &mut Lane, withholds: bool, piece: &'a [u8]) -> (Vec<u8>, &'a [u8]) {
-        let mut reading = Reading::new(lane, withholds, piece);
+        let mut reading = Reading::new(lane, withholds, piece, piece);
         while reading.next(&mut lane.decoder).is_some() {}
         let (passage, _) = reading.finish(&lane.decoder);
         lane.queued += passage.len();
@@ -366,7 +410,7 @@ mod tests {
     fn what_was_held_back_counts_for_where_a_frame_ends_in_the_queue() {
         let mut lane = lane();
         pass(&mut lane, true, &MASKED_HI[..3]);
-        let mut reading = Reading::new(&lane, true, &MASKED_HI[3..6]);
+        let mut reading = Reading::new(&lane, true, &MASKED_HI[3..6], &MASKED_HI[3..6]);
         assert!(reading.next(&mut lane.decoder).is_some());
         assert_eq!(reading.end_in_queue(), Some(6));
     }
@@ -387,7 +431,8 @@ mod tests {
         for (read_before, piece, stops, passed) in [(7, 7..8, true, 1), (7, 7..16, true, 1), (6, 6..7, false, 1)] {
             let mut lane = lane();
             pass(&mut lane, false, &two[..read_before]);
-            let mut reading = Reading::new(&lane, false, &two[piece]);
+            let piece = &two[piece];
+            let mut reading = Reading::new(&lane, false, piece, piece);
             assert_eq!(reading.stop_at_boundary(&lane.decoder), stops);
             while reading.next(&mut lane.decoder).is_some() {}
             assert_eq!(reading.finish(&lane.decoder).0.keep, passed);
@@ -400,8 +445,9 @@ mod tests {
             let two = [MASKED_HI, MASKED_HI].concat();
             let mut lane = lane();
             pass(&mut lane, true, &two[..read_before]);
-            let mut reading = Reading::new(&lane, true, &two[read_before..]);
-            while let Some(Item::Frames { header, .. }) = reading.next(&mut lane.decoder) {
+            let piece = &two[read_before..];
+            let mut reading = Reading::new(&lane, true, piece, piece);
+            while let Some(Item::Header(header)) = reading.next(&mut lane.decoder) {
                 // The second frame's header is whole: its payload is left.
                 if reading.rest.len() == 2 {
                     reading.stop_before(&header);
@@ -429,7 +475,7 @@ mod tests {
     #[test]
     fn a_control_payload_is_unmasked_across_its_pieces() {
         let bytes = [&[0x8a, 0xfd, 1, 2, 3, 4][..], &[0; 125]].concat();
-        let Some(Item::Frames { header, .. }) = FrameDecoder::new().decode(&mut &bytes[..]) else {
+        let Some(Item::Header(header)) = FrameDecoder::new().decode(&mut &bytes[..]) else {
             panic!("no header");
         };
         let mut payload = ControlPayload::EMPTY;

@@ -120,16 +120,16 @@ impl Pair {
             self.act_on_time(context);
         }
         for from in Endpoint::BOTH {
-            if self.may_read(from, context) {
-                self.read(from, context);
+            if let Some(limit) = self.may_read(from, context) {
+                self.read(from, limit, context);
             }
         }
-        self.obey(context)
+        self.session.has_command() && self.obey(context)
     }
 
     /// Whether a turn would read something.
     pub(super) fn has_work(&self, context: &Context) -> bool {
-        Endpoint::BOTH.into_iter().any(|from| self.may_read(from, context))
+        Endpoint::BOTH.into_iter().any(|from| self.may_read(from, context).is_some())
     }
 
     /// When the pair wants its next turn, where that may come before the timer that it has. Until a session begins to
@@ -181,7 +181,7 @@ impl Pair {
         for to in Endpoint::BOTH {
             if let Some(spill) = &mut self.legs[to].spill {
                 let waited = context.now.saturating_duration_since(mem::replace(&mut spill.since, context.now));
-                self.ticket.traffic(context.index).write_blocked(to.other(), waited);
+                self.ticket.traffic(context.index, to.other()).write_blocked(waited);
             }
         }
     }
@@ -244,14 +244,18 @@ impl Pair {
         self.session.wake(now);
     }
 
-    /// Whether there is something to read, and room for it.
-    fn may_read(&self, from: Endpoint, context: &Context) -> bool {
-        self.legs[from].readable && self.session.reads(from) && self.read_limit(from, context) > 0
+    /// How much may be read from an endpoint, where there is something to read, and room for it.
+    #[inline]
+    fn may_read(&self, from: Endpoint, context: &Context) -> Option<usize> {
+        if !self.legs[from].readable || !self.session.reads(from) {
+            return None;
+        }
+        let limit = self.read_limit(from, context).min(context.buffer.len());
+        (limit > 0).then_some(limit)
     }
 
-    fn read(&mut self, from: Endpoint, context: &mut Context) {
+    fn read(&mut self, from: Endpoint, limit: usize, context: &mut Context) {
         let mut buffer = mem::take(&mut context.buffer);
-        let limit = self.read_limit(from, context).min(buffer.len());
         match self.legs[from].read(&mut buffer[..limit]) {
             Ok(0) => self.read_to_end(from, context),
             Ok(count) => {
@@ -290,15 +294,17 @@ impl Pair {
     /// which little can remain.
     fn read_limit(&self, from: Endpoint, context: &Context) -> usize {
         let to = &self.legs[from.other()];
-        if to.read_on_at().is_some() && !self.legs[from].hung_up {
-            return 0;
+        let mut limit = self.policy.buffer_bytes;
+        if let Some(spill) = &to.spill {
+            if spill.read_on_at.is_some() && !self.legs[from].hung_up {
+                return 0;
+            }
+            limit = limit.saturating_sub(spill.rest().len());
         }
-        let held = to.spill.as_ref().map(|spill| spill.rest().len());
-        let limit = self.policy.buffer_bytes.saturating_sub(held.unwrap_or(0));
         if !context.budget.is_exceeded() {
             return limit;
         }
-        match held {
+        match &to.spill {
             Some(_) => 0,
             None if to.was_blocked => limit.min(SMALL_READ),
             None => limit.min(MODEST_READ),
@@ -306,7 +312,7 @@ impl Pair {
     }
 
     fn received(&mut self, from: Endpoint, bytes: &[u8], context: &mut Context) {
-        let passage = self.session.receive(from, bytes, context.now, self.ticket.traffic(context.index));
+        let passage = self.session.receive(from, bytes, context.now, self.ticket.traffic(context.index, from));
         self.write(from.other(), passage.held.as_slice(), context);
         self.write(from.other(), &bytes[..passage.keep], context);
     }
@@ -335,7 +341,9 @@ impl Pair {
             Ok(count) => {
                 self.took(to, count, context);
                 self.legs[to].was_blocked = count < bytes.len();
-                self.spill(to, &bytes[count..], context);
+                if count < bytes.len() {
+                    self.spill(to, &bytes[count..], context);
+                }
             }
             Err(error) => self.lose(to, &error, context),
         }
@@ -352,9 +360,6 @@ impl Pair {
     }
 
     fn spill(&mut self, to: Endpoint, bytes: &[u8], context: &mut Context) {
-        if bytes.is_empty() {
-            return;
-        }
         match &mut self.legs[to].spill {
             Some(spill) => spill.push(bytes),
             none => {
@@ -388,13 +393,13 @@ impl Pair {
         let Some(spill) = self.legs[to].spill.take() else { return };
         self.hold(to, -signed(spill.rest().len()), context);
         let waited = context.now.saturating_duration_since(spill.since);
-        self.ticket.traffic(context.index).write_blocked(to.other(), waited);
+        self.ticket.traffic(context.index, to.other()).write_blocked(waited);
         context.blocked -= 1;
     }
 
     fn hold(&self, to: Endpoint, bytes: i64, context: &Context) {
         context.budget.add(bytes);
-        self.ticket.traffic(context.index).buffered(to.other(), bytes);
+        self.ticket.traffic(context.index, to.other()).buffered(bytes);
     }
 
     /// A leg was found dead other than by reading it. The kernel tells that only once, so what the endpoint sent before

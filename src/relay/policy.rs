@@ -26,6 +26,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether a message of one frame may be so large.
+    #[inline]
+    pub fn allows(&self, payload_len: u64) -> bool {
+        let is_within = |limit: Option<u64>| limit.is_none_or(|limit| payload_len <= limit);
+        is_within(self.frame_bytes) && is_within(self.message_bytes)
+    }
+
     /// Whether frames are held against a size, and so pass only once their header is whole.
     pub fn limits_frames(&self) -> bool {
         self.frame_bytes.is_some() || self.message_bytes.is_some()

@@ -252,6 +252,12 @@ impl Session {
         }
     }
 
+    /// Whether [`Session::poll`] can have an answer: of nearly all events it has none.
+    #[inline]
+    pub fn has_command(&self) -> bool {
+        self.over.is_some() || self.is_closing()
+    }
+
     /// What is to be done next: to be asked after every event until there is nothing.
     pub fn poll(&mut self, now: Instant) -> Option<Command> {
         if self.over.is_some() {
@@ -270,6 +276,7 @@ impl Session {
     }
 
     /// Whether a Close frame or the end of a leg was seen, or closewatch has begun to close the session.
+    #[inline]
     pub fn is_closing(&self) -> bool {
         self.closing.has_begun() || self.put_in.is_some()
     }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::SystemTime};
 use super::{session::Summary, tcp::TcpInfo};
 use crate::{
     journal::{About, Journal, Record, TcpSummary},
-    metrics::{HandshakeFailure, RouteMetrics, SessionClosed, Traffic},
-    websocket::PerEndpoint,
+    metrics::{EndpointTraffic, HandshakeFailure, RouteMetrics, SessionClosed},
+    websocket::{Endpoint, PerEndpoint},
 };
 
 /// A session's place in the counts. Whatever becomes of it, it is counted once: a ticket that is dropped before the
@@ -42,9 +42,10 @@ impl Ticket {
         self.state = State::Open;
     }
 
-    /// The cells that a worker counts this session's traffic in.
-    pub(super) fn traffic(&self, worker: usize) -> &Traffic {
-        self.route.traffic(worker)
+    /// The counters in which a worker counts what an endpoint of this session sends.
+    #[inline]
+    pub(super) fn traffic(&self, worker: usize, from: Endpoint) -> &EndpointTraffic {
+        &self.route.traffic(worker)[from]
     }
 
     /// The name of the session's route.

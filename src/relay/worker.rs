@@ -181,7 +181,9 @@ impl Worker {
                 if pair.has_work(context) {
                     enqueue(&mut self.runnable, pair, key);
                 }
-                self.schedule(key);
+                if let Some(next) = pair.earlier_timer() {
+                    schedule(&mut self.timers, pair, key, next);
+                }
             }
             Ok(true) => self.part_with(key, |pair, context| pair.end(context)),
             Err(_) => self.bury(key),
@@ -192,18 +194,6 @@ impl Worker {
     fn bury(&mut self, key: usize) {
         self.part_with(key, |mut pair, context| pair.drop_spills(context));
         self.context.restore_buffer();
-    }
-
-    /// Puts the session's timer where it belongs, where it has to come earlier; one that comes too early does no harm.
-    fn schedule(&mut self, key: usize) {
-        let Some(pair) = self.sessions.get_mut(key) else { return };
-        let Some(next) = pair.earlier_timer() else { return };
-        if pair.timer.is_none_or(|timer| next < timer) {
-            if let Some(timer) = pair.timer.replace(next) {
-                self.timers.remove(&(timer, key));
-            }
-            self.timers.insert((next, key));
-        }
     }
 
     /// Takes a session out and ends it. It counts as open until its end is told: a drain waits for no less.
@@ -289,6 +279,16 @@ impl Worker {
                 pair.tell_blocked_time(&self.context);
             }
         }
+    }
+}
+
+/// Sees to it that the session is woken at this time, or before: one that comes too early does no harm.
+fn schedule(timers: &mut BTreeSet<(Instant, usize)>, pair: &mut Pair, key: usize, next: Instant) {
+    if pair.timer.is_none_or(|timer| next < timer) {
+        if let Some(timer) = pair.timer.replace(next) {
+            timers.remove(&(timer, key));
+        }
+        timers.insert((next, key));
     }
 }
 

@@ -1,8 +1,12 @@
 //! What an endpoint's frames break of RFC 6455: counted, never corrected.
 
 mod violation;
+mod whole;
 
-pub use violation::{Violation, Violations};
+pub use self::{
+    violation::{Violation, Violations},
+    whole::WholeMessages,
+};
 
 use super::{
     Endpoint,
@@ -41,34 +45,41 @@ impl Extensions {
     }
 
     /// The RSV bits that a frame may have.
-    #[inline]
     fn allowed_rsv(self, header: &FrameHeader) -> u8 {
         match self {
-            Self::PermessageDeflate if starts_message(header) => 0b100,
+            _ if starts_message(header) => self.rsv_of_messages(),
             Self::Other if !header.control => 0b111,
             _ => 0,
         }
     }
+
+    /// The RSV bits that a frame may have that starts a message.
+    #[inline]
+    fn rsv_of_messages(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::PermessageDeflate => 0b100,
+            Self::Other => 0b111,
+        }
+    }
 }
 
-/// What [`Conformance::frames`] finds.
+/// What [`Conformance::frame`] finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
     /// The breaches that this sender had not committed before.
     pub new: Violations,
-    /// What the frames complete.
+    /// What the frame completes.
     pub message: Option<CompletedMessage>,
 }
 
-/// A message whose last header is complete, or several alike in a row.
+/// A message whose last header is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompletedMessage {
     /// What it carries.
     pub kind: MessageType,
-    /// The payload bytes of all its fragments; of several messages, of each.
+    /// The payload bytes of all its fragments.
     pub payload_len: u64,
-    /// How many messages: more than 1 only where so many frames were judged at once.
-    pub count: u32,
 }
 
 /// What [`Conformance::close`] finds.
@@ -118,20 +129,16 @@ impl Conformance {
         Self { sender, extensions, seen: Violations::NONE, unfinished: None, closing: Closing::NotBegun }
     }
 
-    /// Judges `count` frames by the header of the first, as [`Item::Frames`](super::decoder::Item::Frames) tells them.
-    #[expect(clippy::inline_always, reason = "measured: as a call it doubles the time of a lone frame")]
-    #[inline(always)]
-    pub fn frames(&mut self, header: &FrameHeader, count: u32) -> Verdict {
-        match self.plain_message(header) {
-            Some(kind) => {
-                let message = CompletedMessage { kind, payload_len: header.payload_len, count };
-                Verdict { new: Violations::NONE, message: Some(message) }
-            }
-            None => self.judge(*header, count),
+    /// Judges the next frame by its header.
+    pub fn frame(&mut self, header: &FrameHeader) -> Verdict {
+        let new = self.record(self.header_breaches(header));
+        if header.opcode == Opcode::Close && self.closing == Closing::NotBegun {
+            self.closing = Closing::Seen;
         }
+        Verdict { new, message: self.advance_message(header) }
     }
 
-    /// Judges the whole payload of a Close frame, unmasked, after [`Conformance::frames`] has judged its `header`.
+    /// Judges the whole payload of a Close frame, unmasked, after [`Conformance::frame`] has judged its `header`.
     ///
     /// The frame is taken for a Close frame where no breach was seen from this sender up to its header, else only where
     /// it is well-formed: what stands in a stream that breaks the rules need not be what it looks like. One with more
@@ -162,29 +169,6 @@ impl Conformance {
         self.unfinished.map_or(0, |message| message.payload_len)
     }
 
-    /// What the message carries, where the frame is one as nearly all are: whole, and in nothing against any rule.
-    #[inline]
-    fn plain_message(&self, header: &FrameHeader) -> Option<MessageType> {
-        let plain = header.fin
-            && header.rsv & !self.extensions.allowed_rsv(header) == 0
-            && header.minimal
-            && !header.loses_framing()
-            && self.masks_rightly(header)
-            && self.unfinished.is_none()
-            && self.closing == Closing::NotBegun;
-        message_type(header.opcode).filter(|_| plain)
-    }
-
-    /// Judges by every rule. A header by reference would have to be in memory on the path of plain messages, too.
-    #[inline(never)]
-    fn judge(&mut self, header: FrameHeader, count: u32) -> Verdict {
-        let new = self.record(self.header_breaches(&header));
-        if header.opcode == Opcode::Close && self.closing == Closing::NotBegun {
-            self.closing = Closing::Seen;
-        }
-        Verdict { new, message: self.advance_message(&header, count) }
-    }
-
     /// The breaches that show in a header, and in where it stands.
     fn header_breaches(&self, header: &FrameHeader) -> Violations {
         let starts = starts_message(header);
@@ -209,7 +193,7 @@ impl Conformance {
     }
 
     /// Moves on in the sender's message, up to its completion.
-    fn advance_message(&mut self, header: &FrameHeader, count: u32) -> Option<CompletedMessage> {
+    fn advance_message(&mut self, header: &FrameHeader) -> Option<CompletedMessage> {
         let before = match message_type(header.opcode) {
             Some(kind) => UnfinishedMessage { kind, payload_len: 0 },
             None if header.opcode == Opcode::Continuation => self.unfinished?,
@@ -218,7 +202,7 @@ impl Conformance {
         let payload_len = before.payload_len.saturating_add(header.payload_len);
         let message = UnfinishedMessage { payload_len, ..before };
         self.unfinished = (!header.fin).then_some(message);
-        header.fin.then_some(CompletedMessage { kind: message.kind, payload_len, count })
+        header.fin.then_some(CompletedMessage { kind: message.kind, payload_len })
     }
 
     /// A client masks all its frames, a server none (5.1).

@@ -6,14 +6,8 @@ use super::frame::{FrameHeader, MAX_HEADER, MAX_SMALL_PAYLOAD, Opcode};
 /// What [`FrameDecoder::decode`] finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// Headers are complete. The payload of the last of them may still be to come.
-    Frames {
-        /// The first of them.
-        header: FrameHeader,
-        /// How many in a row share its first two bytes, at least 1. Where it is more, each is a whole text or binary
-        /// message of at most 125 bytes; the masking keys differ.
-        count: u32,
-    },
+    /// A header is complete. Its payload is still to come.
+    Header(FrameHeader),
     /// A piece of the payload of a Close, Ping or Pong frame of 1 to 125 bytes.
     ControlPayload {
         /// The frame's header, which was an item before.
@@ -78,20 +72,53 @@ impl FrameDecoder {
         Self::default()
     }
 
-    /// Reads on up to the next item and advances `input` behind what was read: for frames somewhere into the payload of
-    /// the last one. `None`: all of `input` is consumed.
+    /// Reads on up to the next item and advances `input` behind what was read. A header began `header_len` bytes before,
+    /// which may be in an earlier piece of input. `None`: all of `input` is consumed.
     ///
     /// The payload of a data frame, a reserved frame, or a control frame with more than 125 bytes is no item.
-    #[expect(clippy::inline_always, reason = "measured: as a call it doubles the time of a lone frame")]
-    #[inline(always)]
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Option<Item<'a>> {
-        self.read(input, true)
+        self.skip_payload(input);
+        match &mut self.state {
+            State::Header { bytes, len } => {
+                let header = match FrameHeader::parse(input) {
+                    Some(header) if *len == 0 => {
+                        *input = &input[usize::from(header.header_len)..];
+                        header
+                    }
+                    _ => complete_header(bytes, len, input)?,
+                };
+                self.state = State::behind(&header);
+                Some(Item::Header(header))
+            }
+            &mut State::ControlPayload { header, offset, remaining } => {
+                let here = u8::try_from(input.len()).unwrap_or(u8::MAX).min(remaining);
+                if here == 0 {
+                    return None;
+                }
+                let last = here == remaining;
+                self.state = if last {
+                    State::BOUNDARY
+                } else {
+                    State::ControlPayload { header, offset: offset + here, remaining: remaining - here }
+                };
+                Some(Item::ControlPayload { header, offset, bytes: take(input, here.into()), last })
+            }
+            State::Payload { .. } | State::Lost => None,
+        }
     }
 
-    /// As [`FrameDecoder::decode`], but `count` is always 1, and `input` then stands right behind the header: that began
-    /// `header_len` bytes before, which may be in an earlier piece of input.
-    pub fn decode_single<'a>(&mut self, input: &mut &'a [u8]) -> Option<Item<'a>> {
-        self.read(input, false)
+    /// Reads what is there of a payload that is no item, or of what came behind a header that lost the framing.
+    pub fn skip_payload(&mut self, input: &mut &[u8]) {
+        match &mut self.state {
+            State::Payload { remaining } => {
+                *remaining -= take(input, *remaining).len() as u64;
+                if *remaining == 0 {
+                    self.state = State::BOUNDARY;
+                }
+            }
+            State::Lost => *input = &[],
+            State::Header { .. } | State::ControlPayload { .. } => {}
+        }
     }
 
     /// Whether it stands between two frames, or before the first.
@@ -123,64 +150,6 @@ impl FrameDecoder {
     pub fn is_lost(&self) -> bool {
         matches!(self.state, State::Lost)
     }
-
-    /// [`FrameDecoder::decode`], or without `runs` [`FrameDecoder::decode_single`].
-    #[expect(clippy::inline_always, reason = "measured: as a call it doubles the time of a lone frame")]
-    #[inline(always)]
-    fn read<'a>(&mut self, input: &mut &'a [u8], runs: bool) -> Option<Item<'a>> {
-        if self.at_boundary()
-            && let Some(header) = FrameHeader::parse(input)
-        {
-            let count = if runs && header.may_run() { skip_repeated(&header, input) } else { 1 };
-            *input = &input[usize::from(header.header_len)..];
-            if !(runs && skip_data_payload(&header, input)) {
-                self.state = State::behind(&header);
-            }
-            return Some(Item::Frames { header, count });
-        }
-        if input.is_empty() {
-            return None;
-        }
-        // `resume` gets a copy: a reference to `input` itself would keep it out of the registers above.
-        let mut rest = *input;
-        let item = self.resume(&mut rest, runs);
-        *input = rest;
-        item
-    }
-
-    /// Reads on from wherever it stands, up to the next item. `input` is not empty.
-    #[inline(never)]
-    fn resume<'a>(&mut self, input: &mut &'a [u8], runs: bool) -> Option<Item<'a>> {
-        match &mut self.state {
-            State::Header { bytes, len } => {
-                let header = complete_header(bytes, len, input)?;
-                self.state = State::behind(&header);
-                Some(Item::Frames { header, count: 1 })
-            }
-            State::Payload { remaining } => {
-                *remaining -= take(input, *remaining).len() as u64;
-                if *remaining == 0 {
-                    self.state = State::BOUNDARY;
-                    return self.read(input, runs);
-                }
-                None
-            }
-            &mut State::ControlPayload { header, offset, remaining } => {
-                let here = u8::try_from(input.len()).unwrap_or(u8::MAX).min(remaining);
-                let last = here == remaining;
-                self.state = if last {
-                    State::BOUNDARY
-                } else {
-                    State::ControlPayload { header, offset: offset + here, remaining: remaining - here }
-                };
-                Some(Item::ControlPayload { header, offset, bytes: take(input, here.into()), last })
-            }
-            State::Lost => {
-                *input = &[];
-                None
-            }
-        }
-    }
 }
 
 /// Moves bytes from `input` to those of a header, up to its end.
@@ -205,46 +174,6 @@ fn take<'a>(input: &mut &'a [u8], most: u64) -> &'a [u8] {
     taken
 }
 
-/// Skips the payload of a data frame behind its header, where all of it is there.
-#[inline]
-fn skip_data_payload(header: &FrameHeader, input: &mut &[u8]) -> bool {
-    let payload = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
-    match input.get(payload..) {
-        Some(rest) if !header.control => {
-            *input = rest;
-            true
-        }
-        _ => false,
-    }
-}
-
-/// Moves `input` from a frame to the last in a row that begin with the same two bytes, and counts them.
-#[inline]
-fn skip_repeated(header: &FrameHeader, input: &mut &[u8]) -> u32 {
-    let stride = usize::from(header.header_len) + usize::try_from(header.payload_len).unwrap_or(usize::MAX);
-    if next_alike(input, stride).is_some() { skip_run(stride, input) } else { 1 }
-}
-
-/// As long as frames are alike the processor can predict where the next one begins, and need not wait for its length.
-#[inline(never)]
-fn skip_run(stride: usize, input: &mut &[u8]) -> u32 {
-    let mut count = 1;
-    while count < u32::MAX
-        && let Some(next) = next_alike(input, stride)
-    {
-        *input = next;
-        count += 1;
-    }
-    count
-}
-
-/// The input from `stride` bytes on, where it begins with the same two bytes. A frame in a run has a header of at most
-/// six bytes: with so many its header is complete.
-#[inline]
-fn next_alike(input: &[u8], stride: usize) -> Option<&[u8]> {
-    input.get(stride..).filter(|next| next.len() >= 6 && next.first_chunk::<2>() == input.first_chunk::<2>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,10 +196,6 @@ mod tests {
         }
     }
 
-    fn frames(header: FrameHeader, count: u32) -> Item<'static> {
-        Item::Frames { header, count }
-    }
-
     #[test]
     fn every_length_form_is_read_with_and_without_mask() {
         let overlong = |payload_len, header_len| FrameHeader { minimal: false, ..text(payload_len, header_len) };
@@ -289,12 +214,12 @@ mod tests {
         ];
         for (length, header) in cases {
             let plain = [&[0x81], length].concat();
-            assert_eq!(FrameDecoder::new().decode(&mut &plain[..]), Some(frames(header, 1)), "{plain:x?}");
+            assert_eq!(FrameDecoder::new().decode(&mut &plain[..]), Some(Item::Header(header)), "{plain:x?}");
 
             let mut masked = [&plain, &KEY[..]].concat();
             masked[1] |= 0x80;
             let header = FrameHeader { mask: Some(KEY), header_len: header.header_len + 4, ..header };
-            assert_eq!(FrameDecoder::new().decode(&mut &masked[..]), Some(frames(header, 1)), "{masked:x?}");
+            assert_eq!(FrameDecoder::new().decode(&mut &masked[..]), Some(Item::Header(header)), "{masked:x?}");
         }
     }
 
@@ -314,7 +239,7 @@ mod tests {
                 control: number >= 8,
                 ..text(0, 2)
             };
-            assert_eq!(FrameDecoder::new().decode(&mut &[first, 0][..]), Some(frames(header, 1)), "{first:#x}");
+            assert_eq!(FrameDecoder::new().decode(&mut &[first, 0][..]), Some(Item::Header(header)), "{first:#x}");
         }
     }
 
@@ -331,7 +256,7 @@ mod tests {
             if position < 7 {
                 assert_eq!((item, decoder.partial_header()), (None, &bytes[..=position]));
             } else {
-                assert_eq!(item, (position == 7).then_some(frames(header, 1)));
+                assert_eq!(item, (position == 7).then_some(Item::Header(header)));
                 assert!(decoder.partial_header().is_empty());
                 assert_eq!(decoder.payload_remaining(), 133 - position as u64);
             }
@@ -344,7 +269,7 @@ mod tests {
         let header = FrameHeader { opcode: Opcode::Ping, control: true, ..text(5, 2) };
         let mut decoder = FrameDecoder::new();
         let mut input = &[0x89, 5, b'a', b'b'][..];
-        assert_eq!(decoder.decode(&mut input), Some(frames(header, 1)));
+        assert_eq!(decoder.decode(&mut input), Some(Item::Header(header)));
         let first = Item::ControlPayload { header, offset: 0, bytes: b"ab", last: false };
         assert_eq!(decoder.decode(&mut input), Some(first));
         assert_eq!(decoder.decode(&mut input), None);
@@ -353,7 +278,7 @@ mod tests {
         let second = Item::ControlPayload { header, offset: 2, bytes: b"cde", last: true };
         assert_eq!(decoder.decode(&mut input), Some(second));
         assert!(decoder.at_boundary());
-        assert_eq!(decoder.decode(&mut input), Some(frames(text(0, 2), 1)));
+        assert_eq!(decoder.decode(&mut input), Some(Item::Header(text(0, 2))));
     }
 
     #[test]
@@ -363,69 +288,37 @@ mod tests {
         for bytes in [&[0x8a, 0][..], &too_long, &reserved] {
             let mut decoder = FrameDecoder::new();
             let mut input = bytes;
-            assert!(matches!(decoder.decode(&mut input), Some(Item::Frames { count: 1, .. })), "{bytes:x?}");
+            assert!(matches!(decoder.decode(&mut input), Some(Item::Header(_))), "{bytes:x?}");
             assert_eq!(decoder.decode(&mut input), None, "{bytes:x?}");
             assert!(input.is_empty() && decoder.at_boundary(), "{bytes:x?}");
         }
     }
 
     #[test]
-    fn whole_small_messages_in_a_row_are_one_item_up_to_a_different_one() {
-        let mut bytes = [MASKED_HELLO, MASKED_HELLO, MASKED_HELLO].concat();
-        bytes[11 + 2] = 0xff;
-        let hello = FrameHeader { mask: Some(KEY), ..text(5, 6) };
-        for (next, item) in [
-            ([0x82, 0x85], FrameHeader { opcode: Opcode::Binary, ..hello }),
-            ([0x81, 0x84], FrameHeader { payload_len: 4, ..hello }),
-            ([0x01, 0x85], FrameHeader { fin: false, ..hello }),
-        ] {
-            let bytes = [&bytes[..], &next, &KEY].concat();
-            let mut decoder = FrameDecoder::new();
-            let mut input = &bytes[..];
-            assert_eq!(decoder.decode(&mut input), Some(frames(hello, 3)));
-            assert_eq!(decoder.decode(&mut input), Some(frames(item, 1)));
-            assert_eq!((decoder.decode(&mut input), input.len()), (None, 0));
-            assert_eq!(decoder.payload_remaining(), item.payload_len);
-        }
-    }
-
-    #[test]
-    fn a_run_may_end_inside_a_payload_but_not_inside_a_header() {
-        let bytes = [MASKED_HELLO; 3].concat();
-        for (cut, count, remaining, partial) in [(28, 3, 5, 0), (32, 3, 1, 0), (27, 2, 0, 5), (23, 2, 0, 1)] {
-            let mut decoder = FrameDecoder::new();
-            let mut input = &bytes[..cut];
-            let item = frames(FrameHeader { mask: Some(KEY), ..text(5, 6) }, count);
-            assert_eq!(decoder.decode(&mut input), Some(item), "{cut}");
-            assert_eq!(decoder.decode(&mut input), None, "{cut}");
-            assert_eq!((decoder.payload_remaining(), decoder.partial_header().len()), (remaining, partial), "{cut}");
-        }
-    }
-
-    #[test]
-    fn only_whole_small_messages_run() {
-        for frame in [&[0x00, 0][..], &[0x80, 0], &[0x01, 0], &[0x83, 0], &[0x89, 0], &[0x81, 126, 0, 0]] {
-            let bytes = frame.repeat(9);
-            let mut input = &bytes[..];
-            assert!(
-                matches!(FrameDecoder::new().decode(&mut input), Some(Item::Frames { count: 1, .. })),
-                "{frame:x?}"
-            );
-            assert_eq!(input.len(), frame.len() * 8, "{frame:x?}");
-        }
-    }
-
-    #[test]
-    fn single_frames_leave_the_input_behind_their_header() {
+    fn the_input_stands_behind_each_header() {
         let bytes = [MASKED_HELLO; 2].concat();
-        let hello = frames(FrameHeader { mask: Some(KEY), ..text(5, 6) }, 1);
+        let hello = Item::Header(FrameHeader { mask: Some(KEY), ..text(5, 6) });
         let mut decoder = FrameDecoder::new();
         let mut input = &bytes[..];
-        assert_eq!((decoder.decode_single(&mut input), input.len()), (Some(hello), 16));
-        assert_eq!((decoder.decode_single(&mut input), input.len()), (Some(hello), 5));
+        assert_eq!((decoder.decode(&mut input), input.len()), (Some(hello), 16));
+        assert_eq!((decoder.decode(&mut input), input.len()), (Some(hello), 5));
         assert_eq!(decoder.payload_remaining(), 5);
-        assert_eq!((decoder.decode_single(&mut input), input.len()), (None, 0));
+        assert_eq!((decoder.decode(&mut input), input.len()), (None, 0));
         assert!(decoder.at_boundary());
+    }
+
+    #[test]
+    fn a_payload_is_skipped_up_to_its_end() {
+        let bytes = [MASKED_HELLO; 2].concat();
+        let mut decoder = FrameDecoder::new();
+        let mut input = &bytes[..8];
+        decoder.decode(&mut input);
+        decoder.skip_payload(&mut input);
+        assert_eq!((decoder.payload_remaining(), input.len()), (3, 0));
+        let mut input = &bytes[8..];
+        decoder.skip_payload(&mut input);
+        assert!(decoder.at_boundary());
+        assert_eq!(input, MASKED_HELLO);
     }
 
     #[test]
@@ -434,9 +327,7 @@ mod tests {
             let bytes = [&[opcode, 127, 0x80, 0, 0, 0, 0, 0, 0, 0][..], &[0x81, 0]].concat();
             let mut decoder = FrameDecoder::new();
             let mut input = &bytes[..];
-            assert!(
-                matches!(decoder.decode(&mut input), Some(Item::Frames { header, count: 1 }) if header.loses_framing())
-            );
+            assert!(matches!(decoder.decode(&mut input), Some(Item::Header(header)) if header.loses_framing()));
             assert!(decoder.is_lost() && !decoder.at_boundary());
             assert_eq!((decoder.decode(&mut input), input.len()), (None, 0));
             assert_eq!(decoder.decode(&mut &[0x81, 0][..]), None);

@@ -6,8 +6,14 @@ pub(super) const MAX_HEADER: usize = 14;
 /// The longest payload that a control frame may have (5.5), and that a length in the second byte can tell.
 pub(super) const MAX_SMALL_PAYLOAD: u8 = 125;
 
-/// The first byte's FIN bit, and the second byte's MASK bit.
-const FLAG: u8 = 0x80;
+/// In the first byte: the frame is the last of its message.
+pub(super) const FIN_BIT: u8 = 0x80;
+
+/// In the second byte: a masking key stands in the header.
+pub(super) const MASK_BIT: u8 = 0x80;
+
+/// How long the masking key is.
+pub(super) const MASK_LEN: u8 = 4;
 
 /// In the second byte: the length follows in two bytes.
 const LENGTH_16: u8 = 126;
@@ -41,23 +47,13 @@ impl FrameHeader {
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let &[first, second, ..] = bytes else { return None };
-        let (payload_len, minimal, length_end) = match second & !FLAG {
-            LENGTH_16 => {
-                let length = u16::from_be_bytes(*bytes[2..].first_chunk()?);
-                (u64::from(length), length > u16::from(MAX_SMALL_PAYLOAD), 4)
-            }
-            LENGTH_64 => {
-                let length = u64::from_be_bytes(*bytes[2..].first_chunk()?);
-                (length, length > u64::from(u16::MAX), 10)
-            }
-            length => (u64::from(length), true, 2),
-        };
-        let (mask, header_len) = match second & FLAG {
-            0 => (None, length_end),
-            _ => (Some(*bytes[usize::from(length_end)..].first_chunk()?), length_end + 4),
+        let Length { payload_len, minimal, end } = Length::parse(bytes)?;
+        let (mask, header_len) = match second & MASK_BIT {
+            0 => (None, end),
+            _ => (Some(*bytes[usize::from(end)..].first_chunk()?), end + MASK_LEN),
         };
         Some(Self {
-            fin: first & FLAG != 0,
+            fin: first & FIN_BIT != 0,
             rsv: first >> 4 & 0b111,
             opcode: Opcode::from_number(first & 0x0f),
             control: first & 0x08 != 0,
@@ -72,22 +68,41 @@ impl FrameHeader {
     pub const fn loses_framing(&self) -> bool {
         self.payload_len >> 63 != 0
     }
+}
 
-    /// A frame whose like may follow at once: a whole message whose length stands in the second byte.
+/// What a header says about the payload's length.
+pub(super) struct Length {
+    pub(super) payload_len: u64,
+    /// It is written in its shortest form.
+    pub(super) minimal: bool,
+    /// How many bytes of the header end with it.
+    pub(super) end: u8,
+}
+
+impl Length {
+    /// Reads it in the header at the beginning of `bytes`, where that is complete so far.
     #[inline]
-    pub(super) fn may_run(&self) -> bool {
-        self.fin
-            && matches!(self.opcode, Opcode::Text | Opcode::Binary)
-            && self.minimal
-            && self.payload_len <= u64::from(MAX_SMALL_PAYLOAD)
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (payload_len, minimal, end) = match bytes.get(1)? & !MASK_BIT {
+            LENGTH_16 => {
+                let length = u16::from_be_bytes(*bytes[2..].first_chunk()?);
+                (u64::from(length), length > u16::from(MAX_SMALL_PAYLOAD), 4)
+            }
+            LENGTH_64 => {
+                let length = u64::from_be_bytes(*bytes[2..].first_chunk()?);
+                (length, length > u64::from(u16::MAX), 10)
+            }
+            length => (u64::from(length), true, 2),
+        };
+        Some(Self { payload_len, minimal, end })
     }
 }
 
 /// Writes a frame to the end of `out`, its length in the shortest form, `payload` masked where there is a `mask`.
 /// [`Opcode::Reserved`] is written as 3.
 pub fn encode(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
-    let fin_bit = if fin { FLAG } else { 0 };
-    let mask_bit = if mask.is_some() { FLAG } else { 0 };
+    let fin_bit = if fin { FIN_BIT } else { 0 };
+    let mask_bit = if mask.is_some() { MASK_BIT } else { 0 };
     out.push(fin_bit | opcode.number());
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(length @ 0..=MAX_SMALL_PAYLOAD), _) => out.push(mask_bit | length),
@@ -169,7 +184,7 @@ impl Opcode {
     }
 
     /// The number on the wire; of the reserved ones the first.
-    const fn number(self) -> u8 {
+    pub(super) const fn number(self) -> u8 {
         match self {
             Self::Continuation => 0,
             Self::Text => 1,

@@ -3,11 +3,11 @@
 use std::{num::NonZero, time::Instant};
 
 use super::{
-    super::lane::{ControlPayload, Held, Lane, Passage, Put, Reading},
+    super::lane::{ControlPayload, Held, Passage, Put, Reading},
     Session,
 };
 use crate::{
-    metrics::Traffic,
+    metrics::EndpointTraffic,
     websocket::{
         Endpoint,
         close::{CloseCode, CloseText},
@@ -19,29 +19,41 @@ use crate::{
 
 impl Session {
     /// Bytes were read from an endpoint: looks at them, counts them, and says how many pass to the other.
-    pub fn receive(&mut self, from: Endpoint, bytes: &[u8], now: Instant, traffic: &Traffic) -> Passage {
-        let receipt = Receipt { from, now, traffic };
+    pub fn receive(&mut self, from: Endpoint, bytes: &[u8], now: Instant, traffic: &EndpointTraffic) -> Passage {
         let lane = &mut self.lanes[from];
         lane.sent.bytes += bytes.len() as u64;
-        traffic.bytes(from, bytes.len() as u64);
-        let mut reading = Reading::new(lane, self.policy.limits_frames(), bytes);
-        self.stop_for_put_in(receipt, &mut reading);
-        while let Some(item) = reading.next(&mut self.lanes[from].decoder) {
-            match item {
-                Item::Frames { header, count } => self.frames(receipt, &header, count, &mut reading),
-                Item::ControlPayload { header, bytes, last, .. } => {
+        traffic.bytes(bytes.len() as u64);
+        let mut rest = bytes;
+        lane.take_whole_messages(&mut rest, &self.policy, traffic);
+        if rest.is_empty() && !bytes.is_empty() {
+            lane.queued += bytes.len() as u64;
+            self.last_byte = now;
+            return Passage { held: Held::default(), keep: bytes.len() };
+        }
+        self.look_closely(Receipt { from, now, traffic }, bytes, rest)
+    }
+
+    /// Reads `bytes` frame by frame, from `rest` on: all before are whole messages that were taken.
+    #[inline(never)]
+    fn look_closely(&mut self, receipt: Receipt<'_>, bytes: &[u8], rest: &[u8]) -> Passage {
+        let Receipt { from, now, traffic } = receipt;
+        let mut reading = Reading::new(&self.lanes[from], self.policy.limits_frames(), bytes, rest);
+        loop {
+            self.stop_for_put_in(receipt, &mut reading);
+            let lane = &mut self.lanes[from];
+            reading.skip_ahead(lane, &self.policy, traffic);
+            match reading.next(&mut lane.decoder) {
+                Some(Item::Header(header)) => self.header(receipt, &header, &mut reading),
+                Some(Item::ControlPayload { header, bytes, last, .. }) => {
                     if header.opcode == Opcode::Close {
                         reading.note_close_payload(bytes);
                     }
                     self.control_piece(receipt, &header, bytes, last, &reading);
                 }
+                None => break,
             }
-            self.stop_for_put_in(receipt, &mut reading);
         }
         let lane = &mut self.lanes[from];
-        if lane.decoder.at_boundary() {
-            lane.message_arrived(receipt);
-        }
         let (passage, passes_others) = reading.finish(&lane.decoder);
         lane.queued += passage.len();
         if passes_others {
@@ -61,8 +73,8 @@ impl Session {
         passage
     }
 
-    fn frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32, reading: &mut Reading<'_>) {
-        let message_bytes = self.count_frames(receipt, header, count);
+    fn header(&mut self, receipt: Receipt<'_>, header: &FrameHeader, reading: &mut Reading<'_>) {
+        let message_bytes = self.count_frame(receipt, header);
         let lane = &mut self.lanes[receipt.from];
         // A longer one is never taken for a Close frame (RFC 6455, 5.5).
         let is_close = header.opcode == Opcode::Close && header.payload_len <= 125;
@@ -77,23 +89,22 @@ impl Session {
         }
     }
 
-    /// Counts frames alike, and says how large their message is up to them.
-    fn count_frames(&mut self, receipt: Receipt<'_>, header: &FrameHeader, count: u32) -> u64 {
-        let Receipt { from, traffic, .. } = receipt;
+    /// Counts a frame, and says how large its message is up to it.
+    fn count_frame(&mut self, Receipt { from, traffic, .. }: Receipt<'_>, header: &FrameHeader) -> u64 {
         let lane = &mut self.lanes[from];
-        lane.message_arrived(receipt);
-        let count_u64 = u64::from(count);
-        lane.sent.frames += count_u64;
-        traffic.frames(from, header.opcode, count_u64);
-        let verdict = lane.conformance.frames(header, count);
+        lane.sent.frames += 1;
+        traffic.frame(header.opcode);
+        let verdict = lane.conformance.frame(header);
         if let Some(message) = verdict.message {
-            lane.sent.messages += count_u64;
-            traffic.messages(from, message.kind, count_u64);
-            lane.arriving = NonZero::new(message.payload_len).filter(|_| lane.decoder.payload_remaining() > 0);
-            traffic.message_sizes(from, count_u64 - u64::from(lane.arriving.is_some()), message.payload_len);
+            lane.sent.messages += 1;
+            traffic.message(message.kind);
+            lane.arriving = NonZero::new(message.payload_len).filter(|_| header.payload_len > 0);
+            if lane.arriving.is_none() {
+                traffic.message_size(message.payload_len);
+            }
         }
         for violation in verdict.new.iter() {
-            traffic.violation(from, violation);
+            traffic.violation(violation);
         }
         verdict.message.map_or_else(|| lane.conformance.message_so_far(), |message| message.payload_len)
     }
@@ -133,7 +144,7 @@ impl Session {
             }
             Opcode::Pong => {
                 if let Some(round_trip) = self.lanes[from.other()].ping.pong(payload, now) {
-                    traffic.ping_rtt(from, round_trip);
+                    traffic.ping_rtt(round_trip);
                 }
             }
             Opcode::Continuation | Opcode::Text | Opcode::Binary | Opcode::Reserved => {}
@@ -145,7 +156,7 @@ impl Session {
         let lane = &mut self.lanes[from];
         let verdict = lane.conformance.close(header, payload);
         for violation in verdict.new.iter() {
-            traffic.violation(from, violation);
+            traffic.violation(violation);
         }
         let Some(taken) = verdict.taken else { return };
         lane.close_end = lane.close_end.or(reading.end_in_queue());
@@ -199,20 +210,10 @@ impl Session {
     }
 }
 
-impl Lane {
-    /// What stood before is behind: the message of which a part was missing is whole. A header can announce any size, so
-    /// a message is not measured by it alone.
-    fn message_arrived(&mut self, Receipt { from, traffic, .. }: Receipt<'_>) {
-        if let Some(size) = self.arriving.take() {
-            traffic.message_sizes(from, 1, size.get());
-        }
-    }
-}
-
 /// What was read from whom, and when: what every step of [`Session::receive`] needs.
 #[derive(Clone, Copy)]
 struct Receipt<'a> {
     from: Endpoint,
     now: Instant,
-    traffic: &'a Traffic,
+    traffic: &'a EndpointTraffic,
 }

@@ -208,10 +208,10 @@ fn first_close(sender: Endpoint, mut bytes: &[u8]) -> Option<CloseStatus> {
     let mut decoder = FrameDecoder::new();
     let mut conformance = Conformance::new(sender, Extensions::None);
     let mut payload = Vec::new();
-    while let Some(item) = decoder.decode_single(&mut bytes) {
+    while let Some(item) = decoder.decode(&mut bytes) {
         let complete = match item {
-            Item::Frames { header, .. } => {
-                conformance.frames(&header, 1);
+            Item::Header(header) => {
+                conformance.frame(&header);
                 payload.clear();
                 (header.payload_len == 0).then_some(header)
             }
@@ -232,7 +232,7 @@ fn first_close(sender: Endpoint, mut bytes: &[u8]) -> Option<CloseStatus> {
 
 fn ends_between_frames(mut bytes: &[u8]) -> bool {
     let mut decoder = FrameDecoder::new();
-    while decoder.decode_single(&mut bytes).is_some() {}
+    while decoder.decode(&mut bytes).is_some() {}
     decoder.at_boundary()
 }
 

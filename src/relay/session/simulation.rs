@@ -120,7 +120,7 @@ impl Simulation {
     pub(crate) fn receive(&mut self, from: Endpoint, bytes: &[u8], piece: usize) {
         assert!(self.reads(from), "nobody reads {from:?} any more");
         for piece in bytes.chunks(piece) {
-            let passage = ROUTE.with(|route| self.session.receive(from, piece, self.now, route.traffic(0)));
+            let passage = ROUTE.with(|route| self.session.receive(from, piece, self.now, &route.traffic(0)[from]));
             self.write(from.other(), passage.held.as_slice());
             self.write(from.other(), &piece[..passage.keep]);
         }

@@ -13,7 +13,7 @@ type Headers<'a> = &'a [&'a [u8]];
 /// The header that the bytes begin with.
 fn header(bytes: &[u8]) -> FrameHeader {
     match FrameDecoder::new().decode(&mut &bytes[..]) {
-        Some(Item::Frames { header, .. }) => header,
+        Some(Item::Header(header)) => header,
         other => panic!("{bytes:x?} is no header: {other:?}"),
     }
 }
@@ -21,11 +21,11 @@ fn header(bytes: &[u8]) -> FrameHeader {
 /// What the server breaks with frames of these headers, each time anew.
 fn breaches(extensions: Extensions, headers: Headers) -> Vec<Vec<Violation>> {
     let mut server = Conformance::new(Endpoint::Server, extensions);
-    headers.iter().map(|bytes| server.frames(&header(bytes), 1).new.iter().collect()).collect()
+    headers.iter().map(|bytes| server.frame(&header(bytes)).new.iter().collect()).collect()
 }
 
 fn message(kind: MessageType, payload_len: u64) -> CompletedMessage {
-    CompletedMessage { kind, payload_len, count: 1 }
+    CompletedMessage { kind, payload_len }
 }
 
 #[test]
@@ -58,9 +58,9 @@ fn every_breach_of_a_header_is_told_once() {
 #[test]
 fn a_client_must_mask() {
     let mut client = Conformance::new(Endpoint::Client, Extensions::None);
-    assert!(client.frames(&header(&[0x81, 0x80, 1, 2, 3, 4]), 1).new.is_empty());
-    assert_eq!(client.frames(&header(&[0x81, 0]), 1).new, Violations::from_iter([Unmasked]));
-    assert_eq!(client.frames(&header(&[0x89, 0]), 1).new, Violations::NONE);
+    assert!(client.frame(&header(&[0x81, 0x80, 1, 2, 3, 4])).new.is_empty());
+    assert_eq!(client.frame(&header(&[0x81, 0])).new, Violations::from_iter([Unmasked]));
+    assert_eq!(client.frame(&header(&[0x89, 0])).new, Violations::NONE);
     assert_eq!(client.seen(), Violations::from_iter([Unmasked]));
 }
 
@@ -129,35 +129,24 @@ fn messages_are_complete_with_their_last_header() {
     ];
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
     for (step, (bytes, completed, so_far)) in steps.into_iter().enumerate() {
-        assert_eq!(server.frames(&header(bytes), 1).message, completed, "step {step}");
+        assert_eq!(server.frame(&header(bytes)).message, completed, "step {step}");
         assert_eq!(server.message_so_far(), so_far, "step {step}");
     }
-}
-
-#[test]
-fn equal_frames_are_judged_at_once() {
-    let mut server = Conformance::new(Endpoint::Server, Extensions::None);
-    let expected = CompletedMessage { kind: MessageType::Binary, payload_len: 7, count: 40 };
-    server.frames(&header(&[0x01, 1]), 1);
-    let verdict = server.frames(&header(&[0xa2, 7]), 40);
-    assert_eq!(verdict.new, Violations::from_iter([ReservedBits, ExpectedContinuation]));
-    assert_eq!(verdict.message, Some(expected));
-    assert_eq!(server.frames(&header(&[0x82, 7]), 40), Verdict { new: Violations::NONE, message: Some(expected) });
 }
 
 #[test]
 fn sums_that_no_number_holds_do_not_panic() {
     let longest = [0x01, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
-    server.frames(&header(&longest), 1);
-    assert_eq!(server.frames(&header(&[0x80, 9]), 1).message, Some(message(MessageType::Text, u64::MAX)));
+    server.frame(&header(&longest));
+    assert_eq!(server.frame(&header(&[0x80, 9])).message, Some(message(MessageType::Text, u64::MAX)));
 }
 
 /// Judges an unmasked Close frame of the server.
 fn close(server: &mut Conformance, payload: &[u8]) -> CloseVerdict {
     let length = u8::try_from(payload.len()).expect("tests keep to control frames");
     let header = header(&[0x88, length]);
-    server.frames(&header, 1);
+    server.frame(&header);
     server.close(&header, payload)
 }
 
@@ -212,8 +201,8 @@ fn after_a_breach_only_a_well_formed_close_frame_is_taken() {
     ];
     for (bytes, payload, expected) in cases {
         let mut server = Conformance::new(Endpoint::Server, Extensions::None);
-        server.frames(&header(&[0x83, 0]), 1);
-        server.frames(&header(bytes), 1);
+        server.frame(&header(&[0x83, 0]));
+        server.frame(&header(bytes));
         let taken = server.close(&header(bytes), payload).taken;
         assert_eq!(taken.is_some(), expected, "{bytes:x?} {payload:x?}");
     }
@@ -223,9 +212,9 @@ fn after_a_breach_only_a_well_formed_close_frame_is_taken() {
 fn a_breach_in_its_own_header_keeps_a_close_frame_from_being_taken() {
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
     let fragment = header(&[0x08, 2]);
-    assert_eq!(server.frames(&fragment, 1).new, Violations::from_iter([ControlFragmented]));
+    assert_eq!(server.frame(&fragment).new, Violations::from_iter([ControlFragmented]));
     assert_eq!(server.close(&fragment, b"\x03\xe8").taken, None);
-    assert_eq!(server.frames(&header(&[0x81, 0]), 1).new, Violations::from_iter([DataAfterClose]));
+    assert_eq!(server.frame(&header(&[0x81, 0])).new, Violations::from_iter([DataAfterClose]));
     assert_eq!(close(&mut server, b"\x03\xe9").taken, Some(taken(CloseStatus::Sent(CloseCode::GOING_AWAY), "")));
 }
 

@@ -1,5 +1,7 @@
 //! The ways in which frames break RFC 6455.
 
+use std::iter;
+
 /// A kind of breach, counted once for each session and sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -103,7 +105,12 @@ impl Violations {
 
     /// Each of them, in the order of [`Violation::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Violation> {
-        Violation::ALL.into_iter().filter(move |&violation| self.contains(violation))
+        let mut rest = self.0;
+        iter::from_fn(move || {
+            let place = (rest != 0).then(|| rest.trailing_zeros())?;
+            rest &= rest - 1;
+            Some(Violation::ALL[place as usize])
+        })
     }
 }
 

@@ -1,0 +1,158 @@
+//! Whole messages that keep every rule: nearly all that is ever sent.
+//!
+//! # Design
+//!
+//! Two ways lead through what an endpoint sends. Between two frames, [`Conformance::whole_messages`] takes messages of one
+//! frame that are there to their last byte and break no rule, and many that are alike at once; it leaves no trace in any
+//! state. What it does not take (half a frame, a fragment, a control frame, a breach) is read frame by frame by the
+//! [`FrameDecoder`](crate::websocket::decoder::FrameDecoder) and judged by [`Conformance::frame`], which both ways agree
+//! with. The design left out, one way for all, took four times the instructions for a small message.
+
+use super::{Closing, Conformance};
+use crate::websocket::{
+    Endpoint,
+    frame::{FIN_BIT, Length, MASK_BIT, MASK_LEN, MAX_SMALL_PAYLOAD, MessageType, Opcode},
+};
+
+/// Messages in a row that are alike: of one frame each, with the same first two bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WholeMessages {
+    /// What they carry.
+    pub kind: MessageType,
+    /// The payload bytes of each.
+    pub payload_len: u64,
+    /// How many they are, at least 1.
+    pub count: u64,
+}
+
+impl Conformance {
+    /// The whole messages that `input`, which begins between two frames, begins with, and what is behind them. `None`
+    /// where it begins with anything else.
+    #[inline]
+    pub fn whole_messages<'a>(&self, input: &'a [u8]) -> Option<(WholeMessages, &'a [u8])> {
+        let &[first, second, ..] = input else { return None };
+        let kind = self.kind_of_plain(first)?;
+        let Length { payload_len, minimal, end } = Length::parse(input)?;
+        let (mask_bit, mask_len) = match self.sender {
+            Endpoint::Client => (MASK_BIT, MASK_LEN),
+            Endpoint::Server => (0, 0),
+        };
+        let frame_len = usize::try_from(payload_len).ok()?.checked_add(usize::from(end + mask_len))?;
+        let (frame, mut behind) = input.split_at_checked(frame_len)?;
+        let is_plain =
+            second & MASK_BIT == mask_bit && minimal && self.unfinished.is_none() && self.closing == Closing::NotBegun;
+        if !is_plain {
+            return None;
+        }
+        let mut count = 1;
+        if payload_len <= u64::from(MAX_SMALL_PAYLOAD) {
+            count += skip_alike(frame, &mut behind);
+        }
+        Some((WholeMessages { kind, payload_len, count }, behind))
+    }
+
+    /// What a message of one frame carries, by the frame's first byte; `None` where that is no such message's, or has an
+    /// RSV bit that it must not have.
+    #[inline]
+    fn kind_of_plain(&self, first: u8) -> Option<MessageType> {
+        const TEXT: u8 = FIN_BIT | Opcode::Text.number();
+        const BINARY: u8 = FIN_BIT | Opcode::Binary.number();
+        match first & !(self.extensions.rsv_of_messages() << 4) {
+            TEXT => Some(MessageType::Text),
+            BINARY => Some(MessageType::Binary),
+            _ => None,
+        }
+    }
+}
+
+/// Moves `input` behind the whole frames that begin with the same two bytes as `frame`, and counts them. The second byte
+/// tells their length.
+///
+/// As long as frames are alike the processor can predict where the next one begins, and need not wait for its length.
+#[inline]
+fn skip_alike(frame: &[u8], input: &mut &[u8]) -> u64 {
+    let mut count = 0;
+    while input.first_chunk::<2>() == frame.first_chunk()
+        && let Some(behind) = input.get(frame.len()..)
+    {
+        *input = behind;
+        count += 1;
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::{conformance::Extensions, frame::FrameHeader};
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// "Hello" from a client, as in RFC 6455, 5.7.
+    const MASKED_HELLO: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+
+    const HELLO: WholeMessages = WholeMessages { kind: MessageType::Text, payload_len: 5, count: 1 };
+
+    /// What a client's bytes begin with, and how many are behind it.
+    fn whole_messages(bytes: &[u8]) -> Option<(WholeMessages, usize)> {
+        let client = Conformance::new(Endpoint::Client, Extensions::None);
+        client.whole_messages(bytes).map(|(messages, behind)| (messages, behind.len()))
+    }
+
+    #[test]
+    fn messages_in_a_row_are_taken_up_to_one_that_differs() {
+        let mut bytes = [MASKED_HELLO; 3].concat();
+        bytes[11 + 2] = 0xff;
+        for next in [[0x82, 0x85], [0x81, 0x84], [0x01, 0x85], [0x88, 0x80], [0x81, 0x05]] {
+            let bytes = [&bytes[..], &next, &KEY, &[0; 5]].concat();
+            assert_eq!(whole_messages(&bytes), Some((WholeMessages { count: 3, ..HELLO }, 11)), "{next:x?}");
+        }
+    }
+
+    #[test]
+    fn only_whole_ones_are_taken() {
+        let bytes = [MASKED_HELLO; 3].concat();
+        for (cut, count) in [(33, 3), (32, 2), (28, 2), (23, 2), (22, 2), (21, 1), (11, 1)] {
+            let taken = Some((WholeMessages { count, ..HELLO }, cut - 11 * usize::try_from(count).unwrap()));
+            assert_eq!(whole_messages(&bytes[..cut]), taken, "{cut}");
+        }
+        for cut in 0..11 {
+            assert_eq!(whole_messages(&bytes[..cut]), None, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_large_one_is_taken_alone() {
+        let large = [&[0x82, 0xfe, 0, 126][..], &KEY, &[7; 126]].concat();
+        let taken = WholeMessages { kind: MessageType::Binary, payload_len: 126, count: 1 };
+        assert_eq!(whole_messages(&large.repeat(2)), Some((taken, large.len())));
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_not_taken() {
+        let masked = |first: u8| [&[first, 0x80][..], &KEY].concat();
+        for bytes in [
+            &masked(0x00),
+            &masked(0x80),
+            &masked(0x01),
+            &masked(0x83),
+            &masked(0x88),
+            &masked(0x89),
+            &masked(0xc1),
+            &[0x81, 0, 0, 0, 0, 0][..],
+            &[&[0x81, 0xfe, 0, 1][..], &KEY, &[0]].concat(),
+            &[&[0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0][..], &KEY, &[0; 64]].concat(),
+        ] {
+            assert_eq!(whole_messages(bytes), None, "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_taken_inside_a_message_or_behind_a_close_frame() {
+        for (before, is_taken) in [(0x89, true), (0x01, false), (0x88, false)] {
+            let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+            server.frame(&FrameHeader::parse(&[before, 0]).unwrap());
+            assert_eq!(server.whole_messages(&[0x81, 0]).is_some(), is_taken, "{before:x}");
+        }
+    }
+}
