@@ -12,7 +12,7 @@ use super::{
     connection::{self, Accepted},
     proxy_protocol::{self, Ends, Refusal},
     request::Limits,
-    upstream::tcp_keepalive,
+    tcp,
 };
 use crate::{
     config::{Keepalive, ProxyProtocol},
@@ -46,7 +46,7 @@ impl Listener {
         let options = SockRef::from(&socket);
         // What is set here holds for every connection that is accepted, and costs it no system call.
         options.set_tcp_nodelay(true)?;
-        options.set_tcp_keepalive(&tcp_keepalive(keepalive))?;
+        options.set_tcp_keepalive(&tcp::keepalive(keepalive))?;
         let address = socket.local_addr()?;
         let tcp = Arc::new(TcpListener::from_std(socket)?);
         Ok(Self { tcp, address, proxy_protocol })
@@ -95,6 +95,8 @@ impl Listener {
         if is_known && !proxy.admission.admit_client(&mut place, client.ip()) {
             return;
         }
+        // A socket that refuses it is one whose client has gone, which whoever reads it will meet.
+        let _ = tcp::bound_send_buffer(&stream, client);
         let in_service = proxy.in_service.token();
         let ends = Ends { client, local: local(&stream, self.address) };
         let accepted = Accepted { stream, early: Vec::new(), ends, place, in_service };

@@ -22,6 +22,7 @@ mod routing;
 mod second_look;
 mod serving;
 mod stream;
+mod tcp;
 mod upstream;
 
 use std::sync::{

@@ -17,15 +17,14 @@ use tokio::{
 };
 use tokio_util::either::Either;
 
-use super::proxy_protocol::{self, Ends};
+use super::{
+    proxy_protocol::{self, Ends},
+    tcp,
+};
 use crate::{
     config::{self, Keepalive, UpstreamAddress},
     metrics::HandshakeFailure,
 };
-
-/// Toward a server on the same host a larger send buffer saves system calls for large messages. Elsewhere the kernel
-/// sizes it by the path, which a fixed size would switch off.
-const LOCAL_SEND_BUFFER: usize = 256 * 1024;
 
 /// A connection to the server, of whichever kind.
 pub(super) type ServerStream = Either<TcpStream, UnixStream>;
@@ -102,7 +101,7 @@ impl Connector {
         Self {
             target: Target::new(&upstream.address),
             timeout: upstream.connect_timeout,
-            keepalive: tcp_keepalive(keepalive),
+            keepalive: tcp::keepalive(keepalive),
             sends_proxy_protocol: upstream.proxy_protocol,
             last_peer: Arc::default(),
         }
@@ -168,11 +167,8 @@ impl Connector {
         let prepared = || {
             let peer = known.map_or_else(|| stream.peer_addr(), Ok)?;
             stream.set_nodelay(true)?;
-            let socket = SockRef::from(&stream);
-            socket.set_tcp_keepalive(&self.keepalive)?;
-            if peer.ip().is_loopback() {
-                socket.set_send_buffer_size(LOCAL_SEND_BUFFER)?;
-            }
+            SockRef::from(&stream).set_tcp_keepalive(&self.keepalive)?;
+            tcp::bound_send_buffer(&stream, peer)?;
             Ok(peer)
         };
         let peer = prepared().map_err(|error| failed(&error))?;
@@ -213,9 +209,4 @@ pub(super) fn into_socket(stream: ServerStream) -> io::Result<Socket> {
         Either::Left(tcp) => Ok(Socket::from(tcp.into_std()?)),
         Either::Right(unix) => Ok(Socket::from(unix.into_std()?)),
     }
-}
-
-/// TCP keepalive as configured, for either leg.
-pub(super) fn tcp_keepalive(keepalive: &Keepalive) -> TcpKeepalive {
-    TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval).with_retries(keepalive.probes)
 }

@@ -416,7 +416,7 @@ fn bytes_that_come_while_the_server_thinks_are_kept_for_it() {
 fn a_client_that_never_reads_its_101_is_given_up() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {handshake: 300ms}\n");
-    let switching = SWITCHING.replace("\r\n\r\n", &format!("\r\nX-Long: {}\r\n\r\n", "x".repeat(300_000)));
+    let switching = SWITCHING.replace("\r\n\r\n", &format!("\r\nX-Long: {}\r\n\r\n", "x".repeat(100_000)));
     let failed = |scrape: &Scrape| scrape.sum("websocket_handshake_failures_total", &[]);
     let upgraded = |scrape: &Scrape| scrape.sum("websocket_handshakes_total", &[("status", "101")]);
     let mut waiting = Vec::new();
@@ -424,7 +424,7 @@ fn a_client_that_never_reads_its_101_is_given_up() {
         let mut client = Peer::connect_with_small_window(program.address());
         client.send(format!("GET /large HTTP/1.1\r\nHost: example.com\r\n\r\n{REQUEST}"));
         let (mut plain, _) = server.accept_request();
-        let body = vec![b'x'; attempt * 200_000];
+        let body = vec![b'x'; attempt * 50_000];
         plain.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len()));
         plain.send(body);
         let (mut connection, _) = server.accept_request();
