@@ -136,16 +136,18 @@ impl<'a> Lines<'a> {
 
 impl Fields for Lines<'_> {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
-        self.lines.iter().filter(|line| line.name.is(name)).map(|line| line.value.as_bytes())
+        let name = name.as_str();
+        self.lines.iter().filter(move |line| line.name.is(name)).map(|line| line.value.as_bytes())
     }
 
     fn remove(&mut self, name: &HeaderName) {
+        let name = name.as_str();
         self.lines.retain(|line| !line.name.is(name));
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         let value = Value::Set(value);
-        let Some(first) = self.lines.iter().position(|line| line.name.is(&name)) else {
+        let Some(first) = self.lines.iter().position(|line| line.name.is(name.as_str())) else {
             self.lines.push(Line { name: Name::Added(name), value });
             return;
         };
@@ -153,7 +155,7 @@ impl Fields for Lines<'_> {
         let mut position = 0;
         self.lines.retain(|line| {
             position += 1;
-            position <= first + 1 || !line.name.is(&name)
+            position <= first + 1 || !line.name.is(name.as_str())
         });
     }
 }
@@ -166,8 +168,11 @@ impl Name<'_> {
         }
     }
 
-    fn is(&self, name: &HeaderName) -> bool {
-        self.as_str().eq_ignore_ascii_case(name.as_str())
+    /// A handshake asks this hundreds of times: nearly always the length has the answer.
+    #[inline]
+    fn is(&self, name: &str) -> bool {
+        let own = self.as_str();
+        own.len() == name.len() && own.eq_ignore_ascii_case(name)
     }
 
     /// Names that were added are spelled as most clients and servers spell them.
