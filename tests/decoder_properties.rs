@@ -158,8 +158,8 @@ struct Judgement {
     breaches: Violations,
     /// How often each breach was told as new, in sum.
     told: usize,
-    messages: [u64; 2],
-    payload_bytes: u128,
+    /// The sizes of all messages, and what they carry.
+    messages: Vec<(MessageType, u64)>,
     message_so_far: u64,
 }
 
@@ -167,20 +167,16 @@ impl Judgement {
     /// Of each frame by itself, or with the whole messages taken together wherever they can be.
     fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, mut judge: Conformance, takes_whole: bool) -> Self {
         let mut decoder = FrameDecoder::new();
-        let (mut told, mut messages, mut payload_bytes) = (0, [0; 2], 0);
-        let mut count = |kind, payload_len, times| {
-            messages[usize::from(kind == MessageType::Binary)] += times;
-            payload_bytes += u128::from(payload_len) * u128::from(times);
-        };
+        let (mut told, mut messages) = (0, Vec::new());
         for mut input in pieces {
             loop {
                 decoder.skip_payload(&mut input);
                 while takes_whole
                     && decoder.at_boundary()
-                    && let Some((WholeMessages { kind, payload_len, count: times }, behind)) =
-                        judge.whole_messages(input)
+                    && let Some((WholeMessages { kind, payload_len, count }, behind)) =
+                        judge.whole_messages(input, u64::MAX)
                 {
-                    count(kind, payload_len, times);
+                    messages.extend((0..count).map(|_| (kind, payload_len)));
                     input = behind;
                 }
                 match decoder.decode(&mut input) {
@@ -188,7 +184,7 @@ impl Judgement {
                         let verdict = judge.frame(&header);
                         told += verdict.new.iter().count();
                         if let Some(CompletedMessage { kind, payload_len }) = verdict.message {
-                            count(kind, payload_len, 1);
+                            messages.push((kind, payload_len));
                         }
                     }
                     Some(Item::ControlPayload { .. }) => {}
@@ -196,7 +192,7 @@ impl Judgement {
                 }
             }
         }
-        Self { breaches: judge.seen(), told, messages, payload_bytes, message_so_far: judge.message_so_far() }
+        Self { breaches: judge.seen(), told, messages, message_so_far: judge.message_so_far() }
     }
 }
 

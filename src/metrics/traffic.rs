@@ -28,6 +28,27 @@ impl Traffic {
     }
 }
 
+#[cfg(any(test, feature = "fuzzing"))]
+impl Traffic {
+    /// Counters that no scrape reads.
+    pub(crate) fn alone() -> Self {
+        let sizes: Vec<f64> = (0..16).map(|power| f64::from(1 << power)).collect();
+        Self::new(&TrafficBounds::new(&sizes, &[0.001, 1.0]))
+    }
+
+    /// All that was counted of each endpoint.
+    pub(crate) fn counts(&self) -> PerEndpoint<Vec<u64>> {
+        PerEndpoint::from_fn(|endpoint| {
+            let of = &self[endpoint];
+            let histograms = [&of.message_size, &of.ping_rtt].into_iter();
+            let buckets =
+                histograms.flat_map(|cells| cells.buckets.iter().flat_map(|line| &line.0).chain([&cells.sum]));
+            let cells = of.frames.iter().chain(&of.messages).chain([&of.bytes]).chain(&of.violations).chain(buckets);
+            cells.map(Cell::value).collect()
+        })
+    }
+}
+
 impl Index<Endpoint> for Traffic {
     type Output = EndpointTraffic;
 

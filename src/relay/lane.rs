@@ -2,6 +2,7 @@
 
 use std::{
     hash::{DefaultHasher, Hasher},
+    mem::offset_of,
     num::NonZero,
     time::{Duration, Instant},
 };
@@ -60,7 +61,7 @@ pub(super) struct Lane {
     pub(super) ping: PingWatch,
 }
 
-const _: () = assert!(size_of::<Lane>() == 3 * 64);
+const _: () = assert!(offset_of!(Lane, ping) == 2 * 64 + 24 && size_of::<Lane>() == 3 * 64);
 
 /// Whether closewatch's own Close frame goes into a lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,9 +127,7 @@ impl Lane {
         if !self.passes_freely() {
             return;
         }
-        while let Some((messages, behind)) = self.conformance.whole_messages(input)
-            && policy.allows(messages.payload_len)
-        {
+        while let Some((messages, behind)) = self.conformance.whole_messages(input, policy.largest_frame()) {
             self.sent.frames += messages.count;
             self.sent.messages += messages.count;
             traffic.whole_messages(&messages);
@@ -287,9 +286,7 @@ impl<'a> Reading<'a> {
         if lane.decoder.at_boundary() {
             lane.message_arrived(traffic);
         }
-        if self.stop.is_none() {
-            lane.take_whole_messages(&mut self.rest, policy, traffic);
-        }
+        lane.take_whole_messages(&mut self.rest, policy, traffic);
     }
 
     fn position(&self) -> usize {
@@ -367,6 +364,7 @@ fn is_close_header(partial: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Traffic;
 
     /// "Hi" from a client, masked with the key 1, 2, 3, 4.
     const MASKED_HI: [u8; 8] = [0x81, 0x82, 1, 2, 3, 4, b'H' ^ 1, b'i' ^ 2];
@@ -460,6 +458,37 @@ mod tests {
             }
             let (passage, _) = reading.finish(&lane.decoder);
             assert_eq!((passage.held.as_slice(), passage.keep), (&[][..], passed), "{read_before}");
+        }
+    }
+
+    #[test]
+    fn whole_messages_are_taken_where_they_pass_and_are_small_enough() {
+        let bytes = [&MASKED_HI[..], &MASKED_HI, &MASKED_HI[..4]].concat();
+        let limited = |frame_bytes, message_bytes| Policy { frame_bytes, message_bytes, ..Policy::default() };
+        let inside = || {
+            let mut lane = lane();
+            pass(&mut lane, false, &MASKED_HI[..1]);
+            lane
+        };
+        for (number, (mut lane, policy, left)) in [
+            (lane(), limited(None, None), 4),
+            (lane(), limited(Some(2), Some(3)), 4),
+            (lane(), limited(Some(1), None), 20),
+            (lane(), limited(Some(2), Some(1)), 20),
+            (Lane { put: Put::Wanted, ..lane() }, limited(None, None), 20),
+            (Lane { put: Put::Ready, ..lane() }, limited(None, None), 20),
+            (Lane { outlet: Outlet::Gone, ..lane() }, limited(None, None), 20),
+            (inside(), limited(None, None), 20),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let (mut rest, traffic) = (&bytes[..], Traffic::alone());
+            lane.take_whole_messages(&mut rest, &policy, &traffic[Endpoint::Client]);
+            assert_eq!((number, rest.len()), (number, left));
+            let taken = if left == 4 { 2 } else { 0 };
+            assert_eq!((lane.sent.frames, lane.sent.messages), (taken, taken), "{number}");
+            assert_eq!(traffic.counts().client.iter().filter(|count| **count > 0).count() > 0, taken > 0, "{number}");
         }
     }
 

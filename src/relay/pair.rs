@@ -124,7 +124,7 @@ impl Pair {
                 self.read(from, limit, context);
             }
         }
-        self.session.has_command() && self.obey(context)
+        self.session.is_closing() && self.obey(context)
     }
 
     /// Whether a turn would read something.

@@ -26,11 +26,16 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Whether a message of one frame may be so large.
+    /// Whether a frame is larger than allowed, or its message, up to it.
+    pub fn is_exceeded(&self, frame_bytes: u64, message_bytes: u64) -> bool {
+        let exceeds = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
+        exceeds(self.frame_bytes, frame_bytes) || exceeds(self.message_bytes, message_bytes)
+    }
+
+    /// The largest message of one frame that is allowed.
     #[inline]
-    pub fn allows(&self, payload_len: u64) -> bool {
-        let is_within = |limit: Option<u64>| limit.is_none_or(|limit| payload_len <= limit);
-        is_within(self.frame_bytes) && is_within(self.message_bytes)
+    pub fn largest_frame(&self) -> u64 {
+        self.frame_bytes.unwrap_or(u64::MAX).min(self.message_bytes.unwrap_or(u64::MAX))
     }
 
     /// Whether frames are held against a size, and so pass only once their header is whole.

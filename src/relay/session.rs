@@ -252,13 +252,8 @@ impl Session {
         }
     }
 
-    /// Whether [`Session::poll`] can have an answer: of nearly all events it has none.
-    #[inline]
-    pub fn has_command(&self) -> bool {
-        self.over.is_some() || self.is_closing()
-    }
-
-    /// What is to be done next: to be asked after every event until there is nothing.
+    /// What is to be done next: to be asked after every event until there is nothing. Before a session is closing, that is
+    /// nothing.
     pub fn poll(&mut self, now: Instant) -> Option<Command> {
         if self.over.is_some() {
             return Some(Command::Over);

@@ -231,8 +231,10 @@ fn a_message_is_measured_when_it_is_whole() {
     session.server.expect(&message[..500]);
     program.wait_for("websocket_messages_total", &from_client, 2.0);
     assert_eq!(program.scrape().sum("websocket_message_size_bytes_count", &from_client), 0.0);
-    session.client.send(&message[500..]);
-    session.server.expect(&message[500..]);
+    // It is, whatever of the next one comes with its end.
+    let end = [&message[500..], &[0x82]].concat();
+    session.client.send(&end);
+    session.server.expect(&end);
     program.wait_for("websocket_message_size_bytes_count", &from_client, 1.0);
     assert_eq!(program.scrape().sum("websocket_message_size_bytes_sum", &from_client), 1000.0);
 }

@@ -18,14 +18,15 @@ use crate::{
 };
 
 impl Session {
-    /// Bytes were read from an endpoint: looks at them, counts them, and says how many pass to the other.
+    /// Bytes, one at least, were read from an endpoint: looks at them, counts them, and says how many pass to the other.
     pub fn receive(&mut self, from: Endpoint, bytes: &[u8], now: Instant, traffic: &EndpointTraffic) -> Passage {
+        debug_assert!(!bytes.is_empty(), "the end of what a sender says is no piece of it");
         let lane = &mut self.lanes[from];
         lane.sent.bytes += bytes.len() as u64;
         traffic.bytes(bytes.len() as u64);
         let mut rest = bytes;
         lane.take_whole_messages(&mut rest, &self.policy, traffic);
-        if rest.is_empty() && !bytes.is_empty() {
+        if rest.is_empty() {
             lane.queued += bytes.len() as u64;
             self.last_byte = now;
             return Passage { held: Held::default(), keep: bytes.len() };
@@ -174,11 +175,7 @@ impl Session {
 
     /// Whether a frame is larger than the route allows. A session that is closing already is left to it.
     fn exceeds_limits(&self, header: &FrameHeader, message_bytes: u64) -> bool {
-        let exceeds = |limit: Option<u64>, size: u64| limit.is_some_and(|limit| size > limit);
-        self.policy.limits_frames()
-            && !self.is_closing()
-            && (exceeds(self.policy.frame_bytes, header.payload_len)
-                || exceeds(self.policy.message_bytes, message_bytes))
+        self.policy.limits_frames() && !self.is_closing() && self.policy.is_exceeded(header.payload_len, message_bytes)
     }
 
     /// Closes the session before a frame that is too large.

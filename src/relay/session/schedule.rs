@@ -57,6 +57,8 @@ pub(crate) struct Run {
     pub(crate) summary: Summary,
     /// What each endpoint's kernel accepted, and what became of its leg.
     pub(crate) legs: PerEndpoint<(Vec<u8>, LegState)>,
+    /// What was counted of what each sent.
+    pub(crate) counts: PerEndpoint<Vec<u64>>,
 }
 
 impl Schedule {
@@ -165,9 +167,11 @@ impl Watched {
     }
 
     fn finish(self) -> Run {
+        let counts = self.simulation.counts();
         let (summary, legs) = self.simulation.finish();
         check_ending(&summary, &self.sent, &legs);
-        Run { summary, legs: PerEndpoint::from_fn(|endpoint| (legs[endpoint].accepted.clone(), legs[endpoint].state)) }
+        let legs = PerEndpoint::from_fn(|endpoint| (legs[endpoint].accepted.clone(), legs[endpoint].state));
+        Run { summary, legs, counts }
     }
 }
 

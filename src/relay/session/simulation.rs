@@ -10,7 +10,7 @@ use std::{
 
 use super::{Command, Session, Summary};
 use crate::{
-    metrics::{Metrics, Options, RouteMetrics},
+    metrics::Traffic,
     relay::{LegEnd, Policy},
     websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action, conformance::Extensions},
 };
@@ -21,14 +21,10 @@ const MOST_COMMANDS: usize = 5;
 /// Where [`Session::new`] takes the masking key from; its fifth byte, 0, is what `max_age` is spread by.
 const RANDOM: u64 = 0x0403_0201;
 
-thread_local! {
-    static ROUTE: Arc<RouteMetrics> = Metrics::new(Options { workers: 1, ..Options::default() })
-    .route("simulated");
-}
-
 /// A session, its legs, and the time.
 pub(crate) struct Simulation {
     session: Session,
+    traffic: Traffic,
     now: Instant,
     legs: PerEndpoint<Leg>,
     is_over: bool,
@@ -97,6 +93,7 @@ impl Simulation {
         let now = Instant::now();
         Self {
             session: Session::new(Arc::new(policy), Extensions::None, now, RANDOM),
+            traffic: Traffic::alone(),
             now,
             legs: PerEndpoint::from_fn(|_| Leg { room: usize::MAX, ..Leg::default() }),
             is_over: false,
@@ -120,7 +117,7 @@ impl Simulation {
     pub(crate) fn receive(&mut self, from: Endpoint, bytes: &[u8], piece: usize) {
         assert!(self.reads(from), "nobody reads {from:?} any more");
         for piece in bytes.chunks(piece) {
-            let passage = ROUTE.with(|route| self.session.receive(from, piece, self.now, &route.traffic(0)[from]));
+            let passage = self.session.receive(from, piece, self.now, &self.traffic[from]);
             self.write(from.other(), passage.held.as_slice());
             self.write(from.other(), &piece[..passage.keep]);
         }
@@ -191,6 +188,11 @@ impl Simulation {
         }
         self.now = end;
         self.wake();
+    }
+
+    /// What was counted of what each endpoint sent.
+    pub(crate) fn counts(&self) -> PerEndpoint<Vec<u64>> {
+        self.traffic.counts()
     }
 
     /// What is told of the session.

@@ -3,10 +3,10 @@
 //! # Design
 //!
 //! Two ways lead through what an endpoint sends. Between two frames, [`Conformance::whole_messages`] takes messages of one
-//! frame that are there to their last byte and break no rule, and many that are alike at once; it leaves no trace in any
-//! state. What it does not take (half a frame, a fragment, a control frame, a breach) is read frame by frame by the
-//! [`FrameDecoder`](crate::websocket::decoder::FrameDecoder) and judged by [`Conformance::frame`], which both ways agree
-//! with. The design left out, one way for all, took four times the instructions for a small message.
+//! frame that are there to their last byte and of which [`Conformance::frame`] would find nothing to tell; of small ones
+//! all that are alike at once. It leaves no trace in any state. What it does not take (half a frame, a fragment, a control
+//! frame, a breach) is read frame by frame by the [`FrameDecoder`](crate::websocket::decoder::FrameDecoder) and judged by
+//! [`Conformance::frame`]. The design left out, one way for all, took twice the instructions for a small message.
 
 use super::{Closing, Conformance};
 use crate::websocket::{
@@ -14,7 +14,8 @@ use crate::websocket::{
     frame::{FIN_BIT, Length, MASK_BIT, MASK_LEN, MAX_SMALL_PAYLOAD, MessageType, Opcode},
 };
 
-/// Messages in a row that are alike: of one frame each, with the same first two bytes.
+/// Messages in a row that are alike: of one frame each, with the same first two bytes. One whose length does not stand
+/// there, since it has more than 125 bytes, comes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WholeMessages {
     /// What they carry.
@@ -27,9 +28,9 @@ pub struct WholeMessages {
 
 impl Conformance {
     /// The whole messages that `input`, which begins between two frames, begins with, and what is behind them. `None`
-    /// where it begins with anything else.
+    /// where it begins with anything else, be it a message with more bytes of payload than the `largest` that is wanted.
     #[inline]
-    pub fn whole_messages<'a>(&self, input: &'a [u8]) -> Option<(WholeMessages, &'a [u8])> {
+    pub fn whole_messages<'a>(&self, input: &'a [u8], largest: u64) -> Option<(WholeMessages, &'a [u8])> {
         let &[first, second, ..] = input else { return None };
         let kind = self.kind_of_plain(first)?;
         let Length { payload_len, minimal, end } = Length::parse(input)?;
@@ -41,7 +42,8 @@ impl Conformance {
         let (frame, mut behind) = input.split_at_checked(frame_len)?;
         let is_plain =
             second & MASK_BIT == mask_bit && minimal && self.unfinished.is_none() && self.closing == Closing::NotBegun;
-        if !is_plain {
+        // Judged before the others alike are counted: who is left one by one must not have all behind it looked at.
+        if !is_plain || payload_len > largest {
             return None;
         }
         let mut count = 1;
@@ -96,7 +98,7 @@ mod tests {
     /// What a client's bytes begin with, and how many are behind it.
     fn whole_messages(bytes: &[u8]) -> Option<(WholeMessages, usize)> {
         let client = Conformance::new(Endpoint::Client, Extensions::None);
-        client.whole_messages(bytes).map(|(messages, behind)| (messages, behind.len()))
+        client.whole_messages(bytes, u64::MAX).map(|(messages, behind)| (messages, behind.len()))
     }
 
     #[test]
@@ -152,7 +154,28 @@ mod tests {
         for (before, is_taken) in [(0x89, true), (0x01, false), (0x88, false)] {
             let mut server = Conformance::new(Endpoint::Server, Extensions::None);
             server.frame(&FrameHeader::parse(&[before, 0]).unwrap());
-            assert_eq!(server.whole_messages(&[0x81, 0]).is_some(), is_taken, "{before:x}");
+            assert_eq!(server.whole_messages(&[0x81, 0], 0).is_some(), is_taken, "{before:x}");
+        }
+    }
+    #[test]
+    fn what_is_larger_than_wanted_is_not_taken() {
+        let server = Conformance::new(Endpoint::Server, Extensions::None);
+        for (largest, is_taken) in [(1, false), (2, true), (3, true)] {
+            assert_eq!(server.whole_messages(&[0x81, 2, 0, 0], largest).is_some(), is_taken, "{largest}");
+        }
+    }
+
+    #[test]
+    fn messages_of_an_extension_are_taken() {
+        for (extensions, first, is_taken) in [
+            (Extensions::PermessageDeflate, 0xc1, true),
+            (Extensions::PermessageDeflate, 0x81, true),
+            (Extensions::PermessageDeflate, 0xa2, false),
+            (Extensions::Other, 0xf2, true),
+            (Extensions::Other, 0xf0, false),
+        ] {
+            let server = Conformance::new(Endpoint::Server, extensions);
+            assert_eq!(server.whole_messages(&[first, 0], 0).is_some(), is_taken, "{extensions:?} {first:x}");
         }
     }
 }
