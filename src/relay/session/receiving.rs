@@ -175,7 +175,7 @@ impl Session {
 
     /// Whether a frame is larger than the route allows. A session that is closing already is left to it.
     fn exceeds_limits(&self, header: &FrameHeader, message_bytes: u64) -> bool {
-        self.policy.limits_frames() && !self.is_closing() && self.policy.is_exceeded(header.payload_len, message_bytes)
+        !self.is_closing() && self.policy.is_exceeded(header.payload_len, message_bytes)
     }
 
     /// Closes the session before a frame that is too large.
