@@ -58,7 +58,8 @@ impl Index<Endpoint> for Traffic {
     }
 }
 
-/// The counters of what one endpoint sends. Arrays are indexed by the enumeration's own numbers, in the order of `ALL`.
+/// The counters about one endpoint: what it sends, and how it answers Pings. Arrays are indexed by the enumeration's own
+/// numbers, in the order of `ALL`.
 #[derive(Debug)]
 pub struct EndpointTraffic {
     pub(super) frames: [Cell; Opcode::ALL.len()],
