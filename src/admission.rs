@@ -11,7 +11,7 @@ use std::{
 
 use crate::metrics::{ActiveConnection, Metrics, RejectReason};
 
-/// Descriptors that are not connections: listeners, epoll instances, the log, scrapes, resolver sockets.
+/// Descriptors that are not connections: listeners, epoll instances, pipes, the log, scrapes, resolver sockets.
 /// Where few files may be open, a quarter of those.
 const RESERVED_DESCRIPTORS: u64 = 256;
 

@@ -8,16 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Shared by all sessions of the thread: large messages pass in few system calls.
-const READ_BUFFER: usize = 256 * 1024;
-
 /// What the sessions of a thread share.
 pub(super) struct Context {
     /// The worker's number.
     pub(super) index: usize,
     /// When the last wait ended: one reading of the clock for all that became ready together.
     pub(super) now: Instant,
-    pub(super) buffer: Box<[u8]>,
     pub(super) budget: Arc<Budget>,
     /// How long data may stay unacknowledged.
     pub(super) patience: Option<Duration>,
@@ -29,12 +25,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(index: usize, budget: Arc<Budget>, patience: Option<Duration>) -> Self {
         let (now, random) = (Instant::now(), fastrand::Rng::new());
-        Self { index, now, buffer: read_buffer(), budget, patience, blocked: 0, random }
-    }
-
-    /// Makes the buffer anew, after a session that had taken it panicked.
-    pub(super) fn restore_buffer(&mut self) {
-        self.buffer = read_buffer();
+        Self { index, now, budget, patience, blocked: 0, random }
     }
 
     pub(super) fn random(&mut self) -> u64 {
@@ -65,8 +56,4 @@ impl Budget {
     pub(super) fn is_exceeded(&self) -> bool {
         self.held.load(Ordering::Relaxed).max(0).cast_unsigned() > self.limit.load(Ordering::Relaxed)
     }
-}
-
-fn read_buffer() -> Box<[u8]> {
-    vec![0; READ_BUFFER].into_boxed_slice()
 }

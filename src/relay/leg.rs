@@ -3,7 +3,7 @@
 use std::{
     io,
     net::Shutdown,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use rustix::{
 use socket2::Socket;
 
 use super::{
+    intake::{FOR_PIPE, Intake, PAUSE, Pipe},
     lane::LegEnd,
     tcp::{TcpInfo, limit_backoff},
 };
@@ -32,6 +33,8 @@ pub(super) struct Leg {
     pub(super) hung_up: bool,
     /// The last write was short: the reader is slow.
     pub(super) was_blocked: bool,
+    /// After how many more readings of its size the pipe is tried. See [`intake`](super::intake).
+    pause: u8,
     /// What the kernel did not take.
     pub(super) spill: Option<Box<Spill>>,
     /// When to ask the kernel whether what was written is acknowledged. See [`Leg::liveness`].
@@ -109,6 +112,12 @@ pub(super) enum Liveness {
     Dead(io::Error),
 }
 
+impl AsFd for Leg {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
 impl Leg {
     pub(super) fn new(socket: Socket) -> Self {
         Self {
@@ -118,21 +127,71 @@ impl Leg {
             broken: None,
             spill: None,
             was_blocked: false,
+            pause: 1,
             check_at: None,
             stall: None,
         }
     }
 
-    /// One `recv`, restarted where a signal interrupts it.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        let (_, count) = retry_on_intr(|| recv(&self.socket, &mut *buffer, RecvFlags::empty()))?;
+    /// Reads once, up to `limit` bytes: into the intake's buffer, and where they are many into its pipe as well.
+    pub(super) fn read(&mut self, intake: &mut Intake, limit: usize) -> io::Result<usize> {
+        if self.pause == 0 {
+            let count = self.read_through_pipe(intake, limit)?;
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        let count = self.receive(&mut intake.bytes[..limit], RecvFlags::empty())?;
+        if FOR_PIPE.contains(&count) {
+            self.pause = self.pause.saturating_sub(1);
+        }
+        // A short read has emptied the socket, unless its end stands behind.
+        self.readable = count == limit || self.hung_up;
         Ok(count)
+    }
+
+    /// 0 where nothing was read, since it is not for the pipe.
+    #[inline(never)]
+    fn read_through_pipe(&mut self, intake: &mut Intake, limit: usize) -> io::Result<usize> {
+        // One more than may pass tells that there is more.
+        let limit = limit.min(FOR_PIPE.end() + 1);
+        let peeked = self.receive(&mut intake.bytes[..limit], RecvFlags::PEEK)?;
+        if peeked < *FOR_PIPE.start() {
+            self.pause = 1;
+            return Ok(0);
+        }
+        let moved = if FOR_PIPE.contains(&peeked) { intake.fill_pipe(self.as_fd(), peeked) } else { 0 };
+        if moved < peeked {
+            self.pause_pipe();
+        }
+        self.readable = moved < peeked || peeked == limit || self.hung_up;
+        Ok(moved)
+    }
+
+    /// Reads without the pipe for a while: it did not pay.
+    pub(super) fn pause_pipe(&mut self) {
+        self.pause = PAUSE;
+    }
+
+    /// One `recv`, restarted where a signal interrupts it.
+    fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
+        retry_on_intr(|| recv(&self.socket, &mut *buffer, flags)).map(|(_, count)| count)
     }
 
     /// One `send`, restarted where a signal interrupts it. What is not taken at once is 0 bytes, not an error.
     pub(super) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         match retry_on_intr(|| send(&self.socket, bytes, SendFlags::NOSIGNAL)) {
             Err(Errno::AGAIN) => Ok(0),
+            result => Ok(result?),
+        }
+    }
+
+    /// Writes these bytes, which the pipe holds. As [`Leg::write`] does.
+    pub(super) fn pour(&self, pipe: &mut Pipe, bytes: &[u8]) -> io::Result<usize> {
+        match pipe.pour(self.as_fd()) {
+            Err(Errno::AGAIN) => Ok(0),
+            // Not every kernel that fills a pipe from this kind of socket empties it into that kind.
+            Err(Errno::INVAL | Errno::NOSYS) => self.write(bytes),
             result => Ok(result?),
         }
     }
@@ -153,7 +212,7 @@ impl Leg {
         const ENOUGH: usize = 4 << 20;
         let mut drained = 0;
         while drained < ENOUGH {
-            match self.read(buffer) {
+            match self.receive(buffer, RecvFlags::empty()) {
                 Ok(count) if count > 0 => drained += count,
                 Ok(_) | Err(_) => return,
             }
@@ -166,7 +225,7 @@ impl Leg {
     }
 
     pub(super) fn tcp_info(&self) -> Option<TcpInfo> {
-        TcpInfo::of(self.socket.as_fd())
+        TcpInfo::of(self.as_fd())
     }
 
     /// The error that the kernel knows of. It tells that only once, and of a leg that still lives it tells what routers
@@ -190,7 +249,7 @@ impl Leg {
             return Liveness::Dead(self.take_error().unwrap_or_else(|| io::ErrorKind::TimedOut.into()));
         }
         // A link that comes back must be noticed before the patience ends, and a dead peer with a closed window too.
-        limit_backoff(self.socket.as_fd(), look_interval(patience));
+        limit_backoff(self.as_fd(), look_interval(patience));
         self.stall = Some(Box::new(stall));
         Liveness::Waiting
     }

@@ -6,6 +6,7 @@
 mod alarm;
 mod context;
 mod inbox;
+mod intake;
 mod lane;
 mod leg;
 mod pair;

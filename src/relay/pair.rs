@@ -11,6 +11,7 @@ use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 use super::{
     context::Context,
     inbox::NewSession,
+    intake::{Intake, Pipe},
     lane::LegEnd,
     leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
     policy::Policy,
@@ -115,13 +116,13 @@ impl Pair {
     }
 
     /// Does what is to be done now: reads at most once from each leg. Says whether the session is over.
-    pub(super) fn turn(&mut self, context: &mut Context) -> bool {
+    pub(super) fn turn(&mut self, intake: &mut Intake, context: &mut Context) -> bool {
         if mem::take(&mut self.is_due) {
             self.act_on_time(context);
         }
         for from in Endpoint::BOTH {
             if let Some(limit) = self.may_read(from, context) {
-                self.read(from, limit, context);
+                self.read(from, limit, intake, context);
             }
         }
         self.session.is_closing() && self.obey(context)
@@ -187,7 +188,7 @@ impl Pair {
     }
 
     /// Lets go of the sockets and tells the ending.
-    pub(super) fn end(mut self, context: &mut Context) {
+    pub(super) fn end(mut self, intake: &mut Intake, context: &mut Context) {
         let tcp = PerEndpoint::from_fn(|endpoint| self.legs[endpoint].tcp_info());
         self.drop_spills(context);
         for endpoint in Endpoint::BOTH {
@@ -198,7 +199,7 @@ impl Pair {
                 if self.session.writes(endpoint) {
                     self.legs[endpoint].finish();
                 }
-                self.legs[endpoint].drain(&mut context.buffer);
+                self.legs[endpoint].drain(&mut intake.bytes);
             }
         }
         self.ticket.close(self.session.finish(context.now), tcp);
@@ -250,20 +251,20 @@ impl Pair {
         if !self.legs[from].readable || !self.session.reads(from) {
             return None;
         }
-        let limit = self.read_limit(from, context).min(context.buffer.len());
+        let limit = self.read_limit(from, context).min(Intake::SIZE);
         (limit > 0).then_some(limit)
     }
 
-    fn read(&mut self, from: Endpoint, limit: usize, context: &mut Context) {
-        let mut buffer = mem::take(&mut context.buffer);
-        match self.legs[from].read(&mut buffer[..limit]) {
+    fn read(&mut self, from: Endpoint, limit: usize, intake: &mut Intake, context: &mut Context) {
+        match self.legs[from].read(intake, limit) {
             Ok(0) => self.read_to_end(from, context),
-            Ok(count) => {
-                let leg = &mut self.legs[from];
-                // A short read has emptied the socket, unless its end stands behind.
-                leg.readable = count == limit || leg.hung_up;
-                self.received(from, &buffer[..count], context);
-            }
+            Ok(count) => match intake.contents(count) {
+                (bytes, None) => self.received(from, bytes, context),
+                (bytes, Some(pipe)) => {
+                    self.received_in_pipe(from, bytes, pipe, context);
+                    intake.empty_pipe();
+                }
+            },
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.legs[from].broken.is_none() => {
                 self.legs[from].readable = false;
             }
@@ -272,7 +273,6 @@ impl Pair {
                 self.leg_ended(from, end, context);
             }
         }
-        context.buffer = buffer;
     }
 
     /// The kernel has nothing more of a leg. The error of a broken one was told before, and is not told again.
@@ -312,9 +312,26 @@ impl Pair {
     }
 
     fn received(&mut self, from: Endpoint, bytes: &[u8], context: &mut Context) {
+        let keep = self.look(from, bytes, context);
+        self.write(from.other(), &bytes[..keep], context);
+    }
+
+    /// The pipe gives all or nothing.
+    #[inline(never)]
+    fn received_in_pipe(&mut self, from: Endpoint, bytes: &[u8], pipe: &mut Pipe, context: &mut Context) {
+        let keep = self.look(from, bytes, context);
+        if keep == bytes.len() {
+            self.write_by(from.other(), bytes, context, |leg| leg.pour(pipe, bytes));
+        } else {
+            self.write(from.other(), &bytes[..keep], context);
+        }
+    }
+
+    /// Looks at what was read. Says how much of it passes, behind what was held back before.
+    fn look(&mut self, from: Endpoint, bytes: &[u8], context: &mut Context) -> usize {
         let passage = self.session.receive(from, bytes, context.now, self.ticket.traffic(context.index, from));
         self.write(from.other(), passage.held.as_slice(), context);
-        self.write(from.other(), &bytes[..passage.keep], context);
+        passage.keep
     }
 
     fn leg_ended(&mut self, endpoint: Endpoint, end: LegEnd, context: &mut Context) {
@@ -330,6 +347,16 @@ impl Pair {
     }
 
     fn write(&mut self, to: Endpoint, bytes: &[u8], context: &mut Context) {
+        self.write_by(to, bytes, context, |leg| leg.write(bytes));
+    }
+
+    fn write_by(
+        &mut self,
+        to: Endpoint,
+        bytes: &[u8],
+        context: &mut Context,
+        write: impl FnOnce(&Leg) -> io::Result<usize>,
+    ) {
         if bytes.is_empty() || self.legs[to].broken.is_some() {
             return;
         }
@@ -337,11 +364,12 @@ impl Pair {
             self.spill(to, bytes, context);
             return;
         }
-        match self.legs[to].write(bytes) {
+        match write(&self.legs[to]) {
             Ok(count) => {
                 self.took(to, count, context);
                 self.legs[to].was_blocked = count < bytes.len();
                 if count < bytes.len() {
+                    self.legs[to.other()].pause_pipe();
                     self.spill(to, &bytes[count..], context);
                 }
             }

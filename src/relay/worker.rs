@@ -3,23 +3,24 @@
 //! # Design
 //!
 //! Edge-triggered readiness, one `recv` for each event, into one buffer that all sessions of the thread share, and a
-//! `send` straight from it to the other leg. Only what the kernel does not take is copied, to a spill buffer of the
-//! leg, and the sender is not read until that is gone; where the reader stays slow, it is read on until the buffer is
-//! full, so that a Close frame behind is seen. So an idle session owns no buffer, and a slow reader holds up nobody but
-//! its own sender. A session that has more to read than one buffer goes to the end of a queue, so that a flood on one
-//! session costs the others one buffer's time and no more.
+//! `send` straight from it to the other leg; large readings pass without that second copy (see [`intake`]). Only what
+//! the kernel does not take is copied, to a spill buffer of the leg, and the sender is not read until that is gone; where
+//! the reader stays slow, it is read on until the buffer is full, so that a Close frame behind is seen. So an idle session
+//! owns no buffer, and a slow reader holds up nobody but its own sender. A session that has more to read than one buffer
+//! goes to the end of a queue, so that a flood on one session costs the others one buffer's time and no more.
 //!
 //! Nearly all of the time of a small message is the kernel's, so what is left to gain is there: `recv` and `send` go
 //! around libc, whose thread-cancellation points cost more than the look at the frame, and the wait has no timeout (see
 //! [`Alarm`]).
 //!
-//! Left out: a tokio task a session (2 KiB more for each, half again the p99 under load), splice(2) (what it moves
-//! cannot be looked at), `io_uring` (blocked by common container profiles), a table of file descriptors for each thread
+//! Left out: a tokio task a session (2 KiB more for each, half again the p99 under load), `io_uring` (blocked by common container profiles), a table of file descriptors for each thread
 //! (it would spare a reference count at each system call, and cost every session two transfers), to leave the sender of a
 //! slow reader unread for as long as anything waits (its Close frame would not be seen, and the wrong endpoint blamed),
 //! to read it on at once (up to half again the cost of messages of 1 MiB), and to serve the newest events first, whose
 //! bytes are still in the cache (a twelfth less for messages of 16 KiB; but who closed first is told by the order in which
 //! the kernel saw it, and the p99 rises by a third).
+//!
+//! [`intake`]: super::intake
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -36,6 +37,7 @@ use super::{
     alarm::Alarm,
     context::{Budget, Context},
     inbox::{CloseSome, Drain, Inbox, NewSession, Order},
+    intake::Intake,
     pair::{self, Pair},
 };
 
@@ -60,6 +62,7 @@ pub(super) struct Worker {
     alarm: Alarm,
     blocked_tick: Instant,
     drain: Option<Drain>,
+    intake: Intake,
     context: Context,
     is_stopping: bool,
 }
@@ -79,6 +82,7 @@ impl Worker {
             alarm,
             blocked_tick: now,
             drain: None,
+            intake: Intake::new(),
             context: Context::new(index, budget, patience),
             is_stopping: false,
         })
@@ -176,9 +180,9 @@ impl Worker {
     fn turn(&mut self, key: usize) {
         let Some(pair) = self.sessions.get_mut(key) else { return };
         pair.is_runnable = false;
-        let context = &mut self.context;
+        let (intake, context) = (&mut self.intake, &mut self.context);
         // A fault in one session must not end the others: it is told as it is dropped.
-        match catch_unwind(AssertUnwindSafe(|| pair.turn(context))) {
+        match catch_unwind(AssertUnwindSafe(|| pair.turn(intake, context))) {
             Ok(false) => {
                 if pair.has_work(context) {
                     enqueue(&mut self.runnable, pair, key);
@@ -187,24 +191,26 @@ impl Worker {
                     schedule(&mut self.timers, pair, key, next);
                 }
             }
-            Ok(true) => self.part_with(key, |pair, context| pair.end(context)),
+            Ok(true) => self.part_with(key, |pair, intake, context| pair.end(intake, context)),
             Err(_) => self.bury(key),
         }
     }
 
     /// Drops a session whose turn panicked: its ticket tells of it. What it left in the thread's state is put right.
     fn bury(&mut self, key: usize) {
-        self.part_with(key, |mut pair, context| pair.drop_spills(context));
-        self.context.restore_buffer();
+        self.part_with(key, |mut pair, intake, context| {
+            pair.drop_spills(context);
+            intake.empty_pipe();
+        });
     }
 
     /// Takes a session out and ends it. It counts as open until its end is told: a drain waits for no less.
-    fn part_with(&mut self, key: usize, end: impl FnOnce(Box<Pair>, &mut Context)) {
+    fn part_with(&mut self, key: usize, end: impl FnOnce(Box<Pair>, &mut Intake, &mut Context)) {
         let Some(pair) = self.sessions.try_remove(key) else { return };
         if let Some(timer) = pair.timer {
             self.timers.remove(&(timer, key));
         }
-        end(pair, &mut self.context);
+        end(pair, &mut self.intake, &mut self.context);
         self.inbox.sessions.fetch_sub(1, Ordering::Release);
     }
 
@@ -267,9 +273,9 @@ impl Worker {
         self.is_stopping = true;
         let keys: Vec<usize> = self.sessions.iter().map(|(key, _)| key).collect();
         for key in keys {
-            self.part_with(key, |mut pair, context| {
+            self.part_with(key, |mut pair, intake, context| {
                 pair.cut(context.now);
-                pair.end(context);
+                pair.end(intake, context);
             });
         }
     }

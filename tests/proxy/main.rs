@@ -11,6 +11,7 @@ mod endings;
 mod ends_of_connections;
 mod failing_handshakes;
 mod hostile_input;
+mod large_readings;
 mod log;
 mod opening_handshake;
 mod out_of_descriptors;

@@ -140,6 +140,13 @@ impl Program {
         (0..limit).filter(is_free).count()
     }
 
+    /// What its descriptors are, by the kernel's names for it.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = String> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // One may be closed meanwhile.
+        entries.filter_map(|entry| Some(std::fs::read_link(entry.ok()?.path()).ok()?.to_string_lossy().into_owned()))
+    }
+
     /// The CPU time that it has used so far, all its threads together.
     pub(crate) fn cpu_time(&self) -> Duration {
         let status = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
