@@ -10,11 +10,12 @@
 //!
 //! It pays where a reading is large, and the pages are well filled. A connection is peeked at once a reading was large,
 //! and left alone for [`PAUSE`] such readings where that was of no use: much more waits, the pipe had not room for all, or
-//! the reader is slow. The pipe's room, 64 pieces, bounds what a sender can make the kernel keep: a byte may hold a page.
+//! not all went out of it. The pipe's room (64 pieces, where a page has 4 KiB) bounds what a sender can make the kernel
+//! keep: one byte may hold a page, or several.
 //!
-//! Two things are another's to change meanwhile. A sender on the same host that sends a file by sendfile(2) and writes to
-//! it changes what passes, after it was looked at. And of a kernel that cannot empty the pipe into this kind of socket
-//! closewatch learns when it tries; then it writes from the buffer.
+//! Where splice(2) is forbidden, or not to be had for this kind of socket, all goes by the buffer. A sender on the same
+//! host that sends pages of a file, or gives its own away (sendfile(2), vmsplice(2)), can change what passes after it was
+//! looked at.
 //!
 //! Left out: to move without a look what a header has announced (four system calls a frame, which at 16 KiB cost as much
 //! as the copies); to duplicate the pipe by tee(2) and read nothing but headers (two for each frame); a pipe smaller than
@@ -66,14 +67,14 @@ impl Intake {
         self.pipe.as_mut().map_or(0, |pipe| pipe.fill(socket, count))
     }
 
-    /// What was just read, and the pipe where that holds the same.
+    /// What was just read, and the pipe where that has to do with it.
     pub(super) fn contents(&mut self, count: usize) -> (&[u8], Option<&mut Pipe>) {
-        (&self.bytes[..count], self.pipe.as_mut().filter(|pipe| pipe.filled > 0))
+        (&self.bytes[..count], self.pipe.as_mut().filter(|pipe| !pipe.is_idle()))
     }
 
     /// Parts with a pipe whose bytes went another way.
     pub(super) fn empty_pipe(&mut self) {
-        self.pipe.take_if(|pipe| pipe.filled > 0);
+        self.pipe.take_if(|pipe| !pipe.is_idle());
     }
 }
 
@@ -82,6 +83,8 @@ pub(super) struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     filled: usize,
+    /// What filling it told of the connection. The kernel tells that once only, and may have bytes that came before.
+    error: Option<Errno>,
 }
 
 impl Pipe {
@@ -89,20 +92,56 @@ impl Pipe {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Refused to a user who has very many pipes: the usual size would not do.
         fcntl_setpipe_size(&writer, PIPE)?;
-        Ok(Self { reader, writer, filled: 0 })
+        Ok(Self { reader, writer, filled: 0, error: None })
+    }
+
+    /// Nothing is in it, and it knows of no error.
+    pub(super) fn is_idle(&self) -> bool {
+        self.filled == 0 && self.error.is_none()
+    }
+
+    /// Whether it holds these bytes, all of them.
+    pub(super) fn holds(&self, bytes: &[u8]) -> bool {
+        self.filled == bytes.len()
+    }
+
+    pub(super) fn take_error(&mut self) -> Option<Errno> {
+        self.error.take()
     }
 
     fn fill(&mut self, socket: BorrowedFd<'_>, count: usize) -> usize {
-        self.filled = move_pages(socket, self.writer.as_fd(), count).unwrap_or(0);
+        match move_pages(socket, self.writer.as_fd(), count) {
+            Ok(moved) => self.filled = moved,
+            Err(error) => self.error = Some(error).filter(|error| is_of_connection(*error)),
+        }
         self.filled
     }
 
-    /// Moves what it holds to a socket. Says how much of it that took.
+    /// Moves what it holds to a socket. Says how much of it that took, or 0 where the kernel does not do that with this
+    /// socket, or not now.
     pub(super) fn pour(&mut self, socket: BorrowedFd<'_>) -> Result<usize, Errno> {
-        let count = move_pages(self.reader.as_fd(), socket, self.filled)?;
+        let count = match move_pages(self.reader.as_fd(), socket, self.filled) {
+            Err(error) if !is_of_connection(error) => 0,
+            result => result?,
+        };
         self.filled -= count;
         Ok(count)
     }
+}
+
+/// Whether an error tells of a connection, rather than that splice(2) is not to be had.
+fn is_of_connection(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::CONNRESET
+            | Errno::PIPE
+            | Errno::TIMEDOUT
+            | Errno::CONNABORTED
+            | Errno::CONNREFUSED
+            | Errno::HOSTUNREACH
+            | Errno::NETUNREACH
+            | Errno::NETDOWN
+    )
 }
 
 fn move_pages(from: BorrowedFd<'_>, to: BorrowedFd<'_>, count: usize) -> Result<usize, Errno> {
@@ -116,10 +155,11 @@ mod tests {
         net::{TcpListener, TcpStream},
         os::unix::net::UnixStream,
         thread,
+        time::Duration,
     };
 
     use rustix::net::{RecvFlags, recv};
-    use socket2::Socket;
+    use socket2::{SockRef, Socket};
 
     use super::*;
     use crate::relay::leg::Leg;
@@ -130,7 +170,7 @@ mod tests {
     /// A leg, and its peer. The window has room for what is sent at once.
     fn leg() -> (Leg, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        socket2::SockRef::from(&listener).set_recv_buffer_size(1 << 20).unwrap();
+        SockRef::from(&listener).set_recv_buffer_size(1 << 20).unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         peer.set_nodelay(true).unwrap();
         (leg_of(listener.accept().unwrap().0.into()), peer)
@@ -191,7 +231,7 @@ mod tests {
             let (bytes, pipe) = intake.contents(count);
             assert!(bytes == &sent[..count]);
             through_pipe += pipe.as_ref().map_or(0, |pipe| pipe.filled);
-            let taken = pipe.map_or_else(|| to.write(bytes), |pipe| to.pour(pipe, bytes));
+            let taken = pipe.map_or_else(|| to.write(bytes), |pipe| to.pour(pipe, bytes).0);
             assert_eq!(taken.unwrap(), count);
             assert!(receive(receiver, count) == sent[..count]);
             while count < SIZE && from.read(&mut intake, Intake::SIZE).is_ok_and(|count| count > 0) {}
@@ -211,7 +251,7 @@ mod tests {
         let ((mut from, mut sender), (to, mut receiver)) = (leg(), unix_leg());
         assert_eq!(pass_on(&mut from, &mut sender, &to, &mut receiver), 7 * SIZE);
         let ((mut from, mut sender), (to, mut receiver)) = (unix_leg(), leg());
-        pass_on(&mut from, &mut sender, &to, &mut receiver);
+        assert!(pass_on(&mut from, &mut sender, &to, &mut receiver) > 0);
     }
 
     #[test]
@@ -236,17 +276,21 @@ mod tests {
         assert!(intake.pipe.is_some());
     }
 
+    /// Each a segment of its own, and none next to the other in memory.
+    fn send_in_pieces(peer: &mut TcpStream, bytes: &[u8], size: usize) {
+        let (_other, mut elsewhere) = leg();
+        for piece in bytes.chunks(size) {
+            peer.write_all(piece).unwrap();
+            elsewhere.write_all(&[0]).unwrap();
+        }
+    }
+
     #[test]
     fn what_the_pipe_has_no_room_for_is_read_later() {
         let intake = &mut Intake::new();
         let (mut leg, mut peer) = warm_leg(intake);
         let sent = bytes(1, SIZE);
-        // Each a segment of its own, and none next to the other in memory.
-        let (_other, mut elsewhere) = self::leg();
-        for piece in sent.chunks(50) {
-            peer.write_all(piece).unwrap();
-            elsewhere.write_all(&[0]).unwrap();
-        }
+        send_in_pieces(&mut peer, &sent, 50);
         wait_for(&leg, SIZE);
         let count = leg.read(intake, Intake::SIZE).unwrap();
         assert!(count < SIZE && leg.readable, "{count}");
@@ -267,7 +311,9 @@ mod tests {
             let (count, sent) = read(&mut from, &mut sender, intake, SIZE);
             let (bytes, pipe) = intake.contents(count);
             assert!(bytes == sent);
-            let taken = to.pour(pipe.unwrap(), bytes).unwrap();
+            let (taken, error) = to.pour(pipe.unwrap(), bytes);
+            let taken = taken.unwrap();
+            assert!(error.is_none());
             passed.extend_from_slice(&sent[..taken]);
             intake.empty_pipe();
             if taken < count {
@@ -279,6 +325,38 @@ mod tests {
         let mut arrived = Vec::new();
         receiver.read_to_end(&mut arrived).unwrap();
         assert!(arrived == passed);
+    }
+
+    /// The kernel pours 16 pieces at a time. The first draw an RST, as nobody is there.
+    #[test]
+    fn an_error_behind_the_first_pieces_is_told_behind_what_went_out() {
+        for (sent_fin, kind) in [(true, io::ErrorKind::BrokenPipe), (false, io::ErrorKind::ConnectionReset)] {
+            let intake = &mut Intake::new();
+            let ((mut from, mut sender), (mut to, receiver)) = (warm_leg(intake), leg());
+            send_in_pieces(&mut sender, &bytes(1, SIZE), 2000);
+            wait_for(&from, SIZE);
+            drop(receiver);
+            to.hung_up = sent_fin;
+            assert_eq!(from.read(intake, Intake::SIZE).unwrap(), SIZE);
+            let (bytes, pipe) = intake.contents(SIZE);
+            let (taken, error) = to.pour(pipe.unwrap(), bytes);
+            assert!((1..SIZE).contains(&taken.unwrap()));
+            assert_eq!(error.unwrap().kind(), kind);
+        }
+    }
+
+    /// An urgent byte is peeked beyond, but not moved.
+    #[test]
+    fn an_error_that_filling_the_pipe_met_is_kept() {
+        let intake = &mut Intake::new();
+        let (mut from, mut sender) = warm_leg(intake);
+        SockRef::from(&sender).send_out_of_band(&[1]).unwrap();
+        sender.write_all(&bytes(1, SIZE)).unwrap();
+        wait_for(&from, SIZE);
+        SockRef::from(&sender).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(sender);
+        assert_eq!(from.read(intake, Intake::SIZE).unwrap(), SIZE);
+        assert_eq!(intake.contents(SIZE).1.unwrap().take_error(), Some(Errno::CONNRESET));
     }
 
     /// Reads until the leg has ended.
@@ -298,7 +376,7 @@ mod tests {
         assert_eq!(leg.read(intake, Intake::SIZE).unwrap_err().kind(), io::ErrorKind::WouldBlock);
 
         let (mut leg, peer) = warm_leg(intake);
-        Socket::from(peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        Socket::from(peer).set_linger(Some(Duration::ZERO)).unwrap();
         assert_eq!(end_of(&mut leg, intake).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 
         let (mut leg, peer) = warm_leg(intake);

@@ -186,13 +186,25 @@ impl Leg {
         }
     }
 
-    /// Writes these bytes, which the pipe holds. As [`Leg::write`] does.
-    pub(super) fn pour(&self, pipe: &mut Pipe, bytes: &[u8]) -> io::Result<usize> {
-        match pipe.pour(self.as_fd()) {
-            Err(Errno::AGAIN) => Ok(0),
-            // Not every kernel that fills a pipe from this kind of socket empties it into that kind.
-            Err(Errno::INVAL | Errno::NOSYS) => self.write(bytes),
-            result => Ok(result?),
+    /// Writes these bytes, which the pipe holds, and where it does not give them all, the rest of them as ever.
+    ///
+    /// That finds an error which the kernel kept to itself, too: it moves 16 pieces at a time, and of one that it met
+    /// behind the first it says only how much it had moved. What is told afterwards is EPIPE, the same for every end.
+    pub(super) fn pour(&self, pipe: &mut Pipe, bytes: &[u8]) -> (io::Result<usize>, Option<io::Error>) {
+        let poured = match pipe.pour(self.as_fd()) {
+            Ok(count) => count,
+            Err(error) => return (Err(error.into()), None),
+        };
+        if poured == bytes.len() {
+            return (Ok(poured), None);
+        }
+        match self.write(&bytes[poured..]) {
+            Ok(count) => (Ok(poured + count), None),
+            Err(error) if poured == 0 => (Err(error), None),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !self.hung_up => {
+                (Ok(poured), Some(io::ErrorKind::ConnectionReset.into()))
+            }
+            Err(error) => (Ok(poured), Some(error)),
         }
     }
 

@@ -316,14 +316,28 @@ impl Pair {
         self.write(from.other(), &bytes[..keep], context);
     }
 
-    /// The pipe gives all or nothing.
+    /// What was read stands in the pipe, too, which gives all or nothing; or filling that found the leg's end.
     #[inline(never)]
     fn received_in_pipe(&mut self, from: Endpoint, bytes: &[u8], pipe: &mut Pipe, context: &mut Context) {
-        let keep = self.look(from, bytes, context);
-        if keep == bytes.len() {
-            self.write_by(from.other(), bytes, context, |leg| leg.pour(pipe, bytes));
+        let (to, keep) = (from.other(), self.look(from, bytes, context));
+        let mut lost = None;
+        if keep == bytes.len() && pipe.holds(bytes) {
+            self.write_by(to, bytes, context, |leg| {
+                let (result, error) = leg.pour(pipe, bytes);
+                lost = error;
+                result
+            });
         } else {
-            self.write(from.other(), &bytes[..keep], context);
+            self.write(to, &bytes[..keep], context);
+        }
+        if let Some(error) = lost {
+            self.lose(to, &error, context);
+        }
+        if !pipe.is_idle() {
+            self.legs[from].pause_pipe();
+        }
+        if let Some(error) = pipe.take_error() {
+            self.lose(from, &error.into(), context);
         }
     }
 
@@ -369,7 +383,6 @@ impl Pair {
                 self.took(to, count, context);
                 self.legs[to].was_blocked = count < bytes.len();
                 if count < bytes.len() {
-                    self.legs[to.other()].pause_pipe();
                     self.spill(to, &bytes[count..], context);
                 }
             }
