@@ -41,8 +41,10 @@ fn some_sessions_or_those_of_a_route_or_all_are_closed() {
     let closewatch = Closewatch::start(&config);
     let open_rest =
         || Session::open_with(closewatch.connect(), &rest, &REQUEST.replace("GET /chat ", "GET /elsewhere "));
-    let chats = [(); 5].map(|()| closewatch.session(&chat));
+    let mut chats = [(); 5].map(|()| closewatch.session(&chat));
     let mut rests = [(); 2].map(|()| open_rest());
+    // An endpoint has the 101 before the relay has the session.
+    chats.iter_mut().chain(&mut rests).for_each(Session::exchange);
     let post = |body: &str| closewatch.post("/-/close", body);
 
     let some = post(r#"{"code": 1012, "reason": "restart", "count": 2, "route": "chat"}"#);
@@ -95,6 +97,8 @@ fn a_session_that_control_closes_is_given_up_after_timeouts_close() {
     let server = Server::start();
     let closewatch = Closewatch::before(&server, &format!("timeouts: {{close: 200ms}}\n{LOG_ALL}"));
     let mut session = closewatch.session(&server);
+    // An endpoint has the 101 before the relay has the session.
+    session.exchange();
     assert_eq!(closewatch.post("/-/close", r#"{"code": 4001}"#), closed(1));
     session.client.expect(from_server(0x88, &close(4001, "")));
     session.client.expect_fin();
