@@ -17,9 +17,9 @@
 //! host that sends pages of a file, or gives its own away (sendfile(2), vmsplice(2)), can change what passes after it was
 //! looked at.
 //!
-//! Left out: to move without a look what a header has announced (four system calls a frame, which at 16 KiB cost as much
-//! as the copies); to duplicate the pipe by tee(2) and read nothing but headers (two for each frame); a pipe smaller than
-//! a reading, filled and emptied several times (twice the time: a wake-up for each part); a pipe for each session, which
+//! Left out: to move without a look what a header has announced (four system calls a frame, which at 16 KiB should cost
+//! about as much as the copies); to duplicate the pipe by tee(2) and read nothing but headers (two for each frame); a pipe smaller than
+//! a reading, filled and emptied several times (twice the time, under BBR); a pipe for each session, which
 //! could wait for a slow reader (two descriptors more for each).
 
 use std::{
@@ -33,7 +33,8 @@ use rustix::{
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 
-/// How many bytes go through the pipe. Fewer are copied as fast. Of more, a congestion control that spreads what it sends
+/// How many bytes go through the pipe. With fewer, pieces of less than a KiB could fill it, each of which may hold a page,
+/// and from 32 KiB downward little is gained. Of more, a congestion control that spreads what it sends
 /// (BBR) arms a timer for each segment but the first few: then copying them is the cheaper way to pass the time.
 pub(super) const FOR_PIPE: RangeInclusive<usize> = 64 * 1024..=144 * 1024;
 
@@ -48,7 +49,7 @@ pub(super) const PAUSE: u8 = 64;
 pub(super) struct Intake {
     pub(super) bytes: Box<[u8]>,
     /// Made when it is needed first: most sidecars never see a large reading.
-    pub(super) pipe: Option<Pipe>,
+    pipe: Option<Pipe>,
 }
 
 impl Intake {
@@ -70,6 +71,11 @@ impl Intake {
     /// What was just read, and the pipe where that has to do with it.
     pub(super) fn contents(&mut self, count: usize) -> (&[u8], Option<&mut Pipe>) {
         (&self.bytes[..count], self.pipe.as_mut().filter(|pipe| !pipe.is_idle()))
+    }
+
+    /// What filling the pipe told of the connection.
+    pub(super) fn take_error(&mut self) -> Option<Errno> {
+        self.pipe.as_mut()?.take_error()
     }
 
     /// Parts with a pipe whose bytes went another way.
@@ -357,6 +363,18 @@ mod tests {
         drop(sender);
         assert_eq!(from.read(intake, Intake::SIZE).unwrap(), SIZE);
         assert_eq!(intake.contents(SIZE).1.unwrap().take_error(), Some(Errno::CONNRESET));
+    }
+
+    #[test]
+    fn an_error_of_the_pipe_is_no_other_legs() {
+        let intake = &mut Intake::new();
+        intake.pipe = Some(Pipe { error: Some(Errno::CONNRESET), ..Pipe::new().unwrap() });
+        let (mut at_its_end, peer) = leg();
+        drop(peer);
+        assert_eq!(at_its_end.read(intake, Intake::SIZE).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        let (mut other, mut sender) = leg();
+        assert_eq!(read(&mut other, &mut sender, intake, SIZE).0, SIZE);
+        assert!(intake.contents(SIZE).1.is_none());
     }
 
     /// Reads until the leg has ended.

@@ -141,7 +141,12 @@ impl Leg {
                 return Ok(count);
             }
         }
-        let count = self.receive(&mut intake.bytes[..limit], RecvFlags::empty())?;
+        let result = self.receive(&mut intake.bytes[..limit], RecvFlags::empty());
+        if !matches!(result, Ok(1..)) {
+            // With no byte before it, what the pipe met is the end; and of the next leg that is read it must not be told.
+            return Ok(intake.take_error().map_or(result, Err)?);
+        }
+        let count = result?;
         if FOR_PIPE.contains(&count) {
             self.pause = self.pause.saturating_sub(1);
         }

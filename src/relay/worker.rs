@@ -13,12 +13,12 @@
 //! around libc, whose thread-cancellation points cost more than the look at the frame, and the wait has no timeout (see
 //! [`Alarm`]).
 //!
-//! Left out: a tokio task a session (2 KiB more for each, half again the p99 under load), `io_uring` (blocked by common container profiles), a table of file descriptors for each thread
-//! (it would spare a reference count at each system call, and cost every session two transfers), to leave the sender of a
-//! slow reader unread for as long as anything waits (its Close frame would not be seen, and the wrong endpoint blamed),
-//! to read it on at once (up to half again the cost of messages of 1 MiB), and to serve the newest events first, whose
-//! bytes are still in the cache (a twelfth less for messages of 16 KiB; but who closed first is told by the order in which
-//! the kernel saw it, and the p99 rises by a third).
+//! Left out: a tokio task a session (2 KiB more for each, half again the p99 under load), `io_uring` (blocked by common
+//! container profiles), a table of file descriptors for each thread (it would spare a reference count at each system call,
+//! and cost every session two transfers), to leave the sender of a slow reader unread for as long as anything waits (its
+//! Close frame would not be seen, and the wrong endpoint blamed), to read it on at once (up to half again the cost of
+//! messages of 1 MiB), and to serve the newest events first, whose bytes are still in the cache (a twelfth less for
+//! messages of 16 KiB; but who closed first is told by the order in which the kernel saw it, and the p99 rises by a third).
 //!
 //! [`intake`]: super::intake
 

@@ -58,7 +58,7 @@ fn they_pass_through_a_pipe_as_they_came() {
 fn between_two_frames_of_them_a_close_frame_is_put_in() {
     const READING: usize = 100_000;
     let server = Server::start();
-    let program = Program::before(&server, "workers: 1\ntimeouts: {max_age: 1s}\n");
+    let program = Program::before(&server, "workers: 1\ntimeouts: {max_age: 3s}\n");
     let Session { mut client, server: mut service } = Session::open(&program, &server);
     let without = pipes(&program);
     let frame = from_client(0x82, &vec![7; 20_000]);
