@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use closewatch::config::Buckets;
 use closewatch::metrics::{Metrics, Options, SessionClosed};
-use closewatch::websocket::close::{CloseCode, CloseStatus};
-use closewatch::websocket::closing::{Ending, Party, Seen};
+use closewatch::websocket::close_code::{CloseCode, CloseStatus};
+use closewatch::websocket::closing_handshake::{Ending, Party, Seen};
 use closewatch::websocket::conformance::WholeMessages;
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};

@@ -41,7 +41,7 @@ struct Taken {
 
 /// A connection's place, from its accept to its end. Dropping it makes room for another.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     _active: ActiveConnection,
     taken: Arc<Taken>,
     /// Where addresses are counted.
@@ -67,17 +67,17 @@ impl Admission {
     }
 
     /// Counts an accepted connection, and gives it a place if there is one. It is to be closed at once if not.
-    pub fn admit(&self) -> Option<Place> {
+    pub fn admit(&self) -> Option<ConnectionPermit> {
         let active = self.metrics.connection_accepted();
         // Taken first and then judged: a place that is refused gives itself back.
         let taken = self.taken.all.fetch_add(1, Ordering::Relaxed);
-        let place = Place { _active: active, taken: Arc::clone(&self.taken), ip: None };
+        let place = ConnectionPermit { _active: active, taken: Arc::clone(&self.taken), ip: None };
         self.judge(taken < self.limit.load(Ordering::Relaxed)).then_some(place)
     }
 
     /// Counts a connection with those of its client's address, once that is known, and says whether it may stay.
     #[must_use = "a connection that may not stay is to be closed at once"]
-    pub fn admit_client(&self, place: &mut Place, ip: IpAddr) -> bool {
+    pub fn admit_client(&self, place: &mut ConnectionPermit, ip: IpAddr) -> bool {
         let limit_per_ip = self.limit_per_ip.load(Ordering::Relaxed);
         if limit_per_ip == usize::MAX {
             return true;
@@ -115,7 +115,7 @@ impl Taken {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.taken.all.fetch_sub(1, Ordering::Relaxed);
         if let Some(ip) = self.ip {

@@ -2,30 +2,30 @@
 //!
 //! The life of a session, as a chain of types:
 //!
-//! [`config::Config`] → [`service::Service`] binds and runs everything. A [`proxy::Listener`] takes a connection, if
+//! [`config::Config`] → [`app::App`] binds and runs everything. A [`proxy::Listener`] takes a connection, if
 //! [`admission::Admission`] has a place; [`proxy::Proxy`] forwards its opening handshake as it came. At the 101 the two
 //! sockets become a [`relay::NewSession`], which [`relay::Relay`] hands to one of its threads. There
 //! [`relay::session::Session`], which has no I/O, is told of bytes, ends and time: it looks at them with
 //! [`websocket::decoder::FrameDecoder`] and [`websocket::conformance::Conformance`], and lets
-//! [`websocket::closing::ClosingHandshake`] judge what they mean, until that says the one
-//! [`websocket::closing::Ending`]. A [`relay::Ticket`] counts it in [`metrics::Metrics`] and writes it as a
+//! [`websocket::closing_handshake::ClosingHandshake`] judge what they mean, until that says the one
+//! [`websocket::closing_handshake::Ending`]. A [`relay::SessionGuard`] counts it in [`metrics::Metrics`] and writes it as a
 //! [`journal::Record`], which the [`log`] and the [`admin`] show.
 
+mod accept_backoff;
 pub mod admin;
 pub mod admission;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod demo;
-mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod journal;
 pub mod log;
 pub mod metrics;
+mod peer;
 pub mod probe;
 pub mod proxy;
 pub mod relay;
-pub mod service;
-mod shortage;
 pub mod websocket;

@@ -15,11 +15,11 @@ use std::{
 use arc_swap::ArcSwap;
 use closewatch::{
     admin::{Admin, CloseRequest, Control, Options, Phase, Scope, client::AdminUrl, serve},
-    journal::{About, Journal, Record},
+    journal::{Journal, Record, SessionInfo},
     websocket::{
         PerEndpoint,
-        close::{CloseCode, CloseStatus},
-        closing::{Ending, Party, Seen},
+        close_code::{CloseCode, CloseStatus},
+        closing_handshake::{Ending, Party, Seen},
     },
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -190,7 +190,7 @@ fn record(session: &str) -> Record {
     Record {
         time: SystemTime::UNIX_EPOCH,
         route: "default".into(),
-        about: About { id: session.to_owned(), server: "127.0.0.1:9000".into(), ..About::default() },
+        about: SessionInfo { id: session.to_owned(), server: "127.0.0.1:9000".into(), ..SessionInfo::default() },
         ending: Ending {
             status,
             reason: String::new(),

@@ -14,7 +14,7 @@ use closewatch::{
         self, Buckets, ClientPrivacy, Config, ForwardedMode, HostHeader, LogFormat, LogSessions, Overrides,
         ProbeSource, ProxyProtocol, UpstreamAddress,
     },
-    websocket::close::{CloseCode, CloseText},
+    websocket::close_code::{CloseCode, CloseText},
 };
 
 const MINIMAL: &str = "upstream: ws://127.0.0.1:9000\n";

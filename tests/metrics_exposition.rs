@@ -12,8 +12,8 @@ use closewatch::config::Buckets;
 use closewatch::metrics::{
     HandshakeFailure, HandshakeOutcome, Metrics, Options, RejectReason, RouteMetrics, SessionClosed,
 };
-use closewatch::websocket::close::{CloseCode, CloseStatus};
-use closewatch::websocket::closing::{Action, Cause, Ending, Party, Seen};
+use closewatch::websocket::close_code::{CloseCode, CloseStatus};
+use closewatch::websocket::closing_handshake::{Action, Cause, Ending, Party, Seen};
 use closewatch::websocket::conformance::{Violation, WholeMessages};
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::websocket::close::CodeEntry;
+use crate::websocket::close_code::CodeEntry;
 
 /// One Close code, or all codes of a range: these names are a public interface.
 #[derive(Serialize)]

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{CloseRequest, Control, Options, resource::Command, response, response::Body};
-use crate::websocket::close::{CloseCode, MAX_REASON};
+use crate::websocket::close_code::{CloseCode, MAX_REASON};
 
 /// The most that a request's body may have.
 const MOST_BODY_BYTES: usize = 64 * 1024;

@@ -19,7 +19,7 @@ use super::{
     response,
     response::Body,
 };
-use crate::shortage::Shortage;
+use crate::accept_backoff::AcceptBackoff;
 
 const PAGE: &str = include_str!("index.html");
 
@@ -55,8 +55,8 @@ async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, 
     let streams = Arc::new(Semaphore::new(limits.streams));
     let server = Arc::new(Server { limits, admin, scope, streams, stop: stop.clone() });
     let tasks = TaskTracker::new();
-    let mut shortage = Shortage::default();
-    while let Some((stream, guest)) = stop.run_until_cancelled(accept(&listener, &mut guests, &mut shortage)).await {
+    let mut backoff = AcceptBackoff::default();
+    while let Some((stream, guest)) = stop.run_until_cancelled(accept(&listener, &mut guests, &mut backoff)).await {
         let server = Arc::clone(&server);
         tasks.spawn(async move { server.serve_connection(stream, &guest).await });
     }
@@ -65,11 +65,11 @@ async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, 
 }
 
 /// The next connection, with a place for it.
-async fn accept(listener: &TcpListener, guests: &mut Guests, shortage: &mut Shortage) -> (TcpStream, Arc<Guest>) {
+async fn accept(listener: &TcpListener, guests: &mut Guests, backoff: &mut AcceptBackoff) -> (TcpStream, Arc<Guest>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return (stream, guests.welcome().await),
-            Err(error) => shortage.pause(&error, "admin").await,
+            Err(error) => backoff.pause(&error, "admin").await,
         }
     }
 }

@@ -11,9 +11,9 @@ use super::{
     say,
 };
 use crate::{
+    app::{Origin, Source},
     config::Overrides,
     demo,
-    service::{Origin, Source},
 };
 
 /// The arguments of `closewatch demo`.

@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, process::ExitCode};
 
 use super::{say, write_out};
-use crate::websocket::close::{CodeEntry, Sender, range_label};
+use crate::websocket::close_code::{CodeEntry, Sender, range_label};
 
 /// The arguments of `closewatch explain`.
 #[derive(Debug, Clone, clap::Args)]

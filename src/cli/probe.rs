@@ -10,7 +10,7 @@ use hyper::header::{
 use super::{on_one_thread, print, say};
 use crate::{
     probe::{self, Close, Plan, Progress, ReceivedMessage, Report, WebSocketUrl},
-    websocket::close::{CloseCode, MAX_REASON},
+    websocket::close_code::{CloseCode, MAX_REASON},
 };
 
 /// The longest `--wait`.

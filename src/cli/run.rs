@@ -4,8 +4,8 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use super::say;
 use crate::{
+    app::{App, End, Origin, Source},
     config::{Config, Overrides},
-    service::{End, Origin, Service, Source},
 };
 
 /// What there is to know besides the arguments.
@@ -68,7 +68,7 @@ pub(super) async fn serve<F>(source: Source, config: Config, companion: impl FnO
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let service = match Service::start(source, config) {
+    let service = match App::start(source, config) {
         Ok(service) => service,
         Err(error) => return failed(&format!("closewatch cannot start: {error}")),
     };

@@ -94,7 +94,7 @@ mod tests {
         },
         *,
     };
-    use crate::websocket::close::CloseCode;
+    use crate::websocket::close_code::CloseCode;
 
     #[test]
     fn a_text_is_a_text_to_every_reader() {

@@ -8,7 +8,7 @@ use super::{
     format::{Format, Reading, Whole},
     types::ProbeSource,
 };
-use crate::websocket::close::{CloseCode, MAX_REASON};
+use crate::websocket::close_code::{CloseCode, MAX_REASON};
 
 /// A way to write values that takes no more than two functions.
 pub(super) struct Parsed<T> {

@@ -12,7 +12,7 @@ use super::{
     types::{Match, Route, SessionLimits, Timeouts, Upstream},
     upstream::URL,
 };
-use crate::websocket::close::{CloseCode, CloseText};
+use crate::websocket::close_code::{CloseCode, CloseText};
 
 /// Each route has hundreds of series from the start.
 const MOST_ROUTES: usize = 256;

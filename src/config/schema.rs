@@ -22,7 +22,7 @@ use super::{
         LogSessions, Metrics, Privacy, ProbeSource, Probes, ProxyProtocol, SessionLimits, Shutdown, Timeouts,
     },
 };
-use crate::websocket::close::CloseCode;
+use crate::websocket::close_code::CloseCode;
 
 /// What a document without fault says.
 pub(super) struct Reading {

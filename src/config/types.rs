@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 use tracing::Level;
 
-use crate::websocket::close::{CloseCode, CloseText};
+use crate::websocket::close_code::{CloseCode, CloseText};
 
 /// A whole configuration: valid, and free of contradictions.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,6 @@
 //! What a client can ask of the demo's server by a text message.
 
-use crate::endpoint::CloseFrame;
+use crate::peer::CloseFrame;
 
 /// How much one `flood` may send, in bytes.
 const FLOOD_LIMIT: u64 = 1 << 30;

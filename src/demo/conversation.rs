@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::command::Command;
 use crate::{
-    endpoint::{CloseFrame, Connection, Event, Message, ReadError},
-    websocket::close::CloseCode,
+    peer::{CloseFrame, Connection, Event, Message, ReadError},
+    websocket::close_code::CloseCode,
 };
 
 /// How long the client may take to answer a Close frame: longer than any proxy between would wait.

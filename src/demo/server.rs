@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::{handshake::server::create_response_with_bod
 use tokio_util::sync::CancellationToken;
 
 use super::conversation;
-use crate::endpoint::Connection;
+use crate::peer::Connection;
 
 /// How long open sessions have for their closing handshakes when the server stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ mod sentence;
 
 #[cfg(test)]
 pub(crate) use record::tests::record;
-pub use record::{About, Record, Sent, TcpSummary};
+pub use record::{Record, Sent, SessionInfo, TcpSummary};
 pub(crate) use sentence::OneLine;
 
 /// Records that a reader of the stream may be behind before it loses some: the burst of a drain must fit.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::websocket::{
     PerEndpoint,
-    closing::{Action, Ending, Seen},
+    closing_handshake::{Action, Ending, Seen},
     conformance::{Violation, Violations},
 };
 
@@ -21,7 +21,7 @@ pub struct Record {
     /// The route's name.
     pub route: Arc<str>,
     /// What was known of it from the beginning.
-    pub about: About,
+    pub about: SessionInfo,
     /// How and why it ended.
     pub ending: Ending,
     /// From the 101 to the end.
@@ -40,7 +40,7 @@ pub struct Record {
 
 /// What the opening handshake told of a session. `None` is also what privacy leaves out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct About {
+pub struct SessionInfo {
     /// An id that no other session has.
     pub id: String,
     /// The client's address and port, or its network.
@@ -220,8 +220,8 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::websocket::{
-        close::{CloseCode, CloseStatus},
-        closing::{Cause, Party},
+        close_code::{CloseCode, CloseStatus},
+        closing_handshake::{Cause, Party},
     };
 
     /// A session that the server closed with 1011, and the client answered.
@@ -231,12 +231,12 @@ pub(crate) mod tests {
         Record {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_600_000_250),
             route: "default".into(),
-            about: About {
+            about: SessionInfo {
                 id: "4f".to_owned(),
                 client: Some("10.0.0.7:41234".into()),
                 server: "127.0.0.1:9000".into(),
                 path: Some("/chat".into()),
-                ..About::default()
+                ..SessionInfo::default()
             },
             ending: Ending {
                 status,
@@ -311,7 +311,7 @@ pub(crate) mod tests {
     #[test]
     fn privacy_leaves_null_behind() {
         let mut private = record();
-        private.about = About { client: None, path: None, hide_reasons: true, ..private.about };
+        private.about = SessionInfo { client: None, path: None, hide_reasons: true, ..private.about };
         let told = serde_json::to_value(private).unwrap();
         for pointer in ["/client", "/path", "/reason", "/client_saw/reason", "/server_saw/reason"] {
             assert_eq!(told.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");

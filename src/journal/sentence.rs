@@ -5,8 +5,8 @@ use std::fmt::{self, Display, Formatter, Write as _};
 use super::Record;
 use crate::websocket::{
     Endpoint,
-    close::CloseStatus,
-    closing::{Cause, Party},
+    close_code::CloseStatus,
+    closing_handshake::{Cause, Party},
 };
 
 impl Display for Record {
@@ -168,10 +168,10 @@ impl Display for OneLine<'_> {
 mod tests {
     use super::*;
     use crate::{
-        journal::{About, Sent, record::tests::record},
+        journal::{Sent, SessionInfo, record::tests::record},
         websocket::{
-            PerEndpoint, close::CloseCode, closing::Action, closing::Seen, conformance::Violation,
-            conformance::Violations,
+            PerEndpoint, close_code::CloseCode, closing_handshake::Action, closing_handshake::Seen,
+            conformance::Violation, conformance::Violations,
         },
     };
 
@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn privacy_is_kept() {
         let mut private = record();
-        private.about = About { client: None, path: None, hide_reasons: true, ..private.about };
+        private.about = SessionInfo { client: None, path: None, hide_reasons: true, ..private.about };
         assert_eq!(
             private.to_string(),
             "session 4f on default to 127.0.0.1:9000: server sent 1011 (Internal Error); \

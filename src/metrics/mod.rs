@@ -21,14 +21,14 @@
 //! at most, which they cannot shape.
 
 mod buckets;
-mod codes;
+mod close_code_label;
 mod exposition;
 mod families;
 mod labels;
 mod process;
 mod route;
 mod traffic;
-mod traffic_families;
+mod traffic_collector;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,13 +41,13 @@ pub use self::route::{HandshakeInProgress, RouteMetrics, SessionClosed};
 pub use self::traffic::{EndpointTraffic, Traffic};
 
 use self::buckets::Buckets;
-use self::codes::CodeLabels;
+use self::close_code_label::CodeLabels;
 use self::families::Families;
 use self::process::ProcessCollector;
 use self::traffic::TrafficBounds;
-use self::traffic_families::TrafficCollector;
+use self::traffic_collector::TrafficCollector;
 use crate::config;
-use crate::websocket::closing::Party;
+use crate::websocket::closing_handshake::Party;
 
 /// What is fixed for the life of the process.
 #[derive(Debug, Clone, Default)]
@@ -230,7 +230,7 @@ mod tests {
 
     use super::*;
     use crate::websocket::Endpoint;
-    use crate::websocket::closing::{Action, Cause};
+    use crate::websocket::closing_handshake::{Action, Cause};
 
     /// Every value that a label of a family can have, `route` aside.
     fn values(family: &str, label: &str) -> Vec<String> {

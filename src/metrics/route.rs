@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 
-use super::codes::CodeLabels;
+use super::close_code_label::CodeLabels;
 use super::families::Families;
 use super::labels::{self, HandshakeFailure, HandshakeOutcome};
 use super::traffic::{Traffic, TrafficBounds};
 use crate::websocket::Endpoint;
-use crate::websocket::closing::{Action, Cause, Ending, Party};
+use crate::websocket::closing_handshake::{Action, Cause, Ending, Party};
 
 /// A session that is over, as it is counted.
 #[derive(Debug, Clone, Copy)]

@@ -22,7 +22,7 @@ use tokio_tungstenite::tungstenite::{
 };
 
 use super::{Opening, Plan};
-use crate::endpoint::Connection;
+use crate::peer::Connection;
 
 /// Why there is no WebSocket.
 pub(super) struct Refusal {

@@ -7,8 +7,8 @@ use serde::{Serialize, Serializer};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    endpoint::{CloseFrame, Connection, Event, Message, ReadError},
-    websocket::close::{CloseCode, CloseStatus},
+    peer::{CloseFrame, Connection, Event, Message, ReadError},
+    websocket::close_code::{CloseCode, CloseStatus},
 };
 
 mod handshake;

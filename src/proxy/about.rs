@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use super::fields::{Fields, joined};
 use crate::{
     config::{ClientPrivacy, Privacy},
-    journal::About,
+    journal::SessionInfo,
 };
 
 /// The longest text that a peer can put into a record, in bytes: a session holds it for as long as it lives.
@@ -28,8 +28,8 @@ pub(super) fn about(
     path: &str,
     trace_id: Option<Box<str>>,
     response: &impl Fields,
-) -> About {
-    About {
+) -> SessionInfo {
+    SessionInfo {
         id: unique_id(),
         client: shown_client(privacy.client, client),
         server,

@@ -25,9 +25,9 @@ use super::{
     upstream::into_socket,
 };
 use crate::{
-    admission::Place,
+    admission::ConnectionPermit,
     metrics::RejectReason,
-    relay::{NewSession, Ticket},
+    relay::{NewSession, SessionGuard},
     websocket::PerEndpoint,
 };
 
@@ -41,7 +41,7 @@ pub(super) struct Accepted {
     /// What was read of it behind a PROXY header.
     pub(super) early: Vec<u8>,
     pub(super) ends: Ends,
-    pub(super) place: Place,
+    pub(super) place: ConnectionPermit,
     /// Held while something of the connection's is in flight: a drain waits for it.
     pub(super) in_service: TaskTrackerToken,
 }
@@ -174,9 +174,9 @@ impl Connection {
     }
 
     /// The 101 is sent: the data plane takes both connections.
-    fn hand_over(self, upgraded: Upgraded, place: Place) {
+    fn hand_over(self, upgraded: Upgraded, place: ConnectionPermit) {
         let Upgraded { server, early, policy, extensions, about, metrics, .. } = upgraded;
-        let ticket = Ticket::new(about, metrics, Arc::clone(&self.proxy.journal));
+        let ticket = SessionGuard::new(about, metrics, Arc::clone(&self.proxy.journal));
         let sockets = self.stream.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
         match sockets {
             Ok((client, server)) => self.proxy.relay.hand_over(NewSession {
@@ -195,8 +195,8 @@ impl Connection {
 }
 
 impl Upgraded {
-    fn ticket(self, proxy: &Proxy) -> Ticket {
-        Ticket::new(self.about, self.metrics, Arc::clone(&proxy.journal))
+    fn ticket(self, proxy: &Proxy) -> SessionGuard {
+        SessionGuard::new(self.about, self.metrics, Arc::clone(&proxy.journal))
     }
 }
 

@@ -32,7 +32,7 @@ use super::{
     upstream::{Connected, ServerStream},
 };
 use crate::{
-    journal::About,
+    journal::SessionInfo,
     metrics::{HandshakeFailure, HandshakeOutcome, RouteMetrics},
     relay::Policy,
     websocket::conformance::Extensions,
@@ -58,7 +58,7 @@ pub(super) struct Upgraded {
     pub(super) early: Vec<u8>,
     pub(super) policy: Arc<Policy>,
     pub(super) extensions: Extensions,
-    pub(super) about: About,
+    pub(super) about: SessionInfo,
     pub(super) metrics: Arc<RouteMetrics>,
     /// How long the client may take to read its 101.
     pub(super) timeout: Option<Duration>,

@@ -15,9 +15,9 @@ use super::{
     tcp,
 };
 use crate::{
+    accept_backoff::AcceptBackoff,
     config::{Keepalive, ProxyProtocol},
     metrics::RejectReason,
-    shortage::Shortage,
 };
 
 /// The most that are still taken when a listener is closed: however many come, it does close.
@@ -65,12 +65,12 @@ impl Listener {
 
     /// Takes connections until `stop`.
     pub(super) async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
-        let mut shortage = Shortage::default();
+        let mut backoff = AcceptBackoff::default();
         while let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await {
             match accepted {
                 Ok((stream, client)) => self.take(&proxy, stream, client),
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => shortage.pause(&error, self.address).await,
+                Err(error) => backoff.pause(&error, self.address).await,
             }
         }
         self.take_rest(&proxy);

@@ -9,10 +9,10 @@ use std::{
 use mio::Waker;
 use socket2::Socket;
 
-use super::{policy::Policy, ticket::Ticket};
+use super::{accounting::SessionGuard, policy::Policy};
 use crate::{
-    admission::Place,
-    websocket::{PerEndpoint, close::CloseText, conformance::Extensions},
+    admission::ConnectionPermit,
+    websocket::{PerEndpoint, close_code::CloseText, conformance::Extensions},
 };
 
 /// A session whose opening handshake is over, on its way to a worker.
@@ -29,9 +29,9 @@ pub struct NewSession {
     /// When the 101 was sent.
     pub opened: Instant,
     /// Its place in the counts.
-    pub ticket: Ticket,
+    pub ticket: SessionGuard,
     /// Its place among the client connections.
-    pub place: Place,
+    pub place: ConnectionPermit,
 }
 
 /// Closes all sessions with the same Close frame.

@@ -3,6 +3,7 @@
 //! One thread a core, each with its own sessions: `worker` is the loop, a `pair` one session with its sockets, a `leg`
 //! one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
 
+mod accounting;
 mod alarm;
 mod context;
 mod inbox;
@@ -13,7 +14,6 @@ mod pair;
 pub mod policy;
 pub mod session;
 mod tcp;
-mod ticket;
 mod worker;
 
 use std::{
@@ -23,10 +23,10 @@ use std::{
     time::Duration,
 };
 
+pub use accounting::SessionGuard;
 pub use inbox::{CloseSome, Drain, NewSession};
 pub use lane::{Held, LegEnd, Passage};
 pub use policy::Policy;
-pub use ticket::Ticket;
 
 use self::{
     context::Budget,

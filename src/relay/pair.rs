@@ -9,6 +9,7 @@ use std::{
 use mio::{Interest, Registry, Token, event::Event, unix::SourceFd};
 
 use super::{
+    accounting::SessionGuard,
     context::Context,
     inbox::NewSession,
     intake::{Intake, Pipe},
@@ -16,11 +17,10 @@ use super::{
     leg::{Broken, Leg, Liveness, Spill, end_of, look_interval},
     policy::Policy,
     session::{Command, Session},
-    ticket::Ticket,
 };
 use crate::{
-    admission::Place,
-    websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action},
+    admission::ConnectionPermit,
+    websocket::{Endpoint, PerEndpoint, close_code::CloseText, closing_handshake::Action},
 };
 
 /// In what pieces a direction that was blocked is read once the process holds more than its budget, and in what pieces
@@ -36,7 +36,7 @@ const ACKNOWLEDGED_POLL: Duration = Duration::from_millis(5);
 pub(super) struct Pair {
     legs: PerEndpoint<Leg>,
     policy: Arc<Policy>,
-    ticket: Ticket,
+    ticket: SessionGuard,
     /// Its place in the worker's timers.
     pub(super) timer: Option<Instant>,
     /// That time has come.
@@ -46,7 +46,7 @@ pub(super) struct Pair {
     /// It stands in the worker's queue.
     pub(super) is_runnable: bool,
     session: Session,
-    _place: Place,
+    _place: ConnectionPermit,
     drain: Option<Box<(Instant, CloseText, Instant)>>,
     resetting: Option<Resetting>,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::websocket::{PerEndpoint, close::CloseText};
+use crate::websocket::{PerEndpoint, close_code::CloseText};
 
 /// Timers and limits of a session. `None` is: no such limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -32,8 +32,8 @@ use crate::{
     journal::Sent,
     websocket::{
         Endpoint, PerEndpoint,
-        close::{CloseCode, CloseText},
-        closing::{Action, Cause, ClosingHandshake, Ending},
+        close_code::{CloseCode, CloseText},
+        closing_handshake::{Action, Cause, ClosingHandshake, Ending},
         conformance::Extensions,
     },
 };

@@ -1,16 +1,16 @@
 //! What an endpoint's frames break of RFC 6455: counted, never corrected.
 
+mod fast_path;
 mod violation;
-mod whole;
 
 pub use self::{
+    fast_path::WholeMessages,
     violation::{Violation, Violations},
-    whole::WholeMessages,
 };
 
 use super::{
     Endpoint,
-    close::{CloseCode, CloseFrame, CloseStatus},
+    close_code::{CloseCode, CloseFrame, CloseStatus},
     frame::{FrameHeader, MessageType, Opcode},
 };
 

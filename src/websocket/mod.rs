@@ -1,11 +1,13 @@
 //! The WebSocket protocol (RFC 6455) as seen from between its two endpoints: frames, what breaks the rules, Close
 //! codes, the closing handshake. Values in, values out: nothing here reads, waits, logs or asks the time.
 
-pub mod close;
-pub mod closing;
+pub mod close_code;
+pub mod closing_handshake;
 pub mod conformance;
 pub mod decoder;
+
 pub mod frame;
+pub mod registry;
 
 /// One of the two WebSocket endpoints of a session (RFC 6455, 1.5 and 4). The proxy is not an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -11,8 +11,8 @@ use closewatch::{
     metrics::{Metrics, Options, RouteMetrics, SessionClosed},
     websocket::{
         PerEndpoint,
-        close::{CloseCode, CloseStatus},
-        closing::{Ending, Party, Seen},
+        close_code::{CloseCode, CloseStatus},
+        closing_handshake::{Ending, Party, Seen},
     },
 };
 

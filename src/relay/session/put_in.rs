@@ -6,7 +6,7 @@ use super::{
     super::lane::{Outlet, Put},
     Command, Session,
 };
-use crate::websocket::{Endpoint, close::CloseText, closing::Action};
+use crate::websocket::{Endpoint, close_code::CloseText, closing_handshake::Action};
 
 impl Session {
     /// Means to put a Close frame into both legs; a leg that stands between two frames gets it at once.

@@ -10,8 +10,8 @@ use crate::{
     metrics::EndpointTraffic,
     websocket::{
         Endpoint,
-        close::{CloseCode, CloseText},
-        closing::Action,
+        close_code::{CloseCode, CloseText},
+        closing_handshake::Action,
         decoder::Item,
         frame::{FrameHeader, Opcode},
     },

@@ -10,8 +10,8 @@ use crate::{
     relay::{LegEnd, Policy},
     websocket::{
         Endpoint, PerEndpoint,
-        close::{CloseCode, CloseStatus, CloseText},
-        closing::{Action, Party},
+        close_code::{CloseCode, CloseStatus, CloseText},
+        closing_handshake::{Action, Party},
         conformance::{Conformance, Extensions},
         decoder::{FrameDecoder, Item},
         frame::{self, Opcode, unmask},

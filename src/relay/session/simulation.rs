@@ -12,7 +12,7 @@ use super::{Command, Session, Summary};
 use crate::{
     metrics::Traffic,
     relay::{LegEnd, Policy},
-    websocket::{Endpoint, PerEndpoint, close::CloseText, closing::Action, conformance::Extensions},
+    websocket::{Endpoint, PerEndpoint, close_code::CloseText, closing_handshake::Action, conformance::Extensions},
 };
 
 /// More commands than any one event can ask for: two Close frames, a FIN or RST for each leg, the end.

@@ -27,8 +27,8 @@ use crate::{
     relay::{LegEnd, Policy},
     websocket::{
         Endpoint, PerEndpoint,
-        close::{CloseCode, CloseStatus, CloseText},
-        closing::{Action, Cause, Ending, Party, Seen},
+        close_code::{CloseCode, CloseStatus, CloseText},
+        closing_handshake::{Action, Cause, Ending, Party, Seen},
         frame::{self, Opcode},
     },
 };

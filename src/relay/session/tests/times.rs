@@ -10,8 +10,8 @@ use crate::{
     relay::{LegEnd, Policy},
     websocket::{
         Endpoint::{self, Client, Server},
-        close::{CloseCode, CloseStatus, CloseText},
-        closing::Action,
+        close_code::{CloseCode, CloseStatus, CloseText},
+        closing_handshake::Action,
         conformance::Extensions,
     },
 };

@@ -1,8 +1,6 @@
 //! Close codes (RFC 6455, 7.4): what each means, who may send it, whether it may stand on the wire.
 
-mod table;
-
-pub use table::{CodeEntry, Sender, range_label};
+pub use super::registry::{CodeEntry, Sender, range_label};
 
 use super::frame::{self, Opcode};
 
@@ -72,7 +70,7 @@ impl CloseStatus {
     pub fn name(self) -> &'static str {
         match self {
             Self::Sent(code) if code.allowed_on_wire() => code.name(),
-            Self::Sent(_) | Self::Malformed => table::INVALID,
+            Self::Sent(_) | Self::Malformed => super::registry::INVALID,
             Self::NoStatus => CloseCode::NO_STATUS.name(),
             Self::Abnormal => CloseCode::ABNORMAL.name(),
         }

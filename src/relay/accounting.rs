@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use super::{session::Summary, tcp::TcpInfo};
 use crate::{
-    journal::{About, Journal, Record, TcpSummary},
+    journal::{Journal, Record, SessionInfo, TcpSummary},
     metrics::{EndpointTraffic, HandshakeFailure, RouteMetrics, SessionClosed},
     websocket::{Endpoint, PerEndpoint},
 };
@@ -12,8 +12,8 @@ use crate::{
 /// A session's place in the counts. Whatever becomes of it, it is counted once: a ticket that is dropped before the
 /// session was opened is a failed handshake, one that is dropped after is a session that closewatch cut.
 #[derive(Debug)]
-pub struct Ticket {
-    about: Box<About>,
+pub struct SessionGuard {
+    about: Box<SessionInfo>,
     route: Arc<RouteMetrics>,
     journal: Arc<Journal>,
     state: State,
@@ -26,9 +26,9 @@ enum State {
     Told,
 }
 
-impl Ticket {
+impl SessionGuard {
     /// A ticket for a session whose 101 is on its way to the client.
-    pub fn new(about: About, route: Arc<RouteMetrics>, journal: Arc<Journal>) -> Self {
+    pub fn new(about: SessionInfo, route: Arc<RouteMetrics>, journal: Arc<Journal>) -> Self {
         Self { about: Box::new(about), route, journal, state: State::Handshake }
     }
 
@@ -88,7 +88,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         match self.state {
             State::Handshake => self.route.handshake_failed(HandshakeFailure::ClientGone),

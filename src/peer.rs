@@ -23,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 
 use crate::websocket::{
-    close::{CloseCode, CloseStatus, MAX_REASON},
+    close_code::{CloseCode, CloseStatus, MAX_REASON},
     frame::MessageType,
 };
 

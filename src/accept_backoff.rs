@@ -8,17 +8,17 @@ use std::{
 /// After an accept that failed: long enough not to spin, short enough to recover.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Failures that are no further apart belong to one shortage.
+/// Failures that are no further apart belong to one backoff.
 const SAME: Duration = Duration::from_mins(1);
 
 /// What a listener knows of its failing accepts.
 #[derive(Debug, Default)]
-pub(crate) struct Shortage {
+pub(crate) struct AcceptBackoff {
     last_failure: Option<Instant>,
 }
 
-impl Shortage {
-    /// Waits until it is worth while to try again. A shortage is told once, and not at each try: the log would have
+impl AcceptBackoff {
+    /// Waits until it is worth while to try again. A backoff is told once, and not at each try: the log would have
     /// nothing else in it.
     pub(crate) async fn pause(&mut self, error: &io::Error, listener: impl fmt::Display) {
         if self.is_new(Instant::now()) {
@@ -39,8 +39,8 @@ mod tests {
 
     #[test]
     fn failures_close_together_are_one_shortage() {
-        let (mut shortage, start) = (Shortage::default(), Instant::now());
-        let mut is_new = |seconds| shortage.is_new(start + Duration::from_secs(seconds));
+        let (mut backoff, start) = (AcceptBackoff::default(), Instant::now());
+        let mut is_new = |seconds| backoff.is_new(start + Duration::from_secs(seconds));
         assert_eq!([0, 1, 60, 120].map(&mut is_new), [true, false, false, false]);
         assert_eq!([181, 182].map(&mut is_new), [true, false]);
     }

@@ -20,8 +20,8 @@ use crate::{
     config::Shutdown,
     relay,
     websocket::{
-        close::CloseText,
-        closing::{Action, Cause, Ending, Party},
+        close_code::CloseText,
+        closing_handshake::{Action, Cause, Ending, Party},
     },
 };
 

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     admin::{CloseRequest, Control, Phase},
     relay::{CloseSome, Relay},
-    websocket::close::{CloseCode, CloseText},
+    websocket::close_code::{CloseCode, CloseText},
 };
 
 /// What the admin asks of the service.

@@ -4,7 +4,7 @@
 use super::{
     super::{
         Endpoint::{self, Client, Server},
-        close::{CloseCode, CloseStatus},
+        close_code::{CloseCode, CloseStatus},
     },
     Action, Cause, CloseFrame, ClosingHandshake, Ending, Party,
 };

@@ -460,7 +460,7 @@ static TABLE: [CodeEntry; 24] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::websocket::close::CloseCode;
+    use crate::websocket::close_code::CloseCode;
 
     #[test]
     fn every_number_is_in_exactly_one_entry() {

@@ -71,7 +71,7 @@ pub enum End {
 }
 
 /// A running closewatch.
-pub struct Service {
+pub struct App {
     source: Source,
     config: Config,
     parts: Arc<Parts>,
@@ -101,7 +101,7 @@ impl Parts {
     }
 }
 
-impl Service {
+impl App {
     /// Binds all addresses and starts all threads. Nothing is bound before the configuration holds, and nobody is served
     /// before all is bound. Within a runtime of tokio's.
     ///

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use crate::websocket::close::{CloseCode, CloseStatus};
+use crate::websocket::close_code::{CloseCode, CloseStatus};
 
 /// Gives each Close status its label value. What an endpoint wrote can never pass for a synthesized code: those are
 /// statuses of their own, and the same numbers on the wire are `invalid`.

@@ -2,7 +2,7 @@
 
 use super::{
     Endpoint, PerEndpoint,
-    close::{CloseFrame, CloseStatus},
+    close_code::{CloseFrame, CloseStatus},
 };
 
 /// Who did something that ends sessions: an endpoint, or closewatch itself.

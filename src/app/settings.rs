@@ -12,7 +12,7 @@ use crate::{
     log,
     metrics::{self, Metrics},
     relay,
-    websocket::close::CodeEntry,
+    websocket::close_code::CodeEntry,
 };
 
 pub(super) fn metrics(config: &Config) -> metrics::Options {
