@@ -15,14 +15,18 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Proxy,
-    handshake::{self, Opening, Outcome, Upgraded},
-    head::{Parsed, may_end},
+    connector::into_socket,
+    http::{
+        response::Body,
+        server::{self, GivenBack},
+        validate::Limits,
+    },
     proxy_protocol::Ends,
-    request::Limits,
-    response::Body,
-    serving::{self, GivenBack},
-    stream::read_more,
-    upstream::into_socket,
+    replay::read_more,
+    upgrade::{
+        handshake::{self, Opening, Outcome, Upgraded},
+        raw_head::{Parsed, may_end},
+    },
 };
 use crate::{
     admission::ConnectionPermit,
@@ -162,7 +166,7 @@ impl Connection {
     async fn serve(self, prepared: Option<Response<Body>>) -> (Self, Next) {
         let Self { proxy, ends, limits, stream, read } = self;
         let GivenBack { stream, read, opening } =
-            serving::serve(Arc::clone(&proxy), ends, limits, stream, read, prepared).await;
+            server::serve(Arc::clone(&proxy), ends, limits, stream, read, prepared).await;
         (Self { proxy, ends, limits, stream, read }, opening.map_or(Next::End, Next::Open))
     }
 

@@ -8,11 +8,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy,
-    about::shown_client,
     connection::{self, Accepted},
+    http::validate::Limits,
     proxy_protocol::{self, Ends, Refusal},
-    request::Limits,
-    tcp,
+    socket_options,
+    upgrade::session_info::shown_client,
 };
 use crate::{
     accept_backoff::AcceptBackoff,
@@ -46,7 +46,7 @@ impl Listener {
         let options = SockRef::from(&socket);
         // What is set here holds for every connection that is accepted, and costs it no system call.
         options.set_tcp_nodelay(true)?;
-        options.set_tcp_keepalive(&tcp::keepalive(keepalive))?;
+        options.set_tcp_keepalive(&socket_options::keepalive(keepalive))?;
         let address = socket.local_addr()?;
         let tcp = Arc::new(TcpListener::from_std(socket)?);
         Ok(Self { tcp, address, proxy_protocol })
@@ -96,7 +96,7 @@ impl Listener {
             return;
         }
         // A socket that refuses it is one whose client has gone, which whoever reads it will meet.
-        let _ = tcp::bound_send_buffer(&stream, client);
+        let _ = socket_options::bound_send_buffer(&stream, client);
         let in_service = proxy.in_service.token();
         let ends = Ends { client, local: local(&stream, self.address) };
         let accepted = Accepted { stream, early: Vec::new(), ends, place, in_service };

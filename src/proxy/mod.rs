@@ -4,26 +4,16 @@
 //! A `connection` begins as bytes. Where its first head is an upgrade it is the `handshake`'s; else, and where an upgrade is
 //! refused, the HTTP library serves it (`serving`), until a request behind the others is an upgrade again.
 
-mod about;
-mod answered;
-mod attempt;
 mod connection;
-mod fields;
-mod handshake;
-mod head;
-mod headers;
+mod connector;
+mod forwarding_headers;
 mod http;
 mod listener;
-mod pool;
 mod proxy_protocol;
-mod request;
-mod response;
+mod replay;
 mod routing;
-mod second_look;
-mod serving;
-mod stream;
-mod tcp;
-mod upstream;
+mod socket_options;
+mod upgrade;
 
 use std::sync::{
     Arc,

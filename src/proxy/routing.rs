@@ -4,7 +4,11 @@ use std::{net::IpAddr, sync::Arc};
 
 use hyper::header::{self, HeaderValue};
 
-use super::{fields::Fields, headers, pool::Pool, request::Limits, upstream::Connector};
+use super::{
+    connector::Connector,
+    forwarding_headers::{self, Fields},
+    http::{pool::Pool, validate::Limits},
+};
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
@@ -60,7 +64,7 @@ impl Routing {
     /// Tells the route's server in a request's headers for whom it is.
     pub(super) fn forward(&self, headers: &mut impl Fields, route: &Route, client: IpAddr) {
         let host = headers.values(&header::HOST).next().and_then(|host| HeaderValue::from_bytes(host).ok());
-        headers::forward(headers, &self.forwarded, client, host.as_ref());
+        forwarding_headers::forward(headers, &self.forwarded, client, host.as_ref());
         if self.host == HostHeader::Upstream
             && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
         {

@@ -8,10 +8,10 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{
-    fields::{Fields, has, has_token, texts},
-    head::RequestHead,
-    second_look::Heads,
+use super::second_look::Heads;
+use crate::proxy::{
+    forwarding_headers::{Fields, has, has_token, texts},
+    upgrade::raw_head::RequestHead,
 };
 
 /// The library's own lower bound for its buffer.
@@ -19,16 +19,16 @@ const MIN_BUFFER: usize = 8 * 1024;
 
 /// What holds for the requests of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     /// How long a client may take for its request head.
-    pub(super) head_timeout: Option<Duration>,
+    pub(crate) head_timeout: Option<Duration>,
     /// How large that may be.
-    pub(super) head_bytes: usize,
+    pub(crate) head_bytes: usize,
 }
 
 impl Limits {
     /// How much may be read of a client before it is used.
-    pub(super) fn buffer(&self) -> usize {
+    pub(crate) fn buffer(&self) -> usize {
         self.head_bytes.max(MIN_BUFFER)
     }
 }
@@ -38,7 +38,7 @@ impl Limits {
 /// # Errors
 ///
 /// What is wrong with a request that must not be passed on.
-pub(super) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Result<String, &'static str> {
+pub(crate) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Result<String, &'static str> {
     refuse_doubtful_lengths(request, heads)?;
     if request.method() == Method::CONNECT {
         return Err("CONNECT is for forward proxies; closewatch stands before one service");
@@ -54,7 +54,7 @@ pub(super) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Re
 /// # Errors
 ///
 /// Where it is not one host.
-pub(super) fn host_of(target: &Uri, fields: &mut impl Fields, is_http_10: bool) -> Result<String, &'static str> {
+pub(crate) fn host_of(target: &Uri, fields: &mut impl Fields, is_http_10: bool) -> Result<String, &'static str> {
     let authority = target.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
     if let Some(Ok(host)) = authority {
         fields.set(header::HOST, host);
@@ -71,12 +71,12 @@ pub(super) fn host_of(target: &Uri, fields: &mut impl Fields, is_http_10: bool) 
 }
 
 /// An upgrade to WebSocket, as far as closewatch judges it: key and version are the server's to judge.
-pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
+pub(crate) fn is_upgrade(request: &Request<Incoming>) -> bool {
     request.method() == Method::GET && request.version() == Version::HTTP_11 && asks_for_websocket(request.headers())
 }
 
 /// The same of a head that came on its own. One that announces a body, or how long it is twice, is left to the library.
-pub(super) fn is_opening(head: &RequestHead<'_>) -> bool {
+pub(crate) fn is_opening(head: &RequestHead<'_>) -> bool {
     let has_two_lengths = head.fields.values(&header::CONTENT_LENGTH).count() > 1;
     head.method == "GET"
         && head.is_http_11
@@ -86,17 +86,17 @@ pub(super) fn is_opening(head: &RequestHead<'_>) -> bool {
 }
 
 /// Whether a message is for a WebSocket (RFC 6455, 4.1 and 4.2.2).
-pub(super) fn asks_for_websocket(fields: &impl Fields) -> bool {
+pub(crate) fn asks_for_websocket(fields: &impl Fields) -> bool {
     has_token(fields, &header::CONNECTION, "upgrade") && has_token(fields, &header::UPGRADE, "websocket")
 }
 
 /// Whether a request announces a body. `Content-Length: 0` is none.
-pub(super) fn has_body(fields: &impl Fields) -> bool {
+pub(crate) fn has_body(fields: &impl Fields) -> bool {
     has(fields, &header::TRANSFER_ENCODING) || fields.values(&header::CONTENT_LENGTH).any(|length| length != b"0")
 }
 
 /// The target as the server is to read it: path and query (RFC 9112, 3.2.1).
-pub(super) fn origin_form(target: &Uri) -> Uri {
+pub(crate) fn origin_form(target: &Uri) -> Uri {
     let target = target.path_and_query().map_or("/", |target| target.as_str());
     // A part of a valid target is one. Behind an authority the path may be empty.
     let origin_form = if target.starts_with('?') { format!("/{target}").parse() } else { target.parse() };

@@ -21,12 +21,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 
 use super::{
-    Proxy, handshake, http,
-    proxy_protocol::Ends,
-    request::{Limits, checked_host, has_body, is_upgrade},
+    passthrough,
     response::{Body, draining, refusal},
     second_look::Heads,
-    stream::{ClientStream, Leaving},
+    validate::{Limits, checked_host, has_body, is_upgrade},
+};
+use crate::proxy::{
+    Proxy,
+    proxy_protocol::Ends,
+    replay::{ClientStream, Leaving},
+    upgrade::handshake,
 };
 
 /// The answer to an upgrade request whose head cannot be found again: it has a length twice.
@@ -43,18 +47,18 @@ struct Client {
 }
 
 /// A connection that the library has given back.
-pub(super) struct GivenBack {
-    pub(super) stream: TcpStream,
+pub(crate) struct GivenBack {
+    pub(crate) stream: TcpStream,
     /// What was read of it and not used.
-    pub(super) read: Vec<u8>,
+    pub(crate) read: Vec<u8>,
     /// How long the head of the upgrade request is that it was given back for, the first of these bytes. Without one it
     /// is over.
-    pub(super) opening: Option<usize>,
+    pub(crate) opening: Option<usize>,
 }
 
 /// Serves the requests of a client whose connection has these `ends`, beginning with what was `read` of it, until it is
 /// over, or one is an upgrade. `prepared` is the answer to the first, where there is one already.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     proxy: Arc<Proxy>,
     ends: Ends,
     limits: Limits,
@@ -161,7 +165,7 @@ impl Client {
         let Some(route) = routing.find(&host, request.uri().path()) else {
             return refused(StatusCode::NOT_FOUND, "no route matches this host and path");
         };
-        let answer = self.proxy.unless_cut(http::forward(&routing, route, self.ends, request)).await;
+        let answer = self.proxy.unless_cut(passthrough::forward(&routing, route, self.ends, request)).await;
         answer.unwrap_or_else(|| {
             let response = draining();
             route.metrics.http_request(response.status().as_u16());

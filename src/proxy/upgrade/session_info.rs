@@ -11,17 +11,17 @@ use std::{
 use hyper::header::{self, HeaderName};
 use ipnet::IpNet;
 
-use super::fields::{Fields, joined};
 use crate::{
     config::{ClientPrivacy, Privacy},
     journal::SessionInfo,
+    proxy::forwarding_headers::{Fields, joined},
 };
 
 /// The longest text that a peer can put into a record, in bytes: a session holds it for as long as it lives.
 const MAX_TEXT: usize = 1024;
 
 /// Gathers what records show of a session, as far as privacy lets them.
-pub(super) fn about(
+pub(crate) fn session_info(
     privacy: &Privacy,
     client: SocketAddr,
     server: Arc<str>,
@@ -49,7 +49,7 @@ fn unique_id() -> String {
 }
 
 /// A client's address, as much of it as may be shown.
-pub(super) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
+pub(crate) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
     let address = client.ip().to_canonical();
     match privacy {
         ClientPrivacy::Full => Some(SocketAddr::new(address, client.port()).to_string().into()),
@@ -72,7 +72,7 @@ fn shortened(text: &str) -> Box<str> {
 
 /// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2: `version-traceid-parentid-flags`). Version 00
 /// ends there, later ones may go on behind another `-`, and ff is none.
-pub(super) fn trace_id(request: &impl Fields) -> Option<Box<str>> {
+pub(crate) fn trace_id(request: &impl Fields) -> Option<Box<str>> {
     let name = HeaderName::from_static("traceparent");
     let mut values = request.values(&name);
     let value = std::str::from_utf8(values.next()?).ok()?;

@@ -3,8 +3,8 @@
 //!
 //! # Design
 //!
-//! An opening handshake is one head each way, on a fresh connection to the server: see [`super::head`] for why it does
-//! not go through the HTTP library. Only an answer that is no 101 does, since it may have a body ([`super::answered`]).
+//! An opening handshake is one head each way, on a fresh connection to the server: see [`super::raw_head`] for why it does
+//! not go through the HTTP library. Only an answer that is no 101 does, since it may have a body ([`crate::proxy::http::rejected_response`]).
 
 use std::{
     net::IpAddr,
@@ -17,23 +17,26 @@ use hyper::{Request, Response, StatusCode, Uri, body::Incoming, header};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    Proxy,
-    about::{about, trace_id},
-    answered,
-    attempt::{Attempt, Failure},
-    fields::{Fields, joined, texts},
-    head::{Parsed, RequestHead, ResponseHead, may_end},
-    headers,
-    proxy_protocol::Ends,
-    request::{asks_for_websocket, host_of, is_opening, origin_form},
-    response::{Body, passed_on, refusal},
-    routing::{Route, Routing},
-    stream::read_more,
-    upstream::{Connected, ServerStream},
+    handshake_guard::{Failure, HandshakeGuard},
+    raw_head::{Parsed, RequestHead, ResponseHead, may_end},
+    session_info::{session_info, trace_id},
 };
 use crate::{
     journal::SessionInfo,
     metrics::{HandshakeFailure, HandshakeOutcome, RouteMetrics},
+    proxy::{
+        Proxy,
+        connector::{Connected, ServerStream},
+        forwarding_headers::{self, Fields, joined, texts},
+        http::{
+            rejected_response,
+            response::{Body, passed_on, refusal},
+            validate::{asks_for_websocket, host_of, is_opening, origin_form},
+        },
+        proxy_protocol::Ends,
+        replay::read_more,
+        routing::{Route, Routing},
+    },
     relay::Policy,
     websocket::conformance::Extensions,
 };
@@ -42,7 +45,7 @@ use crate::{
 const LARGEST_ANSWER_HEAD: usize = 400 * 1024;
 
 /// What came of an opening handshake.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// A session, as soon as the client has its 101.
     Upgraded(Box<Upgraded>),
     /// Another answer.
@@ -50,29 +53,29 @@ pub(super) enum Outcome {
 }
 
 /// A session whose 101 is about to be sent to the client.
-pub(super) struct Upgraded {
+pub(crate) struct Upgraded {
     /// The head of the 101.
-    pub(super) switching: Vec<u8>,
-    pub(super) server: ServerStream,
+    pub(crate) switching: Vec<u8>,
+    pub(crate) server: ServerStream,
     /// What the server sent right behind its 101.
-    pub(super) early: Vec<u8>,
-    pub(super) policy: Arc<Policy>,
-    pub(super) extensions: Extensions,
-    pub(super) about: SessionInfo,
-    pub(super) metrics: Arc<RouteMetrics>,
+    pub(crate) early: Vec<u8>,
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) extensions: Extensions,
+    pub(crate) about: SessionInfo,
+    pub(crate) metrics: Arc<RouteMetrics>,
     /// How long the client may take to read its 101.
-    pub(super) timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
 }
 
 /// An upgrade request.
-pub(super) struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     request: RequestHead<'a>,
     target: Uri,
 }
 
 impl<'a> Opening<'a> {
     /// The upgrade request that bytes begin with.
-    pub(super) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
         match RequestHead::parse(bytes) {
             Parsed::Whole(request, length) if is_opening(&request) => match request.target.parse() {
                 Ok(target) => Parsed::Whole(Self { request, target }, length),
@@ -86,7 +89,7 @@ impl<'a> Opening<'a> {
     /// The request as the server gets it, and what is told of the session that may come of it.
     fn into_forwarded(mut self, routing: &Routing, route: &Route, client: IpAddr) -> Forwarded {
         let fields = &mut self.request.fields;
-        headers::strip_to_upgrade(fields);
+        forwarding_headers::strip_to_upgrade(fields);
         routing.forward(fields, route, client);
         Forwarded {
             head: fields.encode(&format!("GET {} HTTP/1.1", origin_form(&self.target))),
@@ -119,29 +122,29 @@ struct Switching {
 }
 
 /// Forwards the upgrade request with this head, of a client whose connection has these `ends`.
-pub(super) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
+pub(crate) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
     let Parsed::Whole(mut opening, _) = Opening::parse(head) else {
         count_bad_request(proxy, StatusCode::BAD_REQUEST);
         return Outcome::Answered(refusal(StatusCode::BAD_REQUEST, "the request is no upgrade to WebSocket"));
     };
     let routing = proxy.routing.load_full();
     let host = host_of(&opening.target, &mut opening.request.fields, false);
-    let (attempt, route) = begin(proxy, &routing, ends, host, opening.target.path(), &opening.request.fields);
+    let (guard, route) = begin(proxy, &routing, ends, host, opening.target.path(), &opening.request.fields);
     let route = match route {
         Ok(route) => route,
-        Err(failure) => return Outcome::Answered(attempt.fail(&failure)),
+        Err(failure) => return Outcome::Answered(guard.fail(&failure)),
     };
     let forwarded = opening.into_forwarded(&routing, route, ends.client.ip());
     // Pinned, since a future that is passed on by value takes its place twice.
-    let answer = proxy.unless_cut(pin!(ask(route, &attempt, ends, &forwarded.head))).await;
+    let answer = proxy.unless_cut(pin!(ask(route, &guard, ends, &forwarded.head))).await;
     match answer {
-        None => Outcome::Answered(attempt.fail(&Failure::draining())),
-        Some(Err(failure)) => Outcome::Answered(attempt.fail(&failure)),
+        None => Outcome::Answered(guard.fail(&Failure::draining())),
+        Some(Err(failure)) => Outcome::Answered(guard.fail(&failure)),
         Some(Ok(Answer::Rejected(response))) => {
-            attempt.reject(response.status());
+            guard.reject(response.status());
             Outcome::Answered(passed_on(response))
         }
-        Some(Ok(Answer::Switching(switching))) => upgraded(&routing, route, attempt, ends, forwarded, switching),
+        Some(Ok(Answer::Switching(switching))) => upgraded(&routing, route, guard, ends, forwarded, switching),
     }
 }
 
@@ -149,51 +152,51 @@ pub(super) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
 fn upgraded(
     routing: &Routing,
     route: &Route,
-    attempt: Attempt,
+    guard: HandshakeGuard,
     ends: Ends,
     forwarded: Forwarded,
     switching: Switching,
 ) -> Outcome {
     let Switching { head, early, server } = switching;
     let Parsed::Whole(response, _) = ResponseHead::parse(&head) else {
-        return Outcome::Answered(attempt.fail(&not_http()));
+        return Outcome::Answered(guard.fail(&not_http()));
     };
     if !asks_for_websocket(&response.fields) {
         let message = "the upstream switched to a protocol that is not WebSocket";
-        return Outcome::Answered(attempt.fail(&Failure::new(HandshakeFailure::UpstreamInvalid, message)));
+        return Outcome::Answered(guard.fail(&Failure::new(HandshakeFailure::UpstreamInvalid, message)));
     }
     let Forwarded { path, trace_id, .. } = forwarded;
     Outcome::Upgraded(Box::new(Upgraded {
-        about: about(&routing.privacy, ends.client, server.server, &path, trace_id, &response.fields),
+        about: session_info(&routing.privacy, ends.client, server.server, &path, trace_id, &response.fields),
         extensions: Extensions::parse(joined(&response.fields, &header::SEC_WEBSOCKET_EXTENSIONS).as_deref()),
         switching: for_client(response),
         server: server.stream,
         early,
         policy: Arc::clone(&route.policy),
-        metrics: attempt.upgraded(),
+        metrics: guard.upgraded(),
         timeout: route.config.timeouts.handshake,
     }))
 }
 
 /// Refuses an upgrade request because it has a body, if there is not more against it.
-pub(super) fn refuse_body(
+pub(crate) fn refuse_body(
     proxy: &Proxy,
     ends: Ends,
     host: Result<String, &'static str>,
     request: &Request<Incoming>,
 ) -> Response<Body> {
     let routing = proxy.routing.load();
-    let (attempt, route) = begin(proxy, &routing, ends, host, request.uri().path(), request.headers());
+    let (guard, route) = begin(proxy, &routing, ends, host, request.uri().path(), request.headers());
     let failure = route
         .err()
         .unwrap_or_else(|| Failure::new(HandshakeFailure::BadRequest, "an upgrade request must not have a body"));
-    attempt.fail(&failure)
+    guard.fail(&failure)
 }
 
 /// Counts an upgrade request that nobody could read, and that was answered with this status.
-pub(super) fn count_bad_request(proxy: &Proxy, status: StatusCode) {
-    let attempt = Attempt::start(Arc::clone(&proxy.unrouted));
-    attempt.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed);
+pub(crate) fn count_bad_request(proxy: &Proxy, status: StatusCode) {
+    let guard = HandshakeGuard::start(Arc::clone(&proxy.unrouted));
+    guard.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed);
 }
 
 /// Begins to count an upgrade request, and finds its route, or why it goes no further.
@@ -204,33 +207,33 @@ fn begin<'a>(
     host: Result<String, &'static str>,
     path: &str,
     fields: &impl Fields,
-) -> (Attempt, Result<&'a Route, Failure>) {
+) -> (HandshakeGuard, Result<&'a Route, Failure>) {
     let route = host.as_ref().ok().and_then(|host| routing.find(host, path));
     let user_agent = texts(fields, &header::USER_AGENT).next();
     let metrics = route.map(|route| routing.metrics_for(route, user_agent, ends.client.ip()));
-    let attempt = Attempt::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
+    let guard = HandshakeGuard::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
     let route = match (host, route) {
         (Err(message), _) => Err(Failure::new(HandshakeFailure::BadRequest, message)),
         (Ok(_), None) => Err(Failure::new(HandshakeFailure::NoRoute, "no route matches this host and path")),
         (Ok(_), Some(_)) if proxy.is_draining() => Err(Failure::draining()),
         (Ok(_), Some(route)) => Ok(&**route),
     };
-    (attempt, route)
+    (guard, route)
 }
 
 /// The 101 as the client gets it.
 fn for_client(mut response: ResponseHead<'_>) -> Vec<u8> {
-    headers::strip_to_upgrade(&mut response.fields);
+    forwarding_headers::strip_to_upgrade(&mut response.fields);
     // It has no body, and must not tell a length (RFC 9110, 8.6).
     response.fields.remove(&header::CONTENT_LENGTH);
     response.fields.encode(&format!("HTTP/1.1 101 {}", response.reason))
 }
 
-async fn ask(route: &Route, attempt: &Attempt, ends: Ends, head: &[u8]) -> Result<Answer, Failure> {
+async fn ask(route: &Route, guard: &HandshakeGuard, ends: Ends, head: &[u8]) -> Result<Answer, Failure> {
     let started = Instant::now();
     let connected = route.connector.connect(ends).await;
     let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
-    attempt.connected(started.elapsed());
+    guard.connected(started.elapsed());
     let asking = pin!(exchange(connected, head));
     match route.config.timeouts.handshake {
         None => asking.await,
@@ -262,7 +265,7 @@ async fn exchange(connected: Connected, head: &[u8]) -> Result<Answer, Failure> 
                 }
                 FirstHead::Other => {
                     // Boxed, since its state is large, and most answers are none of these.
-                    let response = Box::pin(answered::received(stream, read)).await;
+                    let response = Box::pin(rejected_response::received(stream, read)).await;
                     return response.map(Answer::Rejected).map_err(|error| failed(&error));
                 }
             }

@@ -13,11 +13,11 @@ use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{stream::Early, upstream::ServerStream};
+use crate::proxy::{connector::ServerStream, replay::Early};
 
 /// The answer on a connection whose request was sent, and of whose answer the head, at least, was read. Its body is
 /// still to be streamed.
-pub(super) async fn received(stream: ServerStream, read: Vec<u8>) -> hyper::Result<Response<Incoming>> {
+pub(crate) async fn received(stream: ServerStream, read: Vec<u8>) -> hyper::Result<Response<Incoming>> {
     let io = TokioIo::new(Answered { stream, early: Early::new(read), is_asked: false, reader: None });
     let (mut sender, connection) = http1::Builder::new().preserve_header_case(true).handshake(io).await?;
     // It is over when the body was read, or nobody wants it any more.

@@ -5,17 +5,21 @@ use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
 use hyper_util::client::legacy;
 
 use super::{
-    headers,
-    proxy_protocol::Ends,
-    request::origin_form,
     response::{Body, passed_on, refusal},
-    routing::{Route, Routing},
-    upstream::ConnectError,
+    validate::origin_form,
 };
-use crate::metrics::HandshakeFailure;
+use crate::{
+    metrics::HandshakeFailure,
+    proxy::{
+        connector::ConnectError,
+        forwarding_headers,
+        proxy_protocol::Ends,
+        routing::{Route, Routing},
+    },
+};
 
 /// Passes a request on to its route's server, and the answer back.
-pub(super) async fn forward(
+pub(crate) async fn forward(
     routing: &Routing,
     route: &Route,
     ends: Ends,
@@ -34,7 +38,7 @@ pub(super) async fn forward(
 }
 
 fn prepare(routing: &Routing, route: &Route, ends: Ends, request: &mut Request<Incoming>) {
-    headers::strip_hop_by_hop(request.headers_mut());
+    forwarding_headers::strip_hop_by_hop(request.headers_mut());
     routing.forward(request.headers_mut(), route, ends.client.ip());
     // The pool needs a full URI to know its connections by; on the wire stands the path.
     let target = Uri::builder()

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// 6.3 allows. That shape is how requests are smuggled past a server that decides otherwise, so it is refused, and for
 /// that the head's own bytes must be seen.
 #[derive(Debug, Clone)]
-pub(super) struct Heads {
+pub(crate) struct Heads {
     bytes: Arc<Mutex<Vec<u8>>>,
     limit: usize,
 }
 
 impl Heads {
     /// `limit` is the size of the largest head in bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { bytes: Arc::default(), limit }
     }
 
@@ -24,7 +24,7 @@ impl Heads {
     ///
     /// Where its head begins is not known: a body before it may hold what reads like one. So every head with its method
     /// is looked at, and where none is found the answer is yes.
-    pub(super) fn have_two_lengths(&self, method: &str) -> bool {
+    pub(crate) fn have_two_lengths(&self, method: &str) -> bool {
         let mut bytes = self.lock();
         let mut head = None;
         let mut first_end = None;
@@ -47,7 +47,7 @@ impl Heads {
     }
 
     /// The head of a GET request was parsed that needs no second look: forgets it, and what came before it.
-    pub(super) fn forget_get(&self) {
+    pub(crate) fn forget_get(&self) {
         self.have_two_lengths("GET");
     }
 
@@ -56,7 +56,7 @@ impl Heads {
     ///
     /// Where it begins, only the number of its lines tells: what stands before it may look like the beginning of a head,
     /// and what stands in it too. Of two equal lengths the parser tells one, so with them there is none that fits.
-    pub(super) fn last(&self, header_lines: usize, unread: usize) -> Option<Vec<u8>> {
+    pub(crate) fn last(&self, header_lines: usize, unread: usize) -> Option<Vec<u8>> {
         let bytes = self.lock();
         let head = &bytes[..bytes.len().checked_sub(unread)?];
         let lines = |bytes| <[u8]>::split_inclusive(bytes, |byte| *byte == b'\n');
@@ -76,13 +76,13 @@ impl Heads {
     }
 
     /// Whether the bytes of a head that no parser accepted ask for a WebSocket.
-    pub(super) fn mention_websocket(&self) -> bool {
+    pub(crate) fn mention_websocket(&self) -> bool {
         let bytes = self.lock();
         bytes.windows(b"websocket".len()).any(|window| window.eq_ignore_ascii_case(b"websocket"))
     }
 
     /// Takes note of bytes that the parser is about to get.
-    pub(super) fn push(&self, read: &[u8]) {
+    pub(crate) fn push(&self, read: &[u8]) {
         let mut bytes = self.lock();
         bytes.extend_from_slice(read);
         // A body is no head: of what is not a request's, only as much stays as hyper may have read and not parsed yet.

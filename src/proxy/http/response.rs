@@ -8,16 +8,13 @@ use hyper::{
     header::{self, HeaderValue},
 };
 
-use super::{
-    fields::tokens,
-    headers::{restore_upgrade_to, strip_hop_by_hop},
-};
+use crate::proxy::forwarding_headers::{restore_upgrade_to, strip_hop_by_hop, tokens};
 
 /// Either the server's body, streamed, or a line of closewatch's own.
-pub(super) type Body = Either<Incoming, Full<Bytes>>;
+pub(crate) type Body = Either<Incoming, Full<Bytes>>;
 
 /// The server's answer as the client gets it.
-pub(super) fn passed_on(mut response: Response<Incoming>) -> Response<Body> {
+pub(crate) fn passed_on(mut response: Response<Incoming>) -> Response<Body> {
     let is_about_upgrades = response.status() == StatusCode::UPGRADE_REQUIRED;
     let headers = response.headers_mut();
     if headers.contains_key(header::TRANSFER_ENCODING) {
@@ -47,7 +44,7 @@ fn kept_codings(headers: &HeaderMap) -> Option<HeaderValue> {
 }
 
 /// An answer of closewatch's own: one line that says what is wrong.
-pub(super) fn refusal(status: StatusCode, line: &str) -> Response<Body> {
+pub(crate) fn refusal(status: StatusCode, line: &str) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::from(format!("{line}\n"))));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -60,7 +57,7 @@ pub(super) fn refusal(status: StatusCode, line: &str) -> Response<Body> {
 }
 
 /// The answer to an upgrade request while closewatch drains.
-pub(super) fn draining() -> Response<Body> {
+pub(crate) fn draining() -> Response<Body> {
     let mut response = refusal(StatusCode::SERVICE_UNAVAILABLE, "closewatch is draining; try another instance");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response

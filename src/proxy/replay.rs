@@ -17,7 +17,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::second_look::Heads;
+use super::http::second_look::Heads;
 
 /// How much is read at once, before anything is known of a connection.
 const READ: usize = 2 * 1024;

@@ -19,7 +19,7 @@ use tokio_util::either::Either;
 
 use super::{
     proxy_protocol::{self, Ends},
-    tcp,
+    socket_options,
 };
 use crate::{
     config::{self, Keepalive, UpstreamAddress},
@@ -101,7 +101,7 @@ impl Connector {
         Self {
             target: Target::new(&upstream.address),
             timeout: upstream.connect_timeout,
-            keepalive: tcp::keepalive(keepalive),
+            keepalive: socket_options::keepalive(keepalive),
             sends_proxy_protocol: upstream.proxy_protocol,
             last_peer: Arc::default(),
         }
@@ -168,7 +168,7 @@ impl Connector {
             let peer = known.map_or_else(|| stream.peer_addr(), Ok)?;
             stream.set_nodelay(true)?;
             SockRef::from(&stream).set_tcp_keepalive(&self.keepalive)?;
-            tcp::bound_send_buffer(&stream, peer)?;
+            socket_options::bound_send_buffer(&stream, peer)?;
             Ok(peer)
         };
         let peer = prepared().map_err(|error| failed(&error))?;

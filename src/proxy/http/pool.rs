@@ -29,13 +29,13 @@ use hyper_util::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
+use crate::proxy::{
+    connector::{ConnectError, Connector, ServerStream},
     proxy_protocol::Ends,
-    upstream::{ConnectError, Connector, ServerStream},
 };
 
 /// Sends plain requests to one upstream.
-pub(super) struct Pool {
+pub(crate) struct Pool {
     connector: Arc<Connector>,
     kept: Client<PoolConnector, Incoming>,
     /// Makes a connection for each request.
@@ -43,7 +43,7 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(connector: Connector) -> Self {
+    pub(crate) fn new(connector: Connector) -> Self {
         let connector = Arc::new(connector);
         let shared = PoolConnector { connector: Arc::clone(&connector), ends: None };
         let kept = builder().build(shared.clone());
@@ -51,7 +51,7 @@ impl Pool {
     }
 
     /// Sends a request of a client's to the server and waits for the head of its answer.
-    pub(super) async fn request(&self, ends: Ends, request: Request<Incoming>) -> Result<Response<Incoming>, Error> {
+    pub(crate) async fn request(&self, ends: Ends, request: Request<Incoming>) -> Result<Response<Incoming>, Error> {
         if !self.connector.speaks_for_one() {
             return self.request_on_kept(request).await;
         }

@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use super::fields::Fields;
+use crate::proxy::forwarding_headers::Fields;
 
 /// As many lines, and as long names, as the library takes where it serves the connection.
 const MOST_LINES: usize = 100;
@@ -19,7 +19,7 @@ const LONGEST_NAME: usize = u16::MAX as usize;
 
 /// What bytes are the beginning of.
 #[derive(Debug)]
-pub(super) enum Parsed<T> {
+pub(crate) enum Parsed<T> {
     /// A head, which is so many bytes long.
     Whole(T, usize),
     /// A head of which the end is still to come.
@@ -30,33 +30,33 @@ pub(super) enum Parsed<T> {
 
 /// Whether the bytes from `new` on may have brought the end of a head. Where they do not, to parse it again would be in
 /// vain, and who sends it byte by byte could make that dear.
-pub(super) fn may_end(bytes: &[u8], new: usize) -> bool {
+pub(crate) fn may_end(bytes: &[u8], new: usize) -> bool {
     let last = &bytes[new.saturating_sub(b"\n\r".len()).min(bytes.len())..];
     new == 0 || last.windows(2).any(|pair| pair == b"\n\n") || last.windows(3).any(|three| three == b"\n\r\n")
 }
 
 /// The lines of a head, without the first.
 #[derive(Debug)]
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     lines: Vec<Line<'a>>,
 }
 
 /// The head of a request.
 #[derive(Debug)]
-pub(super) struct RequestHead<'a> {
-    pub(super) method: &'a str,
-    pub(super) target: &'a str,
+pub(crate) struct RequestHead<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
     /// The request is HTTP/1.1, not 1.0.
-    pub(super) is_http_11: bool,
-    pub(super) fields: Lines<'a>,
+    pub(crate) is_http_11: bool,
+    pub(crate) fields: Lines<'a>,
 }
 
 /// The head of a response.
 #[derive(Debug)]
-pub(super) struct ResponseHead<'a> {
-    pub(super) status: u16,
-    pub(super) reason: &'a str,
-    pub(super) fields: Lines<'a>,
+pub(crate) struct ResponseHead<'a> {
+    pub(crate) status: u16,
+    pub(crate) reason: &'a str,
+    pub(crate) fields: Lines<'a>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ enum Value<'a> {
 }
 
 impl<'a> RequestHead<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
         let mut lines = [const { MaybeUninit::uninit() }; MOST_LINES];
         let mut request = httparse::Request::new(&mut []);
         let status = request.parse_with_uninit_headers(bytes, &mut lines);
@@ -94,7 +94,7 @@ impl<'a> RequestHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Parsed<Self> {
         let mut lines = [const { MaybeUninit::uninit() }; MOST_LINES];
         let mut response = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
@@ -117,7 +117,7 @@ impl<'a> Lines<'a> {
     }
 
     /// The head's bytes, behind this first line.
-    pub(super) fn encode(&self, first_line: &str) -> Vec<u8> {
+    pub(crate) fn encode(&self, first_line: &str) -> Vec<u8> {
         let length: usize =
             self.lines.iter().map(|line| line.name.as_str().len() + line.value.as_bytes().len() + 4).sum();
         let mut bytes = Vec::with_capacity(first_line.len() + length + 4);

@@ -7,55 +7,57 @@ use std::{
 
 use hyper::{Response, StatusCode};
 
-use super::response::{Body, draining, refusal};
-use crate::metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics};
+use crate::{
+    metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics},
+    proxy::http::response::{Body, draining, refusal},
+};
 
 /// An opening handshake under way. Whatever becomes of it, it is counted once: one that is dropped has lost its client.
-pub(super) struct Attempt {
+pub(crate) struct HandshakeGuard {
     metrics: Arc<RouteMetrics>,
     started: Instant,
     is_counted: bool,
     _in_progress: HandshakeInProgress,
 }
 
-impl Attempt {
-    pub(super) fn start(metrics: Arc<RouteMetrics>) -> Self {
+impl HandshakeGuard {
+    pub(crate) fn start(metrics: Arc<RouteMetrics>) -> Self {
         let in_progress = metrics.handshake_started();
         Self { metrics, started: Instant::now(), is_counted: false, _in_progress: in_progress }
     }
 
     /// A connection to the server was made for it, in so much time.
-    pub(super) fn connected(&self, duration: Duration) {
+    pub(crate) fn connected(&self, duration: Duration) {
         self.metrics.upstream_connected(duration);
     }
 
     /// Ends with an answer of closewatch's own.
-    pub(super) fn fail(self, failure: &Failure) -> Response<Body> {
+    pub(crate) fn fail(self, failure: &Failure) -> Response<Body> {
         let status = failure.status();
         self.count(failure.cause, status, HandshakeOutcome::Failed);
         if failure.cause == HandshakeFailure::Draining { draining() } else { refusal(status, &failure.message) }
     }
 
-    pub(super) fn reject(self, status: StatusCode) {
+    pub(crate) fn reject(self, status: StatusCode) {
         self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected);
     }
 
     /// The session itself is counted when a worker has it. Returns the metrics that it is counted in then.
-    pub(super) fn upgraded(mut self) -> Arc<RouteMetrics> {
+    pub(crate) fn upgraded(mut self) -> Arc<RouteMetrics> {
         self.is_counted = true;
         let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
         self.metrics.handshake_answered(status, HandshakeOutcome::Upgraded, self.started.elapsed());
         Arc::clone(&self.metrics)
     }
 
-    pub(super) fn count(mut self, cause: HandshakeFailure, status: StatusCode, outcome: HandshakeOutcome) {
+    pub(crate) fn count(mut self, cause: HandshakeFailure, status: StatusCode, outcome: HandshakeOutcome) {
         self.is_counted = true;
         self.metrics.handshake_failed(cause);
         self.metrics.handshake_answered(status.as_u16(), outcome, self.started.elapsed());
     }
 }
 
-impl Drop for Attempt {
+impl Drop for HandshakeGuard {
     fn drop(&mut self) {
         if !self.is_counted {
             self.metrics.handshake_failed(HandshakeFailure::ClientGone);
@@ -64,17 +66,17 @@ impl Drop for Attempt {
 }
 
 /// Why a handshake did not become a session.
-pub(super) struct Failure {
+pub(crate) struct Failure {
     cause: HandshakeFailure,
     message: String,
 }
 
 impl Failure {
-    pub(super) fn new(cause: HandshakeFailure, message: impl Into<String>) -> Self {
+    pub(crate) fn new(cause: HandshakeFailure, message: impl Into<String>) -> Self {
         Self { cause, message: message.into() }
     }
 
-    pub(super) fn draining() -> Self {
+    pub(crate) fn draining() -> Self {
         Self::new(HandshakeFailure::Draining, "")
     }
 
