@@ -1,0 +1,196 @@
+//! Nothing that comes over the network ends closewatch, blocks others, grows its memory, or writes into its log.
+
+use std::thread;
+
+use serde_json::Value;
+
+use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, close, from_client, from_server};
+
+/// Sends what may be refused while it is still sent, and reads the answer.
+fn answer_to(program: &Program, bytes: &[u8]) -> String {
+    let mut client = program.connect();
+    let mut writer = client.again();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let _ = writer.try_send(bytes);
+        });
+        String::from_utf8_lossy(&client.receive_rest().0).into_owned()
+    })
+}
+
+#[test]
+fn heads_too_large_are_refused() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let start = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n";
+    for (what, head) in [
+        ("10,000 headers", format!("{start}{}\r\n", "X-Many: 1\r\n".repeat(10_000))),
+        ("a header beyond 64 KiB", format!("{start}X-Long: {}\r\n\r\n", "x".repeat(65 << 10))),
+        ("a head that never ends", format!("{start}X-Long: {}", "x".repeat(200 << 10))),
+        ("a target beyond 64 KiB", format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70 << 10))),
+    ] {
+        let answer = answer_to(&program, head.as_bytes());
+        let status = answer.split(' ').nth(1).unwrap_or_default();
+        assert!(["400", "414", "431"].contains(&status), "{what}: {answer}");
+    }
+    Session::open(&program, &server).exchange();
+}
+
+#[test]
+fn what_is_no_http_gets_400_or_nothing() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {request_head: 500ms}\n");
+    let client_hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3].repeat(40);
+    let nothing_but_zeros = [0; 10_000];
+    for bytes in [
+        &client_hello[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\x12\x04\0\0\0\0\0",
+        &nothing_but_zeros,
+        b"\r\n\r\n\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nBroken header\r\n\r\n",
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        b"GET  /two  blanks HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\0c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n folded: header\r\n\r\n",
+        b"G\x1b[2JET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        let answer = answer_to(&program, bytes);
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{bytes:?}: {answer}");
+    }
+    Session::open(&program, &server).exchange();
+    program.wait_for("websocket_handshake_failures_total", &[], 0.0);
+}
+
+/// Line breaks, escape sequences that move a terminal's cursor, and characters that turn the writing direction.
+const ESCAPES: &str =
+    "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n{\"event\":\"session_closed\",\"fake\":true}\r\n\u{85}\u{2028}\u{202e}";
+
+#[test]
+fn every_record_stays_one_line_and_one_object() {
+    for format in ["json", "text"] {
+        let server = Server::start();
+        let program = Program::before(&server, &format!("log: {{format: {format}, sessions: all, level: trace}}\n"));
+        let mut client = program.connect();
+        // What HTTP lets through: bytes beyond ASCII, in the path and in headers.
+        client.send(
+            REQUEST
+                .replace("/chat", "/caf\u{e9}\u{9b}31m\u{202e}\"\\path")
+                .replace("\r\n\r\n", "\r\nUser-Agent: \u{9b}31m\u{202e}\r\ntraceparent: 00-\u{9b}-x-01\r\n\r\n"),
+        );
+        let (mut connection, _) = server.accept_request();
+        connection.send(SWITCHING.replace(
+            "\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: \u{9b}31m\u{202e}\r\nSec-WebSocket-Extensions: \u{9b}x\r\n\r\n",
+        ));
+        client.receive_head();
+        let mut session = Session { client, server: connection };
+        let reason = &ESCAPES[..ESCAPES.floor_char_boundary(123)];
+        session.client_closes(4001, reason);
+        session.server.send(from_server(0x88, &[&[0x0f, 0xa1][..], b"\xff\xfe\n\x1b[0m\0"].concat()));
+        session.client.receive(2 + 10);
+        drop(session);
+        let record = program.record();
+        assert_eq!(record["reason"], reason);
+        assert_eq!(record["client_saw"]["reason"], "\u{fffd}\u{fffd}\n\u{1b}[0m\0");
+        let log = program.terminated().log;
+        let endings: Vec<&String> = log.iter().filter(|line| line.contains("4001")).collect();
+        assert_eq!(endings.len(), 1, "{log:#?}");
+        for line in &log {
+            assert!(!line.contains(['\u{1b}', '\r', '\u{7}', '\u{85}', '\u{9b}', '\u{2028}', '\u{202e}']), "{line:?}");
+            if format == "json" {
+                assert!(serde_json::from_str::<Value>(line).unwrap().is_object(), "{line:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_that_quotes_the_server_cannot_write_into_the_log() {
+    let server = Server::start();
+    let program = Program::before(&server, "log: {format: json, level: trace}\n");
+    let mut client = program.connect();
+    client.send(REQUEST);
+    let (mut connection, _) = server.accept_request();
+    connection.send(format!("HTTP/1.1 101 {ESCAPES}\r\n\r\n"));
+    let (_, body) = client.receive_answer();
+    assert!(!body.contains('\u{1b}') && body.lines().count() == 1, "{body:?}");
+    for line in program.terminated().log {
+        assert!(serde_json::from_str::<Value>(&line).unwrap().is_object(), "{line:?}");
+    }
+}
+
+#[test]
+fn random_bytes_from_both_ends_after_the_101_harm_nobody() {
+    let server = Server::start();
+    let program = Program::before(&server, "log: {sessions: off}\ntimeouts: {close: 1s, hang_up: 100ms}\n");
+    let bystander = &mut Session::open(&program, &server);
+    let mut random = fastrand::Rng::with_seed(2);
+    for count in 1..=60 {
+        let Session { mut client, server: mut service } = Session::open(&program, &server);
+        for _ in 0..10 {
+            let mut bytes = vec![0; random.usize(1..400)];
+            random.fill(&mut bytes);
+            // Often the beginning of a frame, so that more than its first byte is looked at.
+            bytes[0] = [0x81, 0x88, 0x89, 0x02, 0x00, 0xf8, bytes[0]][random.usize(..7)];
+            client.send(&bytes);
+            service.expect(&bytes);
+            service.send(&bytes);
+            client.expect(&bytes);
+        }
+        client.finish();
+        service.finish();
+        client.expect_fin();
+        service.expect_fin();
+        program.records(count);
+    }
+    bystander.exchange();
+}
+
+/// A Close frame is at most 125 bytes of payload: more is a breach, passed on as it is, and nobody's Close frame.
+#[test]
+fn every_breach_passes_and_is_counted_once_a_session() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut session = Session::open(&program, &server);
+    let breaches: [(&str, Vec<u8>); 9] = [
+        ("unmasked", from_server(0x81, b"no mask")),
+        ("reserved_opcode", from_client(0x83, b"?")),
+        ("reserved_bits", from_client(0xb1, b"?")),
+        ("unexpected_continuation", from_client(0x80, b"?")),
+        ("control_fragmented", from_client(0x09, b"?")),
+        ("control_too_long", from_client(0x89, &[0; 126])),
+        ("length_encoding", [&[0x82, 0xfe, 0, 1, 1, 2, 3, 4][..], b"x"].concat()),
+        ("expected_continuation", [from_client(0x01, b"a"), from_client(0x81, b"b"), from_client(0x80, b"c")].concat()),
+        ("close_reason_utf8", from_client(0x88, b"\x03\xe8\xff\xff")),
+    ];
+    for (kind, bytes) in breaches.iter().chain(&breaches) {
+        session.client.send(bytes);
+        session.server.expect(bytes);
+        program.wait_for("websocket_protocol_violations_total", &[("from", "client"), ("kind", kind)], 1.0);
+    }
+    session.server.send(from_server(0x88, &close(1002, "no")));
+    session.client.expect(from_server(0x88, &close(1002, "no")));
+    drop(session);
+    let record = program.record();
+    let kinds = record["from_client"]["violations"].as_array().unwrap();
+    assert_eq!(kinds.len(), breaches.len() + 1, "and data_after_close: {kinds:?}");
+    assert_eq!(record["code"], 1000);
+}
+
+#[test]
+fn a_swarm_of_half_open_handshakes_holds_up_nobody() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let half_open: Vec<Peer> = (0..200)
+        .map(|_| {
+            let mut client = program.connect();
+            client.send(&REQUEST[..40]);
+            client
+        })
+        .collect();
+    Session::open(&program, &server).exchange();
+    program.wait_for_at_least("closewatch_connections_active", &[], 200.0);
+    drop(half_open);
+    program.wait_for("closewatch_connections_active", &[], 0.0);
+    assert_eq!(program.scrape().sum("websocket_handshake_failures_total", &[]), 0.0);
+}

@@ -1,0 +1,94 @@
+//! What comes in large pieces passes through a pipe, without a second copy. Nobody sees a difference.
+
+use std::{thread, time::Instant};
+
+use serde_json::json;
+
+use crate::support::{PATIENCE, Peer, Program, Server, Session, close, from_client, from_server};
+
+/// The descriptors of the program that are pipes.
+fn pipes(program: &Program) -> usize {
+    program.descriptors().filter(|name| name.starts_with("pipe:")).count()
+}
+
+/// Sends, and waits until it has come.
+fn pass(from: &mut Peer, to: &mut Peer, bytes: &[u8]) {
+    thread::scope(|scope| {
+        let mut sender = from.again();
+        scope.spawn(move || sender.send(bytes));
+        to.expect(bytes);
+    });
+}
+
+#[test]
+fn they_pass_through_a_pipe_as_they_came() {
+    let server = Server::start();
+    let program = Program::before(&server, "workers: 1\nlog: {sessions: off}\n");
+    let Session { mut client, server: mut service } = Session::open(&program, &server);
+    let without = pipes(&program);
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut payload = vec![0; 140_000];
+    random.fill(&mut payload);
+    let (mut bytes, mut rounds) = ([0, 0], 0);
+    let start = Instant::now();
+    // How the kernel cuts what is sent is its own affair: sooner or later two in a row come whole.
+    while rounds < 100 || pipes(&program) == without {
+        assert!(start.elapsed() < PATIENCE, "no pipe is used");
+        let mut size = || random.usize(60_000..payload.len());
+        let (question, answer) = (from_client(0x82, &payload[..size()]), from_server(0x81, &payload[..size()]));
+        pass(&mut client, &mut service, &question);
+        pass(&mut service, &mut client, &answer);
+        bytes = [bytes[0] + question.len(), bytes[1] + answer.len()];
+        rounds += 1;
+    }
+    assert_eq!(pipes(&program), without + 2);
+    client.finish();
+    service.expect_fin();
+    service.finish();
+    client.expect_fin();
+    let record = program.record();
+    for (from, bytes) in [("from_client", bytes[0]), ("from_server", bytes[1])] {
+        let expected = json!({"frames": rounds, "messages": rounds, "bytes": bytes, "pings": 0, "violations": []});
+        assert_eq!(record[from], expected);
+    }
+}
+
+/// Nearly every reading ends in the middle of a frame, so the Close frame goes into the next one, behind that frame.
+#[test]
+fn between_two_frames_of_them_a_close_frame_is_put_in() {
+    const READING: usize = 100_000;
+    let server = Server::start();
+    let program = Program::before(&server, "workers: 1\ntimeouts: {max_age: 3s}\n");
+    let Session { mut client, server: mut service } = Session::open(&program, &server);
+    let without = pipes(&program);
+    let frame = from_client(0x82, &vec![7; 20_000]);
+    let stream = frame.repeat(READING / frame.len() + 2);
+    let (mut sent, mut position, mut uses_pipe) = (0, 0, false);
+    'open: loop {
+        client.send(&stream[sent..sent + READING]);
+        sent = (sent + READING) % frame.len();
+        let mut rest = READING;
+        while rest > 0 {
+            if position == 0 && service.receive(1) != frame[..1] {
+                break 'open;
+            }
+            let known = usize::from(position == 0);
+            let count = rest.min(frame.len() - position);
+            service.expect(&frame[position + known..position + count]);
+            position = (position + count) % frame.len();
+            rest -= count;
+        }
+        uses_pipe |= pipes(&program) > without;
+    }
+    assert!(uses_pipe);
+    // The length, the mask and the code: the rest of what the client sent does not come.
+    service.receive(1 + 4 + 2);
+    service.send(from_server(0x88, &close(1001, "")));
+    service.expect_fin();
+    assert_eq!(client.receive_close(false), (1001, String::new()));
+    client.send(&stream[sent..frame.len()]);
+    client.send(from_client(0x88, &close(1001, "")));
+    client.expect_fin();
+    let record = program.record();
+    assert_eq!((&record["code"], &record["clean"], &record["action"]), (&json!(1001), &json!(true), &json!("max_age")));
+}

@@ -1,0 +1,76 @@
+//! What is logged, and that nothing waits for it.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use crate::support::{Program, Server, Session};
+
+const ALL: &str = "log: {sessions: all, format: json, max_per_second: 1000000}\n";
+
+fn start_after(commands: &str, server: &Server) -> Program {
+    Program::start_after(commands, &format!("{}{ALL}", server.upstream()))
+}
+
+/// Sessions that end without a Close frame, one after the other.
+fn lose_sessions(count: usize, program: &Program, server: &Server) {
+    for _ in 0..count {
+        Session::open(program, server).exchange();
+    }
+    program.records(count);
+}
+
+/// A full disk, say: each line fails.
+#[test]
+fn lines_that_cannot_be_written_are_counted_and_hold_up_nobody() {
+    let server = Server::start();
+    let program = start_after("exec >/dev/full", &server);
+    lose_sessions(20, &program, &server);
+    program.wait_for("closewatch_log_records_dropped_total", &[], 20.0);
+    assert_eq!(program.terminated().status.code(), Some(0));
+}
+
+/// A reader of the log that has stopped: a pipe takes 64 KiB, a record has more than half a KiB.
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    const SESSIONS: usize = 200;
+    let server = Server::start();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("log");
+    let program = start_after(&format!("mkfifo {0} && exec 1<>{0}", path.display()), &server);
+    let pipe = open_pipe(&path);
+    let mut bystander = Session::open(&program, &server);
+    lose_sessions(SESSIONS, &program, &server);
+    bystander.exchange();
+    assert!(lines_in(pipe) < SESSIONS, "the log was blocked");
+    drop(bystander);
+    assert_eq!(program.terminated().status.code(), Some(0));
+}
+
+/// It stays the pipe that it is: whoever opens one for both directions waits for nobody.
+fn open_pipe(path: &Path) -> File {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
+}
+
+/// How many lines can be read from a pipe at once.
+fn lines_in(mut pipe: File) -> usize {
+    let mut bytes = vec![0; 64 << 10];
+    let count = pipe.read(&mut bytes).unwrap();
+    bytes[..count].split(|byte| *byte == b'\n').count()
+}
+
+#[test]
+fn what_is_beyond_the_rate_is_dropped_and_counted() {
+    const SESSIONS: usize = 50;
+    let server = Server::start();
+    let program = Program::before(&server, "log: {sessions: all, max_per_second: 1}\n");
+    lose_sessions(SESSIONS, &program, &server);
+    let dropped = program.scrape().sum("closewatch_log_records_dropped_total", &[]);
+    assert!(dropped >= 1.0);
+    let log = program.terminated().log;
+    let written = log.iter().filter(|line| line.contains(" session ")).count();
+    assert_eq!(written as f64 + dropped, SESSIONS as f64, "{log:#?}");
+}

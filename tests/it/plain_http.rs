@@ -1,0 +1,482 @@
+//! Plain HTTP on the WebSocket port passes through, streamed both ways, and what smuggles requests does not.
+
+use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session};
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// Asks for something with a plain request, so that a connection to the server is there.
+fn ask(client: &mut Peer, server: &Server) -> Peer {
+    client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    let (mut connection, _) = server.accept_request();
+    connection.send(ok("first"));
+    assert_eq!(client.receive_answer().1, "first");
+    connection
+}
+
+#[test]
+fn requests_and_answers_pass_with_their_headers_and_bodies() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send(
+        "POST /send?q=1 HTTP/1.1\r\nhost: example.com\r\nContent-length: 5\r\nX-ODD-case: 1\r\nConnection: keep-alive, X-Mine\r\n\
+         X-Mine: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\nTE: gzip, trailers\r\n\r\nhello",
+    );
+    let (mut connection, request) = server.accept_request();
+    assert_eq!(request.first_line(), "POST /send?q=1 HTTP/1.1");
+    assert_eq!(request.values("X-ODD-case"), ["1"]);
+    assert_eq!(request.values("Content-length"), ["5"]);
+    assert_eq!(request.values("host"), ["example.com"]);
+    assert_eq!(request.values("TE"), ["trailers"]);
+    for name in ["Connection", "X-Mine", "Keep-Alive", "Proxy-Connection", "Transfer-Encoding", "Upgrade"] {
+        assert_eq!(request.value(name), None, "{}", request.text);
+    }
+    connection.expect("hello");
+    connection.send(
+        "HTTP/1.1 207 Many Things\r\nContent-LENGTH: 4\r\nx-odd-Case: 2\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\
+         Connection: X-Private\r\nX-Private: 1\r\nKeep-Alive: timeout=9\r\n\r\nbody",
+    );
+    let answer = client.receive_head();
+    assert_eq!(answer.first_line(), "HTTP/1.1 207 Many Things");
+    assert_eq!(answer.values("x-odd-Case"), ["2"]);
+    assert_eq!(answer.values("Set-Cookie"), ["a", "b"]);
+    assert_eq!(answer.values("Content-LENGTH"), ["4"]);
+    for name in ["Connection", "X-Private", "Keep-Alive", "Transfer-Encoding", "Date"] {
+        assert_eq!(answer.value(name), None, "{}", answer.text);
+    }
+    client.expect("body");
+    program.wait_for("closewatch_http_requests_total", &[("status", "207"), ("route", "default")], 1.0);
+    assert_eq!(program.scrape().sum("websocket_handshakes_total", &[]), 0.0);
+}
+
+#[test]
+fn both_bodies_are_streamed() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n");
+    let (mut connection, request) = server.accept_request();
+    assert_eq!(request.values("Transfer-Encoding"), ["chunked"]);
+    connection.expect("3\r\none\r\n");
+    client.send("3\r\ntwo\r\n");
+    connection.expect("3\r\ntwo\r\n");
+    // The answer begins before the request ends.
+    connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nthree\r\n");
+    assert_eq!(client.receive_head().values("Transfer-Encoding"), ["chunked"]);
+    client.expect("5\r\nthree\r\n");
+    client.send("4\r\nfour\r\n");
+    connection.expect("4\r\nfour\r\n");
+    connection.send("4\r\nfive\r\n");
+    client.expect("4\r\nfive\r\n");
+    client.send("0\r\n\r\n");
+    connection.expect("0\r\n\r\n");
+    connection.send("0\r\n\r\n");
+    client.expect("0\r\n\r\n");
+}
+
+#[test]
+fn trailers_pass() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    let body = "4\r\nbody\r\n0\r\nX-Checksum: 1\r\n\r\n";
+    let headers = "Transfer-Encoding: chunked\r\nTrailer: X-Checksum\r\n";
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n{headers}\r\n{body}"));
+    let (mut connection, request) = server.accept_request();
+    assert_eq!(request.values("Trailer"), ["X-Checksum"]);
+    assert_eq!(connection.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
+    connection.send(format!("HTTP/1.1 200 OK\r\n{headers}\r\n{body}"));
+    assert_eq!(client.receive_head().values("Trailer"), ["X-Checksum"]);
+    assert_eq!(client.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
+}
+
+/// The server breaks the rules, since nobody had asked it for a coding; but who gets the body can read it.
+#[test]
+fn a_coded_answer_is_told_to_be_one() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for (codings, told) in [
+        ("Transfer-Encoding: gzip, chunked\r\n", "gzip, chunked"),
+        ("Transfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n", "gzip, Chunked"),
+    ] {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (mut connection, _) = server.accept_request();
+        connection.send(format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{codings}\r\n4\r\ncode\r\n0\r\n\r\n"));
+        assert_eq!(client.receive_head().values("Transfer-Encoding"), [told]);
+        client.expect("4\r\ncode\r\n0\r\n\r\n");
+    }
+}
+
+#[test]
+fn connections_are_kept_on_both_sides() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    let mut connection = ask(&mut client, &server);
+    for path in ["/1", "/2", "/3"] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(connection.receive_head().first_line(), format!("GET {path} HTTP/1.1"));
+        connection.send(ok(path));
+        assert_eq!(client.receive_answer().1, path);
+    }
+    // Also for another client, and an upgrade has a connection of its own.
+    let mut other = program.connect();
+    other.send("GET /4 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(connection.receive_head().first_line(), "GET /4 HTTP/1.1");
+    connection.send(ok("4"));
+    assert_eq!(other.receive_answer().1, "4");
+    Session::open_with(client, &server, REQUEST).exchange();
+    assert!(connection.nothing_readable());
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 5.0);
+}
+
+#[test]
+fn a_kept_connection_that_the_server_has_closed_is_not_used() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for _ in 0..5 {
+        let mut connection = ask(&mut client, &server);
+        connection.finish();
+        connection.expect_fin();
+    }
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 5.0);
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 0.0);
+}
+
+/// The server may have hung up as the request came.
+#[test]
+fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for resets in [false, true] {
+        let mut kept = ask(&mut client, &server);
+        let request = "GET /again?q=1 HTTP/1.1\r\nhost: a\r\nX-Once: 1\r\n\r\n";
+        client.send(request);
+        let first = kept.receive_head().text;
+        if resets {
+            kept.reset();
+        } else {
+            drop(kept);
+        }
+        let mut fresh = server.accept();
+        assert_eq!(fresh.receive_head().text, first);
+        fresh.send(ok("second"));
+        assert_eq!(client.receive_answer().1, "second");
+
+        let mut kept = ask(&mut client, &server);
+        client.send(request);
+        kept.receive_head();
+        drop(kept);
+        let (fresh, _) = server.accept_request();
+        drop(fresh);
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+    }
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 6.0);
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 2.0);
+}
+
+#[test]
+fn what_may_have_been_done_is_not_repeated() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    for (what, request, answer) in [
+        ("a method that is not idempotent", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", ""),
+        ("a body that is gone", "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1", ""),
+        ("an answer that has begun", "GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/1.1 200 OK\r\nX-Half"),
+    ] {
+        println!("{what}");
+        let mut kept = ask(&mut client, &server);
+        client.send(request);
+        kept.receive_head();
+        kept.send(answer);
+        kept.finish();
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+    }
+    // Nor where the connection was not a kept one: the server has answered nobody yet.
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (fresh, _) = server.accept_request();
+    drop(fresh);
+    assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    let request = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+    client.send([request("/1"), request("/2"), request("/3")].concat());
+    let mut connection = server.accept();
+    for path in ["/1", "/2", "/3"] {
+        assert_eq!(connection.receive_head().first_line(), format!("GET {path} HTTP/1.1"));
+        connection.send(ok(path));
+        assert_eq!(client.receive_answer().1, path);
+    }
+}
+
+#[test]
+fn answers_without_a_body_have_none() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    let mut connection = ask(&mut client, &server);
+    for (method, answer, length) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 1234\r\n\r\n", Some("1234")),
+        ("GET", "HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n", None),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n", None),
+        ("HEAD", "HTTP/1.1 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n", None),
+        ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", Some("0")),
+    ] {
+        client.send(format!("{method} / HTTP/1.1\r\nHost: a\r\n\r\n"));
+        connection.receive_head();
+        connection.send(answer);
+        let head = client.receive_head();
+        assert_eq!(head.first_line(), answer.lines().next().unwrap());
+        assert_eq!(head.value("content-length"), length, "{}", head.text);
+    }
+    // Had there been a body, it would stand before this.
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    connection.receive_head();
+    connection.send(ok("last"));
+    assert_eq!(client.receive_answer().1, "last");
+}
+
+#[test]
+fn a_client_that_expects_100_continue_gets_it() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n");
+    let (mut connection, _) = server.accept_request();
+    connection.send("HTTP/1.1 100 Continue\r\n\r\n");
+    assert_eq!(client.receive_head().first_line(), "HTTP/1.1 100 Continue");
+    client.send("data");
+    connection.expect("data");
+    connection.send(ok("thanks"));
+    assert_eq!(client.receive_answer().1, "thanks");
+}
+
+#[test]
+fn other_upgrades_are_dropped_and_the_request_goes_on() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    for (method, version, headers) in [
+        ("GET", "1.1", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"),
+        ("POST", "1.1", "Connection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 0\r\n"),
+        ("GET", "1.0", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+        ("GET", "1.1", "Upgrade: websocket\r\n"),
+        ("GET", "1.1", "Connection: Upgrade\r\n"),
+    ] {
+        let mut client = program.connect();
+        client.send(format!("{method} / HTTP/{version}\r\nHost: a\r\n{headers}\r\n"));
+        let (mut connection, request) = server.accept_request();
+        for name in ["Upgrade", "Connection", "HTTP2-Settings"] {
+            assert_eq!(request.value(name), None, "{headers}: {}", request.text);
+        }
+        connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.receive_answer().1, "ok");
+    }
+    assert_eq!(program.scrape().sum("websocket_handshakes_total", &[]), 0.0);
+}
+
+#[test]
+fn a_101_that_nobody_asked_for_is_502() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n");
+    let (mut connection, _) = server.accept_request();
+    connection.send(SWITCHING.replace("websocket", "h2c"));
+    let (head, _) = client.receive_answer();
+    assert_eq!(head.first_line(), "HTTP/1.1 502 Bad Gateway");
+    connection.receive_rest();
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 1.0);
+    // The client's connection is still HTTP, and the server's is not used again.
+    ask(&mut client, &server);
+}
+
+#[test]
+fn connect_is_refused() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n\r\n");
+    let (head, body) = client.receive_answer();
+    assert_eq!(head.first_line(), "HTTP/1.1 400 Bad Request", "{body}");
+    client.expect_fin();
+}
+
+/// The server is told nothing of it but the end of its connection, and is not to blame.
+#[test]
+fn a_body_that_is_broken_gets_400() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n";
+    let with_length = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\none";
+    for (count, (request, rest)) in
+        [(chunked, "xyz\r\n"), (chunked, "3\r\ntwo!!"), (chunked, ""), (with_length, "")].into_iter().enumerate()
+    {
+        println!("{rest:?} behind {request:?}");
+        let mut client = program.connect();
+        client.send(request);
+        let (mut connection, _) = server.accept_request();
+        client.send(rest);
+        client.finish();
+        let (head, body) = client.receive_answer();
+        assert_eq!(head.first_line(), "HTTP/1.1 400 Bad Request");
+        assert_eq!(body, "the request's body is malformed, or ended before its end\n");
+        client.expect_fin();
+        connection.receive_rest();
+        program.wait_for("closewatch_http_requests_total", &[("status", "400")], (count + 1) as f64);
+    }
+    // Nor is it where the client has gone.
+    let mut client = program.connect();
+    client.send(with_length);
+    let (mut connection, _) = server.accept_request();
+    client.reset();
+    connection.receive_rest();
+    program.wait_for("closewatch_connections_active", &[], 0.0);
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 0.0);
+}
+
+/// What one server reads as a body, another reads as the next request.
+#[test]
+fn ambiguous_lengths_get_400_and_the_connection_ends() {
+    let both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n";
+    let post = |target: &str, headers: &str| format!("POST {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n0\r\n\r\n");
+    // A body that reads like the head of the request behind it, without the length.
+    let decoy = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let with_decoy = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{decoy}", decoy.len());
+    for (what, request, answered_before) in [
+        ("both", post("/", both), false),
+        ("both, the other way round", post("/", "transfer-encoding: chunked\r\ncontent-LENGTH: 4\r\n"), false),
+        ("a target in absolute form", post("http://example.com", both), false),
+        ("another absolute form", post("HTTP://Example.com/", both), false),
+        ("a target with a fragment", post("/a#b", both), false),
+        ("behind another request", format!("{}{}", post("/a", "Content-Length: 5\r\n"), post("/a", both)), true),
+        ("behind a body like its head", format!("{with_decoy}{}", post("/b", both)), true),
+        ("two lengths that differ", post("/", "Content-Length: 5\r\nContent-Length: 6\r\n"), false),
+        ("a list of lengths", post("/", "Content-Length: 5, 5\r\n"), false),
+        ("a signed length", post("/", "Content-Length: +5\r\n"), false),
+        ("chunked not last", post("/", "Transfer-Encoding: chunked, identity\r\n"), false),
+        ("chunked twice", post("/", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"), false),
+        ("a coding that the server would not be told of", post("/", "Transfer-Encoding: gzip, chunked\r\n"), false),
+        ("no coding that is known", post("/", "Transfer-Encoding: xchunked\r\n"), false),
+        ("a blank in the name", post("/", "Transfer-Encoding : chunked\r\n"), false),
+        ("in HTTP/1.0", post("/", "Transfer-Encoding: chunked\r\n").replace("HTTP/1.1", "HTTP/1.0"), false),
+    ] {
+        println!("{what}");
+        let server = Server::start();
+        let program = Program::before(&server, "");
+        let mut client = program.connect();
+        client.send(request);
+        if answered_before {
+            let (mut connection, _) = server.accept_request();
+            connection.send(ok("first"));
+            assert_eq!(client.receive_answer().1, "first");
+        }
+        let (head, _) = client.receive_answer();
+        assert_eq!(head.first_line(), "HTTP/1.1 400 Bad Request");
+        client.expect_fin();
+    }
+}
+
+#[test]
+fn an_innocent_body_that_looks_like_a_head_passes() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    let body = "--x\r\nContent-Length: 4\r\n\r\nabcd\r\n--x--\r\n";
+    for _ in 0..3 {
+        client.send(format!("POST /form HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        let (mut connection, _) = server.accept_request();
+        connection.expect(body);
+        connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.receive_answer().1, "ok");
+        let size = body.len();
+        client.send(format!(
+            "POST /form HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n{body}\r\n0\r\n\r\n"
+        ));
+        let (mut connection, _) = server.accept_request();
+        connection.expect(format!("{size:X}\r\n{body}\r\n0\r\n\r\n"));
+        connection.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.receive_answer().1, "ok");
+    }
+}
+
+#[test]
+fn a_target_in_absolute_form_overrules_the_host_header() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("GET http://example.org:81/path?q HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    let (mut connection, request) = server.accept_request();
+    assert_eq!(request.first_line(), "GET /path?q HTTP/1.1");
+    assert_eq!(request.values("Host"), ["example.org:81"]);
+    connection.send(ok(""));
+    client.receive_answer();
+    client.send("OPTIONS * HTTP/1.1\r\nHost: example.com\r\n\r\n");
+    assert_eq!(connection.receive_head().first_line(), "OPTIONS * HTTP/1.1");
+}
+
+#[test]
+fn an_http_1_0_client_gets_an_answer_it_can_read() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("GET /old HTTP/1.0\r\n\r\n");
+    let mut connection = server.accept();
+    assert_eq!(connection.receive_head().first_line(), "GET /old HTTP/1.1");
+    connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n");
+    let (answer, _) = client.receive_rest();
+    let answer = String::from_utf8(answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("transfer-encoding"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nbody"), "{answer}");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_told_as_whole() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    for answer in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ] {
+        let mut client = program.connect();
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (mut connection, _) = server.accept_request();
+        connection.send(answer);
+        drop(connection);
+        let (received, _) = client.receive_rest();
+        let received = String::from_utf8(received).unwrap();
+        assert!(!received.ends_with("0\r\n\r\n"), "{received}");
+    }
+}
+
+#[test]
+fn plain_requests_fail_with_a_line_too() {
+    let program = Program::start(&Server::start().upstream());
+    let mut client = program.connect();
+    for _ in 0..2 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (head, body) = client.receive_answer();
+        assert_eq!(head.first_line(), "HTTP/1.1 502 Bad Gateway");
+        assert!(body.ends_with('\n') && body.lines().count() == 1, "{body:?}");
+    }
+    program.wait_for("closewatch_http_requests_total", &[("status", "502")], 2.0);
+    for head in ["GET / HTTP/1.1", "GET / HTTP/1.1\r\nHost: a, b", "GET http://user@a/ HTTP/1.1\r\nHost: a"] {
+        let mut client = program.connect();
+        client.send(format!("{head}\r\n\r\n"));
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 400 Bad Request", "{head}");
+        client.expect_fin();
+    }
+}

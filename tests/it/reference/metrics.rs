@@ -1,0 +1,247 @@
+//! `docs/metrics.md`, made from what `/metrics` says before anything has happened: every family is there, and every
+//! series whose labels are known.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use closewatch::{
+    config::{self, Buckets},
+    metrics::{Metrics, Options, RouteMetrics, SessionClosed},
+    websocket::{
+        PerEndpoint,
+        close_code::{CloseCode, CloseStatus},
+        closing_handshake::{Ending, Party, Seen},
+    },
+};
+
+use super::document::{Document, code, table};
+
+#[test]
+fn the_document_is_made_from_the_exposition() {
+    Document::open("metrics.md").must_say(&reference());
+}
+
+#[test]
+fn every_family_has_its_place_on_the_wire() {
+    let written = Document::open("metrics.md").by_hand();
+    let (_, behind) = written.split_once("## Where each is taken\n").expect("the document has the wire");
+    let wire = behind.split("\n## ").next().expect("a split has a first part");
+    let missing: Vec<_> = families().into_keys().filter(|name| !wire.contains(&code(name))).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
+#[test]
+fn every_word_that_is_a_label_value_is_explained() {
+    let written = Document::open("metrics.md").by_hand();
+    let (_, meanings) = written.split_once("## What the label values mean\n").expect("the document has the meanings");
+    let words: BTreeSet<_> = labels(&families())
+        .iter()
+        .flat_map(|row| listed(row.last().expect("the values are the last cell")))
+        .filter(|value| value.parse::<u16>().is_err())
+        .collect();
+    let missing: Vec<_> = words.iter().filter(|word| !meanings.contains(&code(word))).collect();
+    assert_eq!(missing, [""; 0]);
+    assert!(words.len() > 50, "too few to be all: {words:?}");
+}
+
+/// Sessions that end with every code there is have the labels that the document tells, and all of them.
+#[test]
+fn codes_are_told_as_the_document_says() {
+    let metrics = Metrics::new(options());
+    let route = metrics.route("default");
+    let sent = (0..=5000).map(|code| CloseStatus::Sent(CloseCode(code)));
+    for status in sent.chain([CloseStatus::NoStatus, CloseStatus::Abnormal, CloseStatus::Malformed]) {
+        close_session(&route, status);
+    }
+    let families = families_of(&metrics);
+    let mut compared = 0;
+    for (name, family) in families.iter().filter(|(name, _)| *name != "websocket_close_code_info") {
+        for label in ["code", "client", "server"] {
+            let Some(values) = family.labels.get(label) else { continue };
+            assert_eq!(values, &listed(&codes(name)), "{label} of {name}");
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, 7);
+}
+
+/// The label values that a text lists.
+fn listed(text: &str) -> BTreeSet<String> {
+    let mut values = BTreeSet::new();
+    let parts: Vec<_> = text.split('`').collect();
+    for (index, value) in
+        parts.iter().enumerate().skip(1).step_by(2).filter(|(_, value)| !value.starts_with("metrics."))
+    {
+        values.insert((*value).to_owned());
+        if parts[index + 1] == " to " {
+            let number = |part: &str| part.parse::<u16>().expect("a range is of numbers");
+            values.extend((number(value)..number(parts[index + 2])).map(|code| code.to_string()));
+        }
+    }
+    values
+}
+
+fn close_session(route: &RouteMetrics, status: CloseStatus) {
+    let seen = Seen { status, reason: String::new(), clean: true };
+    let received = (status != CloseStatus::Abnormal).then_some(status);
+    let ending = Ending {
+        status,
+        reason: String::new(),
+        initiator: Party::Client,
+        clean: true,
+        cause: None,
+        action: None,
+        seen: PerEndpoint { client: seen.clone(), server: seen },
+        received: PerEndpoint { client: received, server: received },
+    };
+    let second = Duration::from_secs(1);
+    route.session_opened();
+    route.session_closed(&SessionClosed { ending: &ending, duration: second, idle: second, close_handshake: None });
+}
+
+fn reference() -> String {
+    let families = families();
+    let (wire, process): (Vec<_>, Vec<_>) = families.iter().partition(|(name, _)| name.starts_with("websocket"));
+    let histograms: Vec<_> = families.iter().filter(|(_, family)| family.kind == "histogram").collect();
+    format!(
+        "### Families\n\n{}\n### Labels\n\n{}\n### Buckets\n\n{}",
+        table(
+            &["name", "type", "unit", "labels", "what is counted or observed"],
+            wire.into_iter().chain(process).map(|(name, family)| {
+                let labels: Vec<_> = family.labels.keys().map(|label| code(label)).collect();
+                let kind = family.kind.clone();
+                vec![code(name), kind, unit(name).to_owned(), labels.join(", "), family.help.clone()]
+            })
+        ),
+        table(&["label", "of", "values"], labels(&families)),
+        table(
+            &["histogram", "key", "upper bounds of its buckets, without the last, `+Inf`"],
+            histograms.iter().map(|(name, family)| vec![
+                code(name),
+                code(&buckets_key(name)),
+                family.bounds.join(", ")
+            ])
+        ),
+    )
+}
+
+/// A row for each label and set of values that it can have.
+fn labels(families: &BTreeMap<String, Family>) -> Vec<Vec<String>> {
+    let mut rows: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for (name, family) in families {
+        for (label, values) in &family.labels {
+            rows.entry((label, told(name, label, values))).or_default().push(code(name));
+        }
+    }
+    let is_route = |label: &str| label == "route";
+    rows.into_iter()
+        .map(|((label, values), of)| {
+            let of = if is_route(label) { "every family that has it".to_owned() } else { of.join(", ") };
+            vec![code(label), of, values]
+        })
+        .collect()
+}
+
+/// The values of a label in words: where they are not all known from the start, by the rule that bounds them.
+fn told(family: &str, label: &str, values: &BTreeSet<String>) -> String {
+    match label {
+        "route" => "the routes' names, `default`, `probe`, empty".to_owned(),
+        "status" => "`100` to `599`, `other`".to_owned(),
+        "version" | "revision" | "rustc" => "of this build".to_owned(),
+        "name" => "the registered name of `code`".to_owned(),
+        "code" if family == "websocket_close_code_info" => "every code that IANA has registered alone".to_owned(),
+        "code" | "client" | "server" => codes(family),
+        _ => values.iter().map(|value| code(value)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn codes(family: &str) -> String {
+    let synthesized = match family {
+        "websocket_closes_total" => "`1005` to `1015`",
+        "websocket_close_frames_total" => "`1005`, `1007` to `1014`",
+        _ => "`1005` to `1014`",
+    };
+    let private = match family {
+        "websocket_close_views_total" => "",
+        name if name.ends_with("_seconds") => "those in `metrics.codes`, ",
+        _ => "`3000`, `3003`, `3008`, those in `metrics.codes`, the first `metrics.max_custom_codes` others, ",
+    };
+    format!("`1000` to `1003`, {synthesized}, `reserved`, {private}`3xxx`, `4xxx`, `invalid`")
+}
+
+/// The unit that a name ends with (Prometheus' convention).
+fn unit(name: &str) -> &'static str {
+    let name = name.strip_suffix("_total").unwrap_or(name);
+    ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or_default()
+}
+
+/// The key of the configuration whose meaning names this histogram.
+fn buckets_key(family: &str) -> String {
+    let is_of = |key: &config::KeyDescription| key.path.starts_with("metrics.buckets.") && key.meaning.contains(family);
+    config::keys().into_iter().find(is_of).unwrap_or_else(|| panic!("no key sets the buckets of {family}")).path
+}
+
+/// A family as it is exposed.
+#[derive(Default)]
+struct Family {
+    help: String,
+    kind: String,
+    /// Each with the values that it has before anything has happened.
+    labels: BTreeMap<String, BTreeSet<String>>,
+    /// Of a histogram, rising, without `+Inf`.
+    bounds: Vec<String>,
+}
+
+fn families() -> BTreeMap<String, Family> {
+    let metrics = Metrics::new(options());
+    metrics.route("default");
+    families_of(&metrics)
+}
+
+fn families_of(metrics: &Metrics) -> BTreeMap<String, Family> {
+    let text = String::from_utf8(metrics.render()).expect("the text format is UTF-8");
+    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let mut name = "";
+    for line in text.lines() {
+        if let Some((family, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) {
+            name = family;
+            families.insert(name.to_owned(), Family { help: help.to_owned(), ..Family::default() });
+        } else {
+            let family = families.get_mut(name).expect("HELP stands before all else of a family");
+            family.read(line);
+        }
+    }
+    families
+}
+
+impl Family {
+    /// A line that follows HELP.
+    fn read(&mut self, line: &str) {
+        if let Some((_, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
+            return kind.clone_into(&mut self.kind);
+        }
+        let Some((_, labels)) = line.split_once('{') else { return };
+        let (labels, _) = labels.split_once('}').expect("a brace that is opened is closed");
+        // No value that is there from the start has a comma or a quote in it.
+        for (label, value) in labels.split(',').filter_map(|pair| pair.split_once('=')) {
+            let value = value.trim_matches('"').to_owned();
+            if label != "le" {
+                self.labels.entry(label.to_owned()).or_default().insert(value);
+            } else if value != "+Inf" && !self.bounds.contains(&value) {
+                self.bounds.push(value);
+            }
+        }
+    }
+}
+
+fn options() -> Options {
+    Options {
+        codes: Vec::new(),
+        max_custom_codes: 0,
+        buckets: Buckets::default(),
+        workers: 1,
+        registered_codes: vec![(1000, "Normal Closure")],
+    }
+}

@@ -1,0 +1,145 @@
+//! The process: what keeps it from starting, and that no session is lost when it stops.
+
+use std::{fs, net::TcpListener, process::Command};
+
+use serde_json::Value;
+
+use crate::support::{Ended, Program, Server, Session, close, from_client, from_server};
+
+fn run(arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_closewatch")).arg("run").args(arguments).output().unwrap();
+    assert!(output.stdout.is_empty());
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_port_in_use_is_one_line_and_exit_code_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let upstream = ["--upstream", "ws://127.0.0.1:9"];
+    for listens in [["--listen", &address, "--admin", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--admin", &address]]
+    {
+        let (code, said) = run(&[&upstream[..], &listens[..]].concat());
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(&address) && said.contains("in use"), "{said}");
+    }
+}
+
+#[test]
+fn a_configuration_that_cannot_be_read_is_one_line_and_exit_code_2() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("missing.yaml").display().to_string();
+    let broken = directory.path().join("broken.yaml").display().to_string();
+    fs::write(&broken, "upstream: ws://127.0.0.1:9\nlisten: nowhere\n").unwrap();
+    let folder = directory.path().display().to_string();
+    for (file, what) in [(&missing, "No such file"), (&broken, "broken.yaml:2:9: listen"), (&folder, "directory")] {
+        let (code, said) = run(&["--config", file]);
+        assert_eq!(code, Some(2), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(said.contains(what) && said.contains(file.as_str()), "{said}");
+    }
+}
+
+fn records(ended: &Ended) -> Vec<Value> {
+    let lines = ended.log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter(|line| line["event"] == "session_closed").collect()
+}
+
+#[test]
+fn sessions_that_answer_are_closed_cleanly_when_it_stops() {
+    let server = Server::start();
+    let program =
+        Program::before(&server, "log: {format: json, sessions: all}\nshutdown: {timeout: 10s, reason: restart}\n");
+    let mut sessions: Vec<Session> = (0..20).map(|_| Session::open(&program, &server)).collect();
+    program.signal("TERM");
+    for Session { client, server } in &mut sessions {
+        assert_eq!(client.receive_close(false), (1001, "restart".to_owned()));
+        assert_eq!(server.receive_close(true), (1001, "restart".to_owned()));
+        client.send(from_client(0x88, &close(1001, "")));
+        server.send(from_server(0x88, &close(1001, "")));
+        client.expect_fin();
+        server.expect_fin();
+    }
+    drop(sessions);
+    let ended = program.ended();
+    assert_eq!(ended.status.code(), Some(0));
+    let records = records(&ended);
+    assert_eq!(records.len(), 20);
+    let mut ids: Vec<&str> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 20, "each once");
+    for record in &records {
+        assert_eq!(
+            (&record["code"], &record["clean"], &record["action"]),
+            (&1001.into(), &true.into(), &"drain".into())
+        );
+        assert_eq!(record["initiator"], "proxy");
+    }
+}
+
+#[test]
+fn what_is_left_at_the_deadline_is_cut_and_told() {
+    let server = Server::start();
+    let program = Program::before(&server, "log: {format: json}\nshutdown: {timeout: 300ms}\n");
+    let mut silent = Session::open(&program, &server);
+    let mut halfway = Session::open(&program, &server);
+    halfway.client.send(&from_client(0x81, b"half")[..8]);
+    halfway.server.send(&from_server(0x81, b"half")[..4]);
+    halfway.server.expect(&from_client(0x81, b"half")[..8]);
+    halfway.client.expect(&from_server(0x81, b"half")[..4]);
+    let mut closing = Session::open(&program, &server);
+    closing.client_closes(1000, "first");
+    program.signal("TERM");
+    assert_eq!(silent.client.receive_close(false).0, 1001);
+    // Neither leg of this one can get a Close frame.
+    halfway.client.expect_fin();
+    halfway.server.expect_fin();
+    closing.server.expect_fin();
+    let ended = program.ended();
+    assert_eq!(ended.status.code(), Some(0));
+    let told: Vec<Value> = records(&ended);
+    let of_code = |code: u16| told.iter().find(|record| record["code"] == code).unwrap();
+    assert_eq!(told.len(), 3, "{told:#?}");
+    for (code, initiator) in [(1001, "proxy"), (1006, "proxy"), (1000, "client")] {
+        let record = of_code(code);
+        assert_eq!(record["initiator"], initiator, "{record:#}");
+        assert_eq!((&record["cause"], &record["cause_endpoint"]), (&"drain".into(), &"proxy".into()), "{record:#}");
+        assert_eq!(record["action"], "drain");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_every_session_is_told() {
+    let server = Server::start();
+    let program = Program::before(&server, "log: {format: json, max_per_second: 1000}\nshutdown: {timeout: 20s}\n");
+    let mut sessions: Vec<Session> = (0..20).map(|_| Session::open(&program, &server)).collect();
+    program.signal("TERM");
+    for session in &mut sessions {
+        session.client.receive_close(false);
+    }
+    program.signal("INT");
+    let ended = program.ended();
+    assert_eq!(ended.status.code(), Some(1));
+    let records = records(&ended);
+    assert_eq!(records.len(), 20);
+    assert!(records.iter().all(|record| record["cause"] == "drain" && record["code"] == 1001), "{records:#?}");
+}
+
+#[test]
+fn a_stop_without_sessions_is_quick_and_clean() {
+    let server = Server::start();
+    for signal in ["TERM", "INT"] {
+        let program = Program::before(&server, "");
+        // A client that only connected, and one between two requests.
+        let _silent = program.connect();
+        let mut waiting = program.connect();
+        waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let (mut connection, _) = server.accept_request();
+        connection.send("HTTP/1.1 204 No Content\r\n\r\n");
+        waiting.receive_head();
+        program.signal(signal);
+        assert_eq!(program.ended().status.code(), Some(0));
+    }
+}

@@ -1,0 +1,304 @@
+//! What closewatch does to a session by itself: it closes it by a Close frame on both legs, between two frames.
+
+use serde_json::{Value, json};
+
+use crate::support::{Peer, Program, REQUEST, Server, Session, close, from_client, from_server};
+
+fn assert_tells(record: &Value, expected: &Value) {
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&record[key], value, "{key} of {record:#}");
+    }
+}
+
+/// Both ends read a Close frame with this code and answer it.
+fn answer_close(Session { client, server }: &mut Session, code: u16) {
+    assert_eq!(client.receive_close(false), (code, String::new()));
+    assert_eq!(server.receive_close(true), (code, String::new()));
+    client.send(from_client(0x88, &close(code, "")));
+    server.send(from_server(0x88, &close(code, "")));
+    // The answers are closewatch's: neither end gets the other's.
+    client.expect_fin();
+    server.expect_fin();
+}
+
+#[test]
+fn an_idle_session_gets_1001_on_both_legs() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {idle: 200ms}\n");
+    let mut session = Session::open(&program, &server);
+    session.exchange();
+    answer_close(&mut session, 1001);
+    drop(session);
+    let saw = json!({"code": 1001, "reason": "", "clean": true});
+    assert_tells(
+        &program.record(),
+        &json!({"code": 1001, "initiator": "proxy", "clean": true, "cause": null, "action": "idle_timeout",
+            "client_saw": saw, "server_saw": saw}),
+    );
+    program.wait_for("websocket_proxy_actions_total", &[("action", "idle_timeout")], 1.0);
+    program.wait_for("websocket_closes_total", &[("code", "1001"), ("initiator", "proxy"), ("clean", "true")], 1.0);
+    program.wait_for("websocket_close_frames_total", &[("from", "client"), ("code", "1001")], 1.0);
+}
+
+#[test]
+fn an_idle_session_that_does_not_answer_is_cut() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {idle: 100ms, close: 100ms}\n");
+    let mut session = Session::open(&program, &server);
+    assert_eq!(session.client.receive_close(false).0, 1001);
+    assert_eq!(session.server.receive_close(true).0, 1001);
+    session.client.send(from_client(0x88, &close(1001, "")));
+    session.client.expect_fin();
+    session.server.expect_fin();
+    assert_tells(
+        &program.record(),
+        &json!({"code": 1001, "clean": false, "cause": "idle_timeout", "cause_endpoint": "proxy", "action": "idle_timeout"}),
+    );
+    program.wait_for("websocket_abnormal_closes_total", &[("endpoint", "proxy"), ("cause", "idle_timeout")], 1.0);
+}
+
+#[test]
+fn a_session_that_has_reached_its_age_gets_1001() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {max_age: 200ms}\n");
+    answer_close(&mut Session::open(&program, &server), 1001);
+    assert_tells(&program.record(), &json!({"code": 1001, "initiator": "proxy", "clean": true, "action": "max_age"}));
+}
+
+/// A Close frame in the middle of another frame would be taken for its payload.
+#[test]
+fn a_close_frame_is_put_in_between_two_frames() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {idle: 200ms, close: 10s}\n");
+    let Session { mut client, mut server } = Session::open(&program, &server);
+    let frame = from_client(0x82, &[1; 1000]);
+    client.send(&frame[..500]);
+    server.expect(&frame[..500]);
+    // The client's leg stands between two frames, the server's does not.
+    assert_eq!(client.receive_close(false).0, 1001);
+    assert!(server.nothing_readable());
+    client.send([&frame[500..], &from_client(0x81, b"dropped"), &from_client(0x88, &close(1001, ""))].concat());
+    server.expect(&frame[500..]);
+    assert_eq!(server.receive_close(true).0, 1001);
+    server.send([from_server(0x81, b"dropped too"), from_server(0x88, &close(1001, ""))].concat());
+    client.expect_fin();
+    server.expect_fin();
+    drop((client, server));
+    let record = program.record();
+    assert_tells(&record, &json!({"clean": true, "action": "idle_timeout"}));
+    // What is dropped is counted all the same.
+    assert_eq!(record["from_client"]["messages"], 2);
+    assert_eq!(record["from_server"]["messages"], 1);
+}
+
+#[test]
+fn a_frame_beyond_the_limit_does_not_pass_and_both_legs_get_1009() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {frame_bytes: 1000}\n");
+    let allowed = from_client(0x82, &[1; 1000]);
+    let too_large = from_client(0x82, &[2; 1001]);
+    for first_piece in [1, 3, too_large.len()] {
+        let mut session = Session::open(&program, &server);
+        session.client.send(&allowed);
+        session.server.expect(&allowed);
+        session.client.send(&too_large[..first_piece]);
+        if first_piece < too_large.len() {
+            // Half a header is no reason yet.
+            session.exchange_from_server();
+            session.client.send(&too_large[first_piece..]);
+        }
+        answer_close(&mut session, 1009);
+    }
+    for record in program.records(3) {
+        assert_tells(&record, &json!({"code": 1009, "initiator": "proxy", "clean": true, "action": "limit"}));
+        assert_eq!(record["from_client"]["bytes"], 1008 + 1009 + 8, "all of it was read: {record:#}");
+    }
+}
+
+/// The largest length that a frame may claim (RFC 6455, 5.2), alone and behind another one.
+#[test]
+fn a_length_of_2_to_the_63_is_only_a_length() {
+    let huge = |first: u8| [&[first, 0xff, 0x7f][..], &[0xff; 7], &[1, 2, 3, 4]].concat();
+    let server = Server::start();
+    for limits in ["frame_bytes: 1000", "message_bytes: 1000", "frame_bytes: 1000, message_bytes: 1000"] {
+        let program = Program::before(&server, &format!("limits: {{{limits}}}\n"));
+        let mut session = Session::open(&program, &server);
+        let beginning = from_client(0x02, b"begins");
+        session.client.send([&beginning[..], &huge(0x80)].concat());
+        session.server.expect(&beginning);
+        assert_eq!(session.client.receive_close(false).0, 1009);
+        assert_eq!(session.server.receive_close(true).0, 1009);
+        session.server.send(from_server(0x88, &close(1009, "")));
+        session.client.reset();
+        assert_tells(&program.record(), &json!({"code": 1009, "initiator": "proxy", "action": "limit"}));
+    }
+    let program = Program::before(&server, "");
+    let mut session = Session::open(&program, &server);
+    let bytes = [huge(0x82), vec![7; 100_000]].concat();
+    session.client.send(&bytes);
+    session.server.expect(&bytes);
+    session.client.finish();
+    drop(session);
+    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
+}
+
+#[test]
+fn under_a_limit_a_header_passes_when_it_is_whole() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {frame_bytes: 1000}\n");
+    let Session { mut client, mut server } = Session::open(&program, &server);
+    for byte in from_client(0x82, &[1; 200]) {
+        client.send([byte]);
+    }
+    server.expect(from_client(0x82, &[1; 200]));
+    // The beginning of a header whose sender ends passes with the FIN.
+    client.send([0x82]);
+    client.finish();
+    assert_eq!(server.receive_rest().0, [0x82]);
+    drop((client, server));
+    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
+}
+
+#[test]
+fn a_message_beyond_the_limit_gets_1009_at_the_frame_that_exceeds_it() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {message_bytes: 1000}\n");
+    let Session { mut client, mut server } = Session::open(&program, &server);
+    let (begin, go_on) = (from_server(0x02, &[1; 600]), from_server(0x00, &[2; 400]));
+    server.send([&begin[..], &from_server(0x89, b"ping"), &go_on, &from_server(0x80, &[3; 1])].concat());
+    client.expect([&begin[..], &from_server(0x89, b"ping"), &go_on].concat());
+    answer_close(&mut Session { client, server }, 1009);
+    assert_tells(&program.record(), &json!({"code": 1009, "initiator": "proxy", "clean": true, "action": "limit"}));
+    program.wait_for("websocket_proxy_actions_total", &[("action", "limit")], 1.0);
+}
+
+#[test]
+fn a_client_is_told_of_its_servers_loss_where_that_is_wanted() {
+    let server = Server::start();
+    let program = Program::before(&server, "on_server_loss: {code: 1014, reason: the service is gone}\n");
+    let mut count = 0;
+    for how in ["eof", "reset"] {
+        let mut session = Session::open(&program, &server);
+        session.exchange();
+        if how == "reset" {
+            session.server.reset();
+        } else {
+            drop(session.server);
+        }
+        assert_eq!(session.client.receive_close(false), (1014, "the service is gone".to_owned()));
+        session.client.send(from_client(0x88, &close(1014, "")));
+        session.client.expect_fin();
+        drop(session.client);
+        count += 1;
+        assert_tells(
+            &program.records(count).pop().unwrap(),
+            &json!({
+                "code": 1006, "initiator": "server", "clean": false, "cause": how, "cause_endpoint": "server",
+                "action": "server_loss",
+                "client_saw": {"code": 1014, "reason": "the service is gone", "clean": true},
+            }),
+        );
+    }
+    program.wait_for("websocket_proxy_actions_total", &[("action", "server_loss")], 2.0);
+    program.wait_for(
+        "websocket_close_events_total",
+        &[("endpoint", "client"), ("code", "1014"), ("clean", "true")],
+        2.0,
+    );
+}
+
+#[test]
+fn a_loss_inside_a_frame_can_only_be_passed_on() {
+    let server = Server::start();
+    let program = Program::before(&server, "on_server_loss: {code: 1014}\n");
+    let mut session = Session::open(&program, &server);
+    session.server.send(&from_server(0x81, b"half")[..4]);
+    session.client.expect(&from_server(0x81, b"half")[..4]);
+    drop(session.server);
+    session.client.expect_fin();
+    drop(session.client);
+    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "action": null}));
+}
+
+#[test]
+fn a_server_is_told_of_its_clients_loss_where_that_is_wanted() {
+    let server = Server::start();
+    let program = Program::before(&server, "on_client_loss: {code: 1001}\n");
+    let mut session = Session::open(&program, &server);
+    session.client.reset();
+    assert_eq!(session.server.receive_close(true), (1001, String::new()));
+    session.server.send(from_server(0x88, &close(1001, "")));
+    session.server.expect_fin();
+    drop(session.server);
+    assert_tells(
+        &program.record(),
+        &json!({"code": 1006, "initiator": "client", "cause": "reset", "cause_endpoint": "client", "action": "client_loss"}),
+    );
+}
+
+#[test]
+fn connections_beyond_the_limit_are_closed_at_once() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {connections: 2}\n");
+    let first = Session::open(&program, &server);
+    let second = Session::open(&program, &server);
+    let mut third = program.connect();
+    third.receive_rest();
+    program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
+    program.wait_for("closewatch_connections_accepted_total", &[], 3.0);
+    program.wait_for("closewatch_connections_active", &[], 2.0);
+    drop(second);
+    program.wait_for("closewatch_connections_active", &[], 1.0);
+    Session::open(&program, &server).exchange();
+    drop(first);
+}
+
+#[test]
+fn connections_of_one_address_beyond_its_limit_are_closed_at_once() {
+    let server = Server::start();
+    let program = Program::before(&server, "limits: {connections_per_ip: 1}\n");
+    let mut first = Session::open(&program, &server);
+    program.connect().receive_rest();
+    program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
+    let other = Peer::connect_from([127, 0, 0, 2].into(), program.address());
+    Session::open_with(other, &server, REQUEST).exchange();
+    first.exchange();
+    drop(first);
+    program.wait_for("closewatch_connections_active", &[], 0.0);
+    Session::open(&program, &server).exchange();
+}
+
+#[test]
+fn a_request_head_that_never_ends_is_given_up() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {request_head: 200ms}\n");
+    for head in [&REQUEST[..20], ""] {
+        let mut client = program.connect();
+        client.send(head);
+        client.receive_rest();
+    }
+    program.wait_for("closewatch_connections_rejected_total", &[("reason", "timeout")], 2.0);
+    assert_eq!(program.scrape().sum("websocket_handshakes_total", &[]), 0.0);
+    // It bounds the head alone: a slow answer and a silent session live on.
+    let mut client = program.connect();
+    client.send(REQUEST);
+    let (mut connection, _) = server.accept_request();
+    program.connect().receive_rest();
+    connection.send(crate::support::SWITCHING);
+    client.receive_head();
+    program.connect().receive_rest();
+    Session { client, server: connection }.exchange();
+}
+
+#[test]
+fn a_probe_of_the_port_is_counted_as_accepted_and_nowhere_else() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    drop(program.connect());
+    program.connect().reset();
+    program.wait_for("closewatch_connections_accepted_total", &[], 2.0);
+    program.wait_for("closewatch_connections_active", &[], 0.0);
+    let scrape = program.scrape();
+    assert!(scrape.nonzero("closewatch_connections_rejected_total").is_empty());
+    assert!(scrape.nonzero("websocket_handshake_failures_total").is_empty());
+}
