@@ -15,6 +15,7 @@ mod accept_backoff;
 pub mod admin;
 pub mod admission;
 pub mod app;
+pub mod authority;
 pub mod cli;
 pub mod config;
 pub mod demo;

@@ -9,7 +9,8 @@ use hyper::header::{
 
 use super::{on_one_thread, print, say};
 use crate::{
-    probe::{self, Close, Plan, Progress, ReceivedMessage, Report, WebSocketUrl},
+    authority::{Scheme, Url},
+    probe::{self, Close, Plan, Progress, ReceivedMessage, Report},
     websocket::close_code::{CloseCode, MAX_REASON},
 };
 
@@ -32,7 +33,8 @@ const OWN_HEADERS: [HeaderName; 8] = [
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
     /// The WebSocket to open, `ws://host[:port][/path]` (`wss://` is not supported yet).
-    url: WebSocketUrl,
+    #[arg(value_parser = parse_url)]
+    url: Url,
     /// A subprotocol to offer; may be repeated, the favourite first.
     #[arg(long, value_name = "P", value_parser = parse_subprotocol)]
     subprotocol: Vec<String>,
@@ -121,6 +123,15 @@ fn summary(report: &Report) -> String {
 
 fn json(report: &Report) -> String {
     serde_json::to_string(report).expect("a report has no maps with other keys than strings")
+}
+
+fn parse_url(text: &str) -> Result<Url, String> {
+    let url = text.parse::<Url>().map_err(|error| error.to_string())?;
+    match url.scheme {
+        Scheme::Ws => Ok(url),
+        Scheme::Wss => Err("wss:// is not supported yet".to_owned()),
+        Scheme::Http | Scheme::Https => Err("the URL of a WebSocket begins with ws://".to_owned()),
+    }
 }
 
 fn parse_subprotocol(text: &str) -> Result<String, String> {

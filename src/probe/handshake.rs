@@ -33,10 +33,10 @@ pub(super) struct Refusal {
 
 /// Connects and upgrades.
 pub(super) async fn open(plan: &Plan) -> Result<(Connection<TcpStream>, Opening), Refusal> {
-    let url = &plan.url;
-    let stream = TcpStream::connect((url.host.as_str(), url.port))
+    let (host, port) = (&plan.url.authority.host, plan.url.port());
+    let stream = TcpStream::connect((host.as_str(), port))
         .await
-        .map_err(|error| unanswered(&format!("cannot connect to {}:{}", url.host, url.port), &error))?;
+        .map_err(|error| unanswered(&format!("cannot connect to {host}:{port}"), &error))?;
     // Only latency suffers without it.
     let _ = stream.set_nodelay(true);
     let key = generate_key();
@@ -57,8 +57,8 @@ fn unanswered(what: &str, error: &dyn Error) -> Refusal {
 }
 
 fn upgrade_request(plan: &Plan, key: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
-    let mut request = Request::get(&plan.url.target)
-        .header(HOST, &plan.url.authority)
+    let mut request = Request::get(plan.url.target())
+        .header(HOST, plan.url.host_header())
         .header(CONNECTION, "Upgrade")
         .header(UPGRADE, "websocket")
         .header(SEC_WEBSOCKET_VERSION, "13")

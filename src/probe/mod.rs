@@ -7,14 +7,12 @@ use serde::{Serialize, Serializer};
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
+    authority::Url,
     peer::{CloseFrame, Connection, Event, Message, ReadError},
     websocket::close_code::{CloseCode, CloseStatus},
 };
 
 mod handshake;
-mod url;
-
-pub use url::WebSocketUrl;
 
 /// How long the server may take to answer the Close frame that ends the wait.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +25,7 @@ const MESSAGES_LIMIT: usize = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Where to connect to.
-    pub url: WebSocketUrl,
+    pub url: Url,
     /// The subprotocols to offer, the favourite first.
     pub subprotocols: Vec<String>,
     /// More headers for the opening handshake.
