@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use closewatch::config::Buckets;
-use closewatch::metrics::{Metrics, Options, SessionClosed};
+use closewatch::metrics::{Metrics, MetricsOptions, SessionClosed};
 use closewatch::websocket::close_code::{CloseCode, CloseStatus};
 use closewatch::websocket::closing_handshake::{Ending, Party, Seen};
 use closewatch::websocket::conformance::WholeMessages;
@@ -91,8 +91,8 @@ fn clean_close(status: CloseStatus) -> Ending {
     }
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> MetricsOptions {
+    MetricsOptions {
         codes: vec![4001],
         max_custom_codes: 16,
         buckets: Buckets::default(),

@@ -4,7 +4,7 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 
 use closewatch::{
     config::Buckets,
-    metrics::{Metrics, Options, RouteMetrics},
+    metrics::{Metrics, MetricsOptions, RouteMetrics},
     relay::{
         LegEnd, Policy,
         session::{Command, Session},
@@ -23,7 +23,7 @@ const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 const BUFFER: usize = 256 * 1024;
 
 fn route() -> Arc<RouteMetrics> {
-    let options = Options {
+    let options = MetricsOptions {
         codes: Vec::new(),
         max_custom_codes: 16,
         buckets: Buckets::default(),

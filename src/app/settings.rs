@@ -15,8 +15,8 @@ use crate::{
     websocket::close_code::CodeEntry,
 };
 
-pub(super) fn metrics(config: &Config) -> metrics::Options {
-    metrics::Options {
+pub(super) fn metrics(config: &Config) -> metrics::MetricsOptions {
+    metrics::MetricsOptions {
         codes: config.metrics.codes.clone(),
         max_custom_codes: config.metrics.max_custom_codes,
         buckets: config.metrics.buckets.clone(),

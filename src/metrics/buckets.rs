@@ -1,13 +1,13 @@
-//! Upper bounds of the histograms' buckets.
+//! Upper bounds of the buckets of each histogram.
 
 use crate::config;
 
-/// From a frame or two to a working day: the ages that balancers and tokens put an end to lie in between.
+/// From a frame or two to a working day. Load balancers and tokens end sessions at ages in between.
 const SESSION_DURATION: [f64; 15] =
     [0.1, 1.0, 5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0, 86400.0];
 
-/// The idle timeouts that people meet (30, 60, 100, 120, 240, 300, 350, 600, 3600 s), each between a bound 1.5 s below
-/// and one 1.5 s above: sessions that die of one fall into one bucket of three seconds.
+/// Common idle timeouts (30, 60, 100, 120, 240, 300, 350, 600, 3600 s), each between a bound 1.5 s below and a bound 1.5 s
+/// above: all sessions that one of them ended are in one bucket of three seconds.
 const IDLE_BEFORE_CLOSE: [f64; 23] = [
     0.1, 1.0, 5.0, 10.0, 20.0, 28.5, 31.5, 58.5, 61.5, 98.5, 101.5, 118.5, 121.5, 238.5, 241.5, 298.5, 301.5, 348.5,
     351.5, 598.5, 601.5, 3598.5, 3601.5,
@@ -20,7 +20,7 @@ const CLOSE_HANDSHAKE_DURATION: [f64; 13] =
 /// Up to the default of `timeouts.handshake`.
 const HANDSHAKE_DURATION: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0];
 
-/// Loopback to the default of `connect_timeout`.
+/// From the loopback interface to the default of `connect_timeout`.
 const UPSTREAM_CONNECT_DURATION: [f64; 12] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
 
@@ -28,12 +28,12 @@ const UPSTREAM_CONNECT_DURATION: [f64; 12] =
 const MESSAGE_SIZE: [f64; 11] =
     [16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0, 16_777_216.0];
 
-/// Loopback to a phone that wakes up.
+/// From the loopback interface to a phone that wakes up.
 const PING_RTT: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// The bounds in force, rising and finite; what is above the last has no bound.
+/// The bounds in use: ascending and finite. Values above the last one are in the bucket `+Inf`.
 #[derive(Debug)]
-pub(super) struct Buckets {
+pub(super) struct BucketBounds {
     pub(super) session_duration: Vec<f64>,
     pub(super) idle_before_close: Vec<f64>,
     pub(super) close_handshake_duration: Vec<f64>,
@@ -43,7 +43,7 @@ pub(super) struct Buckets {
     pub(super) ping_rtt: Vec<f64>,
 }
 
-impl From<config::Buckets> for Buckets {
+impl From<config::Buckets> for BucketBounds {
     fn from(chosen: config::Buckets) -> Self {
         Self {
             session_duration: bounds(chosen.session_duration, &SESSION_DURATION),
@@ -60,10 +60,10 @@ impl From<config::Buckets> for Buckets {
 fn bounds(chosen: Option<Vec<f64>>, default: &[f64]) -> Vec<f64> {
     let bounds = chosen.unwrap_or_else(|| default.to_vec());
     assert!(!bounds.is_empty(), "a histogram has at least one bucket");
-    let countable = bounds.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
+    let finite = bounds.iter().all(|bound| bound.is_finite() && *bound >= 0.0);
     assert!(
-        countable && bounds.is_sorted_by(|lower, upper| lower < upper),
-        "bucket bounds must rise from 0: {bounds:?}"
+        finite && bounds.is_sorted_by(|lower, upper| lower < upper),
+        "bucket bounds must ascend from 0: {bounds:?}"
     );
     bounds
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_idle_timeouts_that_people_meet_stand_between_two_bounds() {
+    fn common_idle_timeouts_lie_between_two_bounds() {
         for timeout in [30.0, 60.0, 100.0, 120.0, 240.0, 300.0, 350.0, 600.0, 3600.0] {
             let above = IDLE_BEFORE_CLOSE.iter().position(|bound| *bound > timeout).unwrap();
             assert_eq!(IDLE_BEFORE_CLOSE[above - 1..=above], [timeout - 1.5, timeout + 1.5]);
@@ -83,13 +83,13 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_hold() {
-        let buckets = Buckets::from(config::Buckets::default());
+    fn default_bounds_are_accepted() {
+        let buckets = BucketBounds::from(config::Buckets::default());
         assert_eq!(buckets.message_size.len(), MESSAGE_SIZE.len());
     }
 
     #[test]
-    fn bounds_that_no_histogram_can_have_are_refused() {
+    fn impossible_bounds_are_refused() {
         for refused in [vec![], vec![2.0, 1.0], vec![1.0, 1.0], vec![-1.0, 1.0], vec![f64::NAN], vec![f64::INFINITY]] {
             assert!(panic::catch_unwind(|| bounds(Some(refused.clone()), &[])).is_err(), "{refused:?}");
         }

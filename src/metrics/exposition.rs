@@ -1,11 +1,11 @@
-//! The exposition's own types, as the two hand-made collectors fill them.
+//! Builds the `prometheus` crate's exposition types for the two collectors that closewatch implements itself.
 
 use std::collections::HashMap;
 
 use prometheus::core::Desc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 
-/// A family's description, for the registry.
+/// The description of a family, for the registry.
 pub(super) fn describe(name: &str, help: &str, labels: &[&str]) -> Desc {
     let labels = labels.iter().map(|label| (*label).to_owned()).collect();
     Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
@@ -37,7 +37,7 @@ pub(super) fn sample(kind: MetricType, labels: &[(&str, &str)], value: f64) -> M
     metric
 }
 
-/// A series of a histogram, from the buckets' own counts: one for each bound, and one for what exceeds them all.
+/// A series of a histogram. `counts` has one item for each bound and one for larger values; they are not cumulative.
 pub(super) fn histogram(
     labels: &[(&str, &str)],
     bounds: &[f64],
@@ -51,7 +51,7 @@ pub(super) fn histogram(
     let buckets = bounds.iter().zip(cumulative.by_ref()).map(|(bound, count)| bucket(*bound, count)).collect();
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets);
-    histogram.set_sample_count(cumulative.next().expect("the last count is of what exceeds every bound"));
+    histogram.set_sample_count(cumulative.next().expect("the last count is that of larger values"));
     histogram.set_sample_sum(sum);
     let mut metric = labelled(labels);
     metric.set_histogram(histogram);
@@ -68,7 +68,7 @@ fn bucket(bound: f64, cumulative_count: u64) -> Bucket {
 fn labelled(labels: &[(&str, &str)]) -> Metric {
     let mut metric = Metric::default();
     let mut pairs: Vec<_> = labels.iter().map(|(name, value)| label(name, value)).collect();
-    // As in the families that the crate collects.
+    // The crate sorts the labels of its own families, too.
     pairs.sort_by(|one, other| one.name().cmp(other.name()));
     metric.set_label(pairs);
     metric

@@ -1,24 +1,22 @@
-//! What Prometheus is told: every family of `/metrics`.
+//! Every family of `/metrics`, in three kinds:
 //!
-//! Three kinds of counting meet here. What happens per frame goes to [`Traffic`], cells of one worker thread each that a
-//! scrape sums. What happens per session or request goes to [`RouteMetrics`], which looks its series up by their labels.
-//! The rest, which belongs to no route, is counted on [`Metrics`] itself.
+//! - [`Traffic`] counts frames, in cells of one worker thread each. A scrape sums them.
+//! - [`RouteMetrics`] counts sessions and requests of one route, and looks series up by their labels.
+//! - [`Metrics`] counts everything without a route.
 //!
-//! # No two series can be taken for one
+//! # No two series are confused
 //!
-//! The `prometheus` crate finds a series by a hash of its label values written one behind the other, without a separator,
-//! and compares nothing else: `("ab", "c")` and `("a", "bc")` are the same to it. That an endpoint cannot use this to hide
-//! a series behind another, nor to add series without bound, rests on three facts:
+//! The `prometheus` crate finds a series by a hash of its label values, written one behind the other without a separator:
+//! `("ab", "c")` and `("a", "bc")` are the same series. An endpoint cannot use this to hide a series or to add series
+//! without bound, because:
 //!
-//! - `route` is the only label whose values are free, it stands first, and its values come from the configuration.
-//! - All other values come from closed sets, and in no family is what may follow `route` the end of something else that
-//!   may follow it. So from the written-together values the route, and with it all the rest, can be read back. A test
-//!   here goes through every family's values and finds no such pair.
-//! - Codes, the only values that endpoints choose, are reduced to a bounded set first (the module `codes`), and HTTP
-//!   statuses to those of three digits.
+//! - `route` is the only label with free values. It comes first, and its values come from the configuration.
+//! - All other values come from closed sets. In no family, one sequence of values behind `route` is the end of another
+//!   sequence, so the joined text determines every value. A test tries all pairs.
+//! - Endpoints choose only codes and HTTP statuses, which `close_code_label` and `labels` reduce to bounded sets.
 //!
-//! What remains is chance: that two different texts have the same 64-bit hash. Endpoints choose among a few thousand texts
-//! at most, which they cannot shape.
+//! Two texts may still have the same 64-bit hash by chance. Endpoints choose among a few thousand texts, and cannot shape
+//! them.
 
 mod buckets;
 mod close_code_label;
@@ -35,13 +33,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
+use strum::VariantArray;
 
 pub use self::labels::{HandshakeFailure, HandshakeOutcome, RejectReason};
 pub use self::route::{HandshakeInProgress, RouteMetrics, SessionClosed};
 pub use self::traffic::{EndpointTraffic, Traffic};
 
-use self::buckets::Buckets;
-use self::close_code_label::CodeLabels;
+use self::buckets::BucketBounds;
+use self::close_code_label::CloseCodeLabels;
 use self::families::Families;
 use self::process::ProcessCollector;
 use self::traffic::TrafficBounds;
@@ -49,27 +48,27 @@ use self::traffic_collector::TrafficCollector;
 use crate::config;
 use crate::websocket::closing_handshake::Party;
 
-/// What is fixed for the life of the process.
+/// Settings that do not change during the life of the process.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub struct MetricsOptions {
     /// Private codes (3000 to 4999) that always have series of their own (`metrics.codes`).
     pub codes: Vec<u16>,
-    /// How many other codes from 3000 on may get series of their own (`metrics.max_custom_codes`).
+    /// The number of other codes from 3000 on that get series of their own (`metrics.max_custom_codes`).
     pub max_custom_codes: usize,
     /// Bounds of the histograms (`metrics.buckets`).
     pub buckets: config::Buckets,
-    /// Threads of the data plane: each has its own cells.
+    /// The number of relay threads. Each has its own cells.
     pub workers: usize,
-    /// Every registered code with its name, for `websocket_close_code_info`.
+    /// All registered codes with their names, for `websocket_close_code_info`.
     pub registered_codes: Vec<(u16, &'static str)>,
 }
 
-/// All metrics of the process. Passed to who counts, never a static.
+/// All metrics of the process. It is passed in, and is never a static.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     families: Arc<Families>,
-    codes: Arc<CodeLabels>,
+    codes: Arc<CloseCodeLabels>,
     routes: Arc<Routes>,
     unrouted: Arc<RouteMetrics>,
     connections_active: IntGauge,
@@ -78,23 +77,23 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The Content-Type of [`Self::render`]; Prometheus 3 refuses a scrape without it.
+    /// The Content-Type of [`Self::render`]. Prometheus 3 refuses a scrape without it.
     pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-    /// Makes all families. The configuration that these options come from counts as loaded now.
+    /// Makes all families, and records a successful load of the configuration.
     ///
     /// # Panics
     ///
-    /// Where a histogram's bounds are none, do not rise from 0, or are not finite.
-    pub fn new(options: Options) -> Self {
+    /// Panics if the bounds of a histogram are empty, do not ascend from 0, or are not finite.
+    pub fn new(options: MetricsOptions) -> Self {
         let registry = Registry::new();
-        let buckets = Arc::new(Buckets::from(options.buckets));
+        let buckets = Arc::new(BucketBounds::from(options.buckets));
         let families = Arc::new(Families::register(&registry, &buckets));
-        let codes = Arc::new(CodeLabels::new(options.codes, options.max_custom_codes));
+        let codes = Arc::new(CloseCodeLabels::new(options.codes, options.max_custom_codes));
         let routes = Arc::new(Routes::default());
         let traffic = TrafficCollector::new(Arc::clone(&routes), Arc::clone(&buckets));
-        registry.register(Box::new(traffic)).expect("its families are not among the others");
-        registry.register(Box::new(ProcessCollector::new())).expect("its families are not among the others");
+        registry.register(Box::new(traffic)).expect("no other collector has these families");
+        registry.register(Box::new(ProcessCollector::new())).expect("no other collector has these families");
         let metrics = Self {
             registry,
             unrouted: Arc::new(RouteMetrics::unrouted(Arc::clone(&families), Arc::clone(&codes))),
@@ -110,8 +109,8 @@ impl Metrics {
         metrics
     }
 
-    /// The series of a route, made at 0 where it is new; `""` is for requests that found no route. Names come from the
-    /// configuration, never from a request.
+    /// The series of a route; a new route gets its known series at 0. `""` is for requests without a route. Names come from
+    /// the configuration, never from a request.
     pub fn route(&self, name: &str) -> Arc<RouteMetrics> {
         if name.is_empty() {
             return Arc::clone(&self.unrouted);
@@ -122,39 +121,39 @@ impl Metrics {
         })
     }
 
-    /// Everything in Prometheus' text format 0.0.4.
-    #[expect(clippy::missing_panics_doc, reason = "only a family without a name or without series cannot be encoded")]
+    /// All families in the Prometheus text format 0.0.4.
+    #[expect(clippy::missing_panics_doc, reason = "every family has a name and at least one series")]
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
-            .expect("the registry leaves out families without series");
+            .expect("the registry omits families without series");
         text
     }
 
-    /// A client's connection was accepted; it is active while the answer lives.
+    /// A client connection was accepted. It is active until the returned value is dropped.
     pub fn connection_accepted(&self) -> ActiveConnection {
         self.families.connections_accepted.with_label_values(NO_LABELS).inc();
         self.connections_active.inc();
         ActiveConnection(self.connections_active.clone())
     }
 
-    /// An accepted connection came to no request.
+    /// An accepted connection ended without a request.
     pub fn connection_rejected(&self, reason: RejectReason) {
         self.families.connections_rejected.with_label_values(&[reason.as_str()]).inc();
     }
 
-    /// A client's TLS handshake failed: a close with code 1015, before any route is known.
+    /// The TLS handshake of a client failed. This is a close with code 1015, before the route is known.
     pub fn tls_handshake_failed_client(&self) {
         self.unrouted.tls_handshake_failed(Party::Client);
     }
 
-    /// A counter of lost log lines, for the thread that writes them.
+    /// The counter of dropped log lines, for the log.
     pub fn log_drops(&self) -> LogDrops {
         LogDrops(self.families.log_records_dropped.with_label_values(NO_LABELS))
     }
 
-    /// The configuration was reloaded at this time.
+    /// The configuration was loaded at this time.
     pub fn reload_succeeded(&self, at: SystemTime) {
         let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp = &self.families.config_last_reload_success_timestamp;
@@ -162,16 +161,16 @@ impl Metrics {
         self.families.config_last_reload_successful.with_label_values(NO_LABELS).set(1);
     }
 
-    /// A reload failed, and the configuration before it stays.
+    /// A reload failed; the previous configuration stays.
     pub fn reload_failed(&self) {
         self.families.config_last_reload_successful.with_label_values(NO_LABELS).set(0);
     }
 
-    /// Makes the series that belong to no route.
+    /// Makes the known series of families without a route.
     fn make_series(&self, registered_codes: &[(u16, &str)]) {
         self.families.connections_accepted.with_label_values(NO_LABELS);
         self.families.log_records_dropped.with_label_values(NO_LABELS);
-        for reason in RejectReason::ALL {
+        for reason in RejectReason::VARIANTS {
             self.families.connections_rejected.with_label_values(&[reason.as_str()]);
         }
         for (code, name) in registered_codes {
@@ -182,10 +181,10 @@ impl Metrics {
     }
 }
 
-/// The label values of a family that has no labels.
+/// The label values of a family without labels.
 const NO_LABELS: &[&str] = &[];
 
-/// An accepted client connection: counted in `closewatch_connections_active` until it is dropped.
+/// An accepted client connection, counted in `closewatch_connections_active` until it is dropped.
 #[must_use = "the connection is over when this is dropped"]
 #[derive(Debug)]
 pub struct ActiveConnection(IntGauge);
@@ -196,18 +195,18 @@ impl Drop for ActiveConnection {
     }
 }
 
-/// Counts log lines that could not be written, from any thread.
+/// Counts dropped log lines, from any thread.
 #[derive(Debug, Clone)]
 pub struct LogDrops(IntCounter);
 
 impl LogDrops {
-    /// A line was dropped.
+    /// A log line was dropped.
     pub fn record_dropped(&self) {
         self.0.inc();
     }
 }
 
-/// The configured routes by name. They stay when a reload removes them: counters do not vanish.
+/// The configured routes by name. A reload that removes a route keeps its series, because counters must not vanish.
 #[derive(Debug, Default)]
 struct Routes(Mutex<BTreeMap<String, Arc<RouteMetrics>>>);
 
@@ -232,7 +231,7 @@ mod tests {
     use crate::websocket::Endpoint;
     use crate::websocket::closing_handshake::{Action, Cause};
 
-    /// Every value that a label of a family can have, `route` aside.
+    /// All values of a label, except of `route`.
     fn values(family: &str, label: &str) -> Vec<String> {
         let owned = |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect();
         let words = ["invalid", "reserved", "3xxx", "4xxx"].map(str::to_owned);
@@ -243,18 +242,20 @@ mod tests {
             "clean" => owned(&["true", "false"]),
             "initiator" | "endpoint" => owned(&Party::ALL.map(Party::as_str)),
             "from" => owned(&Endpoint::BOTH.map(Endpoint::as_str)),
-            "outcome" => owned(&HandshakeOutcome::ALL.map(HandshakeOutcome::as_str)),
+            "outcome" => HandshakeOutcome::VARIANTS.iter().map(|outcome| outcome.as_str().to_owned()).collect(),
             "action" => owned(&Action::ALL.map(Action::as_str)),
-            "cause" if family.contains("handshake") => owned(&HandshakeFailure::ALL.map(HandshakeFailure::as_str)),
+            "cause" if family.contains("handshake") => {
+                HandshakeFailure::VARIANTS.iter().map(|cause| cause.as_str().to_owned()).collect()
+            }
             "cause" => {
                 let of_proxy = Action::ALL.map(|action| Cause::Proxy(action).as_str());
                 owned(&[&Cause::OF_ENDPOINTS.map(Cause::as_str)[..], &of_proxy].concat())
             }
-            _ => panic!("{family} has a label {label} that nobody has proved harmless"),
+            _ => panic!("{family} has an unknown label {label}"),
         }
     }
 
-    fn written_together(family: &str, labels: &[&str]) -> Vec<String> {
+    fn joined_values(family: &str, labels: &[&str]) -> Vec<String> {
         labels.iter().fold(vec![String::new()], |texts, label| {
             let values = values(family, label);
             texts.iter().flat_map(|text| values.iter().map(move |value| format!("{text}{value}"))).collect()
@@ -262,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_route_is_never_the_end_of_something_else_that_may_follow_it() {
+    fn joined_label_values_determine_the_route() {
         let mut families = 0;
         for (family, labels) in Families::LABELS {
             let Some(("route", labels)) = labels.split_first().map(|(first, rest)| (*first, rest)) else { continue };
             families += 1;
-            let texts = written_together(family, labels);
+            let texts = joined_values(family, labels);
             let distinct: HashSet<_> = texts.iter().map(String::as_str).collect();
             assert_eq!(distinct.len(), texts.len(), "{family}");
             for text in &texts {
@@ -278,10 +279,10 @@ mod tests {
         assert_eq!(families, 16);
     }
 
-    /// So that `rate()` sees the first increase.
+    /// `rate()` sees the first increase only if the series exists before.
     #[test]
-    fn every_family_has_series_from_the_start() {
-        let metrics = Metrics::new(Options { workers: 1, ..Options::default() });
+    fn every_family_has_series_at_start() {
+        let metrics = Metrics::new(MetricsOptions { workers: 1, ..MetricsOptions::default() });
         metrics.route("default");
         let text = String::from_utf8(metrics.render()).unwrap();
         for (family, _) in Families::LABELS.iter().filter(|(family, _)| *family != "websocket_close_code_info") {
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_built_is_told() {
+    fn build_info_names_compiler_and_revision() {
         assert!(env!("CLOSEWATCH_RUSTC").starts_with("rustc "), "{}", env!("CLOSEWATCH_RUSTC"));
         assert!(!env!("CLOSEWATCH_REVISION").is_empty());
     }

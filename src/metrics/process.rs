@@ -1,6 +1,6 @@
-//! `process_*`, as every exporter has them, from `/proc`. Where a file cannot be read its series are left out.
+//! The families `process_*` from `/proc`, as every exporter has them. A family whose file cannot be read is left out.
 //!
-//! The `prometheus` crate's own collector tells CPU time in whole seconds, which is too coarse for a proxy that uses few.
+//! The collector of the `prometheus` crate reports CPU time in whole seconds, which is too coarse here.
 
 use std::fs;
 use std::str::FromStr;
@@ -10,53 +10,52 @@ use prometheus::proto::{MetricFamily, MetricType};
 
 use super::exposition;
 
-/// One of the families: how it is told, and where its value is found.
-struct Family {
+struct ProcessFamily {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
     read: fn() -> Option<f64>,
 }
 
-static FAMILIES: [Family; 7] = [
-    Family {
+static FAMILIES: [ProcessFamily; 7] = [
+    ProcessFamily {
         name: "process_cpu_seconds_total",
         help: "Total user and system CPU time spent in seconds.",
         kind: MetricType::COUNTER,
         read: || cpu_seconds(&fs::read_to_string("/proc/self/stat").ok()?),
     },
-    Family {
+    ProcessFamily {
         name: "process_open_fds",
         help: "Number of open file descriptors.",
         kind: MetricType::GAUGE,
-        // The one that reads the directory is not there before and after.
+        // The descriptor that reads the directory is not counted.
         read: || Some(fs::read_dir("/proc/self/fd").ok()?.count().saturating_sub(1) as f64),
     },
-    Family {
+    ProcessFamily {
         name: "process_max_fds",
         help: "Maximum number of open file descriptors.",
         kind: MetricType::GAUGE,
         read: || field(&fs::read_to_string("/proc/self/limits").ok()?, "Max open files"),
     },
-    Family {
+    ProcessFamily {
         name: "process_virtual_memory_bytes",
         help: "Virtual memory size in bytes.",
         kind: MetricType::GAUGE,
         read: || Some(field::<f64>(&status()?, "VmSize:")? * KIBIBYTE),
     },
-    Family {
+    ProcessFamily {
         name: "process_resident_memory_bytes",
         help: "Resident memory size in bytes.",
         kind: MetricType::GAUGE,
         read: || Some(field::<f64>(&status()?, "VmRSS:")? * KIBIBYTE),
     },
-    Family {
+    ProcessFamily {
         name: "process_start_time_seconds",
         help: "Start time of the process since the Unix epoch in seconds.",
         kind: MetricType::GAUGE,
         read: || start_time(&fs::read_to_string("/proc/self/stat").ok()?, &fs::read_to_string("/proc/stat").ok()?),
     },
-    Family {
+    ProcessFamily {
         name: "process_threads",
         help: "Number of threads.",
         kind: MetricType::GAUGE,
@@ -66,7 +65,7 @@ static FAMILIES: [Family; 7] = [
 
 /// Collects the families above.
 pub(super) struct ProcessCollector {
-    /// Of [`FAMILIES`], in their order.
+    /// One for each of [`FAMILIES`], in the same order.
     descriptions: Vec<Desc>,
 }
 
@@ -94,17 +93,17 @@ impl Collector for ProcessCollector {
     }
 }
 
-/// Ticks of a second in `/proc`: the kernel's interface has 100 on every architecture that is still built for.
+/// `USER_HZ`, the unit of times in `/proc`: 100 on every architecture that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// The unit in `/proc/self/status`, where it says `kB`.
+/// The unit that `/proc/self/status` calls `kB`.
 const KIBIBYTE: f64 = 1024.0;
 
 fn status() -> Option<String> {
     fs::read_to_string("/proc/self/status").ok()
 }
 
-/// The first number behind a name at the beginning of a line.
+/// The first word behind a name at the beginning of a line.
 fn field<T: FromStr>(text: &str, name: &str) -> Option<T> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -115,13 +114,13 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((stat_field(stat, 14)? + stat_field(stat, 15)?) / TICKS_PER_SECOND)
 }
 
-/// When the process began: field 22 of `/proc/self/stat` is the time since boot, and `/proc/stat` knows when that was.
+/// The start of the process: field 22 of `/proc/self/stat`, since the boot, whose time is in `/proc/stat`.
 fn start_time(own_stat: &str, system_stat: &str) -> Option<f64> {
     Some(field::<f64>(system_stat, "btime")? + stat_field(own_stat, 22)? / TICKS_PER_SECOND)
 }
 
-/// A field of `/proc/self/stat`, numbered from 1 as in proc(5). The second, the program's name in parentheses, may itself
-/// hold spaces and parentheses.
+/// A field of `/proc/self/stat`, numbered from 1 as in proc(5). The second field is the name of the program in
+/// parentheses, and may itself contain spaces and parentheses.
 fn stat_field(stat: &str, number: usize) -> Option<f64> {
     let (_, behind_name) = stat.rsplit_once(')')?;
     behind_name.split_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
@@ -135,17 +134,17 @@ mod tests {
         "42 (a (b) c) S 1 42 42 0 -1 4194560 1523 0 2 0 123 27 0 0 20 0 9 0 8512 1000000 500 18446744073709551615";
 
     #[test]
-    fn cpu_time_has_fractions_whatever_the_program_is_called() {
+    fn cpu_time_has_fractions() {
         assert_eq!(cpu_seconds(STAT), Some(1.5));
     }
 
     #[test]
-    fn the_start_is_counted_from_the_boot() {
+    fn start_time_is_counted_from_boot() {
         assert_eq!(start_time(STAT, "cpu 1 2 3\nbtime 1700000000\nprocesses 7\n"), Some(1_700_000_085.12));
     }
 
     #[test]
-    fn what_has_no_number_is_left_out() {
+    fn fields_without_number_are_left_out() {
         assert_eq!(field::<f64>("Max open files            unlimited  unlimited  files\n", "Max open files"), None);
         assert_eq!(field::<f64>("Threads:\t9\n", "Threads:"), Some(9.0));
         assert_eq!(cpu_seconds(""), None);

@@ -1,46 +1,46 @@
-//! What is counted of one route.
+//! Counts the handshakes and sessions of one route.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntGauge;
+use strum::VariantArray;
 
-use super::close_code_label::CodeLabels;
+use super::close_code_label::CloseCodeLabels;
 use super::families::Families;
 use super::labels::{self, HandshakeFailure, HandshakeOutcome};
 use super::traffic::{Traffic, TrafficBounds};
 use crate::websocket::Endpoint;
 use crate::websocket::closing_handshake::{Action, Cause, Ending, Party};
 
-/// A session that is over, as it is counted.
+/// A session that ended.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionClosed<'a> {
-    /// How and why it ended.
+    /// How it ended.
     pub ending: &'a Ending,
     /// From the 101 to the end.
     pub duration: Duration,
-    /// From the last byte relayed in either direction, Close frames aside, or the 101, to the first Close frame or the
-    /// death of a leg.
+    /// From the last relayed byte, Close frames excluded, or from the 101, to the first Close frame or the end of a leg.
     pub idle: Duration,
-    /// From the first Close frame to the answering one, where there were both.
+    /// From the first Close frame to the Close frame that answers it, if there were both.
     pub close_handshake: Option<Duration>,
 }
 
-/// The series of one route. Those whose labels are known exist from the start, at 0.
+/// The series of one route. Series with known labels exist from the start, at 0.
 #[derive(Debug)]
 pub struct RouteMetrics {
     name: String,
     families: Arc<Families>,
-    codes: Arc<CodeLabels>,
+    codes: Arc<CloseCodeLabels>,
     traffic: Box<[Traffic]>,
 }
 
 impl RouteMetrics {
-    /// A configured route, whose sessions are served by so many worker threads.
+    /// A configured route, with cells for each of the `workers`.
     pub(super) fn new(
         name: &str,
         families: Arc<Families>,
-        codes: Arc<CodeLabels>,
+        codes: Arc<CloseCodeLabels>,
         workers: usize,
         bounds: &TrafficBounds,
     ) -> Self {
@@ -52,8 +52,8 @@ impl RouteMetrics {
         route
     }
 
-    /// The route `""`, of requests that found none: it has no sessions.
-    pub(super) fn unrouted(families: Arc<Families>, codes: Arc<CodeLabels>) -> Self {
+    /// The route `""`, for requests without a route. It has no sessions.
+    pub(super) fn unrouted(families: Arc<Families>, codes: Arc<CloseCodeLabels>) -> Self {
         let route = Self { name: String::new(), families, codes, traffic: Box::default() };
         route.families.handshakes_in_progress.with_label_values(&[""]);
         route.families.handshake_duration.with_label_values(&["", HandshakeOutcome::Failed.as_str()]);
@@ -67,20 +67,20 @@ impl RouteMetrics {
         route
     }
 
-    /// The name that is the value of the label `route`.
+    /// The value of the label `route`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// An upgrade request was received; it is in progress while the answer lives.
+    /// An upgrade request was received. It is in progress until the returned value is dropped.
     pub fn handshake_started(&self) -> HandshakeInProgress {
         let in_progress = self.families.handshakes_in_progress.with_label_values(&[self.name()]);
         in_progress.inc();
         HandshakeInProgress(in_progress)
     }
 
-    /// An upgrade request was answered, so long after its head was received. The 101 of a session is not counted here but
-    /// by [`Self::session_opened`], so that no 101 is counted whose session is not.
+    /// An upgrade request was answered, `duration` after its head was received. [`Self::session_opened`] counts the 101, so
+    /// that handshakes with status 101 and sessions always agree.
     pub fn handshake_answered(&self, status: u16, outcome: HandshakeOutcome, duration: Duration) {
         if outcome != HandshakeOutcome::Upgraded {
             self.families.handshakes.with_label_values(&[self.name(), &labels::status(status)]).inc();
@@ -89,8 +89,8 @@ impl RouteMetrics {
         durations.with_label_values(&[self.name(), outcome.as_str()]).observe(duration.as_secs_f64());
     }
 
-    /// An upgrade request did not become a session. Where the TLS handshake with the server failed, that is a close too,
-    /// with code 1015.
+    /// An upgrade request did not become a session. If the TLS handshake with the server failed, it is also a close with
+    /// code 1015.
     pub fn handshake_failed(&self, cause: HandshakeFailure) {
         self.families.handshake_failures.with_label_values(&[self.name(), cause.as_str()]).inc();
         if cause == HandshakeFailure::UpstreamTls {
@@ -98,13 +98,13 @@ impl RouteMetrics {
         }
     }
 
-    /// A TLS handshake failed that an endpoint took part in.
+    /// The TLS handshake with an endpoint failed.
     pub(super) fn tls_handshake_failed(&self, endpoint: Party) {
         let closes = &self.families.closes;
         closes.with_label_values(&[self.name(), TLS_FAILED, endpoint.as_str(), labels::clean(false)]).inc();
     }
 
-    /// A connection to the server was made for an upgrade, in so much time.
+    /// A connection to the server was made for an upgrade.
     pub fn upstream_connected(&self, duration: Duration) {
         let durations = &self.families.upstream_connect_duration;
         durations.with_label_values(&[self.name()]).observe(duration.as_secs_f64());
@@ -115,7 +115,7 @@ impl RouteMetrics {
         self.families.http_requests.with_label_values(&[self.name(), &labels::status(status)]).inc();
     }
 
-    /// A session began: its 101 has been sent. Each is to be followed by one [`Self::session_closed`].
+    /// A session began: its 101 is sent. Exactly one [`Self::session_closed`] must follow.
     pub fn session_opened(&self) {
         self.families.handshakes.with_label_values(&[self.name(), "101"]).inc();
         self.families.sessions_active.with_label_values(&[self.name()]).inc();
@@ -130,11 +130,11 @@ impl RouteMetrics {
         self.families.sessions_active.with_label_values(&[self.name()]).dec();
     }
 
-    /// The cells of one worker thread, counted from 0, which alone may write them.
+    /// The cells of one worker, numbered from 0. Only this worker may write them.
     ///
     /// # Panics
     ///
-    /// Where there are not so many workers; on the route `""`, which has no sessions, always.
+    /// Panics if there is no such worker; always on the route `""`, which has no sessions.
     #[inline]
     pub fn traffic(&self, worker: usize) -> &Traffic {
         &self.traffic[worker]
@@ -164,13 +164,13 @@ impl RouteMetrics {
             let values = [self.name(), endpoint.as_str(), &code, labels::clean(seen.clean)];
             self.families.close_events.with_label_values(&values).inc();
         }
-        let client = CodeLabels::in_views(ending.seen.client.status);
-        let server = CodeLabels::in_views(ending.seen.server.status);
+        let client = CloseCodeLabels::in_views(ending.seen.client.status);
+        let server = CloseCodeLabels::in_views(ending.seen.server.status);
         self.families.close_views.with_label_values(&[self.name(), &client, &server]).inc();
     }
 
     fn count_fault(&self, ending: &Ending) {
-        debug_assert_eq!(ending.clean, ending.cause.is_none(), "a session has a cause exactly where it is not clean");
+        debug_assert_eq!(ending.clean, ending.cause.is_none(), "a session has a cause if and only if it is not clean");
         if let Some((party, cause)) = ending.cause {
             self.families.abnormal_closes.with_label_values(&[self.name(), party.as_str(), cause.as_str()]).inc();
         }
@@ -183,7 +183,7 @@ impl RouteMetrics {
         let code = self.codes.in_histograms(closed.ending.status);
         let durations = &self.families.session_duration;
         durations.with_label_values(&[self.name(), &code]).observe(closed.duration.as_secs_f64());
-        // Where our own keepalive found the link dead, the wait is its setting and tells nothing about the endpoints.
+        // If closewatch's own keepalive found the link dead, the wait is only that setting.
         if !matches!(closed.ending.cause, Some((_, Cause::Timeout))) {
             let idle = &self.families.idle_before_close;
             idle.with_label_values(&[self.name(), &code]).observe(closed.idle.as_secs_f64());
@@ -199,7 +199,7 @@ impl RouteMetrics {
         let Families { handshakes, handshake_failures, handshakes_in_progress, .. } = &*self.families;
         handshakes.with_label_values(&[self.name(), "101"]);
         handshakes_in_progress.with_label_values(&[self.name()]);
-        for cause in HandshakeFailure::ALL {
+        for cause in HandshakeFailure::VARIANTS {
             handshake_failures.with_label_values(&[self.name(), cause.as_str()]);
         }
         self.families.http_requests.with_label_values(&[self.name(), "200"]);
@@ -208,7 +208,7 @@ impl RouteMetrics {
 
     fn make_close_series(&self) {
         for code in COMMON_CODES {
-            for clean in ways_to_be_clean(code) {
+            for clean in clean_values(code) {
                 for initiator in Party::ALL {
                     self.families.closes.with_label_values(&[self.name(), code, initiator.as_str(), clean]);
                 }
@@ -223,7 +223,7 @@ impl RouteMetrics {
         let tls_failed = [self.name(), TLS_FAILED, Party::Server.as_str(), labels::clean(false)];
         self.families.closes.with_label_values(&tls_failed);
         for endpoint in Endpoint::BOTH {
-            self.make_series_of_faults_and_frames(endpoint);
+            self.make_endpoint_series(endpoint);
         }
         for action in ACTIONS_AT_FAULT {
             let values = [self.name(), Party::Proxy.as_str(), action.as_str()];
@@ -234,7 +234,7 @@ impl RouteMetrics {
         }
     }
 
-    fn make_series_of_faults_and_frames(&self, endpoint: Endpoint) {
+    fn make_endpoint_series(&self, endpoint: Endpoint) {
         for cause in Cause::OF_ENDPOINTS {
             self.families.abnormal_closes.with_label_values(&[self.name(), endpoint.as_str(), cause.as_str()]);
         }
@@ -244,7 +244,7 @@ impl RouteMetrics {
     }
 
     fn make_histogram_series(&self) {
-        for outcome in HandshakeOutcome::ALL {
+        for outcome in HandshakeOutcome::VARIANTS {
             self.families.handshake_duration.with_label_values(&[self.name(), outcome.as_str()]);
         }
         self.families.upstream_connect_duration.with_label_values(&[self.name()]);
@@ -258,7 +258,7 @@ impl RouteMetrics {
     }
 }
 
-/// An upgrade request that is being answered: counted in `websocket_handshakes_in_progress` until it is dropped.
+/// An upgrade request without an answer, counted in `websocket_handshakes_in_progress` until it is dropped.
 #[must_use = "the handshake is over when this is dropped"]
 #[derive(Debug)]
 pub struct HandshakeInProgress(IntGauge);
@@ -269,21 +269,21 @@ impl Drop for HandshakeInProgress {
     }
 }
 
-/// The code of a TLS handshake that failed.
+/// The code of a failed TLS handshake.
 const TLS_FAILED: &str = "1015";
 
-/// The codes that every service meets: their series exist from the start, so that the first is an increase.
+/// The codes that every server sees. Their series exist from the start, so that `rate()` sees the first one.
 const COMMON_CODES: [&str; 3] = ["1000", "1001", "1006"];
 
-/// The values of `clean` that such a code can have: where no Close frame came, nothing was clean.
-fn ways_to_be_clean(code: &str) -> &'static [&'static str] {
+/// The values of `clean` that a code can have. A session without a Close frame is never clean.
+fn clean_values(code: &str) -> &'static [&'static str] {
     if code == "1006" { &["false"] } else { &["false", "true"] }
 }
 
-/// The actions that a session can end of. The two that tell of a loss are not: the lost endpoint is at fault.
+/// The actions that are also causes. After the other two, the lost endpoint is at fault.
 const ACTIONS_AT_FAULT: [Action; 5] =
     [Action::IdleTimeout, Action::MaxAge, Action::Limit, Action::Drain, Action::Control];
 
-/// How an upgrade request can fail before its route is known.
+/// The failures that can occur before the route is known.
 const UNROUTED_FAILURES: [HandshakeFailure; 4] =
     [HandshakeFailure::BadRequest, HandshakeFailure::NoRoute, HandshakeFailure::Draining, HandshakeFailure::ClientGone];

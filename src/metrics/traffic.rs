@@ -1,7 +1,7 @@
-//! What the data plane counts per frame: cells that one worker thread writes and a scrape reads.
+//! Counts frames, messages and bytes, in cells that one worker writes and a scrape reads.
 //!
-//! Each worker has its own [`Traffic`] for each route, on cache lines of its own, so that counting is a load, an add and
-//! a store: no lock prefix, no line that travels between cores. A scrape sums over the workers.
+//! Each worker has its own [`Traffic`] for each route, on cache lines of its own. A count is a load, an add and a store,
+//! without a lock prefix, and no cache line travels between cores. A scrape sums the cells of all workers.
 
 use std::array;
 use std::ops::Index;
@@ -13,9 +13,9 @@ use crate::websocket::conformance::{Violation, WholeMessages};
 use crate::websocket::frame::{MessageType, Opcode};
 use crate::websocket::{Endpoint, PerEndpoint};
 
-/// The counters of one worker thread and one route, by the endpoint that they are about.
+/// The counters of one worker and one route, by endpoint.
 ///
-/// There must be a single writer at a time: two threads that write the same cells lose counts.
+/// Only one thread at a time may write: two writers lose counts.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct Traffic {
@@ -30,13 +30,13 @@ impl Traffic {
 
 #[cfg(any(test, feature = "fuzzing"))]
 impl Traffic {
-    /// Counters that no scrape reads.
+    /// Counters without a registry.
     pub(crate) fn alone() -> Self {
         let sizes: Vec<f64> = (0..16).map(|power| f64::from(1 << power)).collect();
         Self::new(&TrafficBounds::new(&sizes, &[0.001, 1.0]))
     }
 
-    /// All that was counted of each endpoint.
+    /// All counts of each endpoint.
     pub(crate) fn counts(&self) -> PerEndpoint<Vec<u64>> {
         PerEndpoint::from_fn(|endpoint| {
             let of = &self[endpoint];
@@ -58,15 +58,15 @@ impl Index<Endpoint> for Traffic {
     }
 }
 
-/// The counters about one endpoint: what it sends, and how it answers Pings. Arrays are indexed by the enumeration's own
-/// numbers, in the order of `ALL`.
+/// The counters of one endpoint: its frames, and its answers to Pings. Arrays are indexed by the discriminants of their
+/// enumerations, in the order of `ALL`.
 #[derive(Debug)]
 pub struct EndpointTraffic {
     pub(super) frames: [Cell; Opcode::ALL.len()],
     pub(super) messages: [Cell; MessageType::ALL.len()],
     pub(super) message_size: HistogramCells,
     pub(super) bytes: Cell,
-    /// A signed number in two's complement.
+    /// Signed, in two's complement.
     pub(super) buffered: Cell,
     /// Nanoseconds.
     pub(super) write_blocked: Cell,
@@ -76,25 +76,25 @@ pub struct EndpointTraffic {
 }
 
 impl EndpointTraffic {
-    /// A frame came.
+    /// A frame header is complete.
     #[inline]
     pub fn frame(&self, opcode: Opcode) {
         self.frames[opcode as usize].add(1);
     }
 
-    /// The header of a message's last frame came.
+    /// The header of the last frame of a message is complete.
     #[inline]
     pub fn message(&self, kind: MessageType) {
         self.messages[kind as usize].add(1);
     }
 
-    /// A message came whole, with so many bytes of payload in all its frames.
+    /// The last payload byte of a message arrived. `payload_len` is the sum over its frames.
     #[inline]
     pub fn message_size(&self, payload_len: u64) {
         self.message_size.observe(payload_len, 1);
     }
 
-    /// Messages of one frame each came whole: each counts as a frame, as a message, and by its size.
+    /// Messages of one frame each arrived. Each counts as a frame, as a message, and by its size.
     #[inline]
     pub fn whole_messages(&self, messages: &WholeMessages) {
         let WholeMessages { kind, payload_len, count } = *messages;
@@ -107,29 +107,29 @@ impl EndpointTraffic {
         self.message_size.observe(payload_len, count);
     }
 
-    /// So many bytes came, frame headers included.
+    /// Bytes arrived, frame headers included.
     #[inline]
     pub fn bytes(&self, count: u64) {
         self.bytes.add(count);
     }
 
-    /// Bytes were put aside for a slow reader (positive), or got away at last (negative).
+    /// The backlog for a slow reader grew (positive) or shrank (negative).
     #[inline]
     pub fn buffered(&self, delta: i64) {
         self.buffered.add(delta.cast_unsigned());
     }
 
-    /// Bytes waited so long for a slow reader.
+    /// Bytes waited for a slow reader.
     pub fn write_blocked(&self, duration: Duration) {
         self.write_blocked.add(nanoseconds(duration));
     }
 
-    /// A Ping relayed to the endpoint was answered.
+    /// The endpoint answered a relayed Ping.
     pub fn ping_rtt(&self, rtt: Duration) {
         self.ping_rtt.observe(nanoseconds(rtt), 1);
     }
 
-    /// A session has seen this breach for the first time.
+    /// The first violation of this kind in a session.
     pub fn violation(&self, kind: Violation) {
         self.violations[kind as usize].add(1);
     }
@@ -148,7 +148,7 @@ impl EndpointTraffic {
     }
 }
 
-/// Bounds of the buckets that the data plane fills.
+/// The bounds of the two histograms that relay threads fill.
 #[derive(Debug, Clone)]
 pub(super) struct TrafficBounds {
     /// In bytes.
@@ -158,11 +158,11 @@ pub(super) struct TrafficBounds {
 }
 
 impl TrafficBounds {
-    /// From bounds as they are exposed: in bytes, and in seconds.
+    /// Takes the exposed bounds, in bytes and in seconds.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "bounds are not negative, and nothing counted is beyond u64"
+        reason = "bounds are not negative, and no counted value exceeds u64"
     )]
     pub(super) fn new(message_size: &[f64], ping_rtt: &[f64]) -> Self {
         let bytes = message_size.iter().map(|bound| bound.floor() as u64);
@@ -171,12 +171,12 @@ impl TrafficBounds {
     }
 }
 
-/// Rising upper bounds in whole units.
+/// Ascending upper bounds in whole units.
 #[derive(Debug)]
 struct Bounds {
     upper: Box<[u64]>,
-    /// For each length in bits, how many bounds all numbers of that length exceed: where the search begins. With bounds
-    /// that are powers of two it also ends there, or one further.
+    /// For each length in bits, the number of bounds below all numbers of that length: the search begins there. If the
+    /// bounds are powers of two, it also ends there, or one further.
     first: [usize; 65],
 }
 
@@ -188,7 +188,7 @@ impl Bounds {
         Self { upper, first }
     }
 
-    /// The first bucket whose bound the value does not exceed; after the last bound, what exceeds them all.
+    /// The index of the first bound that the value does not exceed, or the number of bounds.
     #[inline]
     fn bucket(&self, value: u64) -> usize {
         let bits = u64::BITS - value.leading_zeros();
@@ -200,11 +200,11 @@ impl Bounds {
     }
 }
 
-/// A histogram's buckets and sum. Its count is the sum of the buckets, so that the two can never disagree.
+/// The buckets and the sum of a histogram. Its count is the sum of the buckets, so both always agree.
 #[derive(Debug)]
 pub(super) struct HistogramCells {
     bounds: Arc<Bounds>,
-    /// One bucket for each bound, one for what is beyond, and the rest of the last line.
+    /// One bucket for each bound, one for larger values, and the unused rest of the last line.
     buckets: Box<[CacheLine]>,
     sum: Cell,
 }
@@ -221,7 +221,7 @@ impl HistogramCells {
         self.sum.add(value.wrapping_mul(count));
     }
 
-    /// The bucket's own count (not cumulative); the last is what exceeds every bound.
+    /// The count of one bucket, not cumulative. The last one has the values above all bounds.
     #[inline]
     pub(super) fn bucket(&self, index: usize) -> &Cell {
         &self.buckets[index / CELLS_PER_LINE].0[index % CELLS_PER_LINE]
@@ -234,18 +234,17 @@ impl HistogramCells {
 
 const CELLS_PER_LINE: usize = 16;
 
-/// Two lines of 64 bytes: processors fetch them in pairs.
+/// Two cache lines of 64 bytes, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct CacheLine([Cell; CELLS_PER_LINE]);
 
-/// A number that one thread adds to and others read.
+/// A number that one thread increases and others read.
 #[derive(Debug, Default)]
 pub(super) struct Cell(AtomicU64);
 
 impl Cell {
-    /// Not a read-modify-write: the single writer needs no lock prefix. Wraps, as counters may: a frame's header alone can
-    /// claim 2^63 bytes.
+    /// The single writer needs no atomic read-modify-write. The sum wraps, because one frame header can claim 2^63 bytes.
     #[inline]
     fn add(&self, count: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
@@ -279,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn enumerations_number_their_values_in_the_order_they_are_listed() {
+    fn discriminants_follow_order_of_all() {
         assert!(Opcode::ALL.iter().enumerate().all(|(index, opcode)| *opcode as usize == index));
         assert!(MessageType::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
         assert!(Violation::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
     }
 
     #[test]
-    fn a_message_is_in_the_first_bucket_whose_bound_it_does_not_exceed() {
+    fn message_size_falls_into_first_fitting_bucket() {
         let traffic = traffic(&[16.0, 64.5, 1000.0]);
         for (size, count) in [(0, 1), (16, 1), (17, 1), (64, 1), (65, 10), (1000, 10), (1001, 100), (u64::MAX, 100)] {
             traffic[Endpoint::Client].whole_messages(&messages(count, size));
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn any_number_of_bounds_has_room() {
+    fn histogram_holds_100_bounds() {
         let bounds: Vec<_> = (1..=100).map(f64::from).collect();
         let traffic = traffic(&bounds);
         for size in 1..=101 {
@@ -307,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip_on_the_bound_is_within_it() {
+    fn value_on_bound_falls_below_it() {
         let traffic = traffic(&[1.0]);
         for micros in [1000, 1001, 500_000, 500_001] {
             traffic[Endpoint::Client].ping_rtt(Duration::from_micros(micros));
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_buffered_can_fall_again() {
+    fn buffered_bytes_can_fall() {
         let traffic = traffic(&[1.0]);
         traffic[Endpoint::Server].buffered(500);
         traffic[Endpoint::Server].buffered(-700);

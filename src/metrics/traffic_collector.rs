@@ -1,4 +1,4 @@
-//! The families of what the data plane counts: each scrape sums the workers' cells.
+//! The families of the relay threads' traffic. Each scrape sums the cells of all workers.
 
 use std::iter;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Metric, MetricFamily, MetricType};
 
 use super::Routes;
-use super::buckets::Buckets;
+use super::buckets::BucketBounds;
 use super::exposition;
 use super::route::RouteMetrics;
 use super::traffic::{Cell, EndpointTraffic, HistogramCells, NANOSECONDS_PER_SECOND};
@@ -15,82 +15,84 @@ use crate::websocket::Endpoint;
 use crate::websocket::conformance::Violation;
 use crate::websocket::frame::{MessageType, Opcode};
 
-/// A family: how it is told, and how the series of one route and endpoint are read from the cells.
-struct Family {
+struct TrafficFamily {
     name: &'static str,
     help: &'static str,
     kind: MetricType,
-    /// Besides `route`: the endpoint's, and at most one more.
+    /// The label of the endpoint and at most one more, besides `route`.
     labels: &'static [&'static str],
-    read: fn(&Source<'_>) -> Vec<Metric>,
+    /// Reads the series of one route and endpoint.
+    read: fn(&Cells<'_>) -> Vec<Metric>,
 }
 
-static FAMILIES: [Family; 8] = [
-    Family {
+static FAMILIES: [TrafficFamily; 8] = [
+    TrafficFamily {
         name: "websocket_frames_total",
         help: "Frames, counted when their header is complete.",
         kind: MetricType::COUNTER,
         labels: &["from", "opcode"],
-        read: |source| {
-            Opcode::ALL.map(|opcode| source.total(Some(opcode.as_str()), |cells| &cells.frames[opcode as usize])).into()
-        },
-    },
-    Family {
-        name: "websocket_messages_total",
-        help: "Messages, counted when their last frame's header is complete.",
-        kind: MetricType::COUNTER,
-        labels: &["from", "type"],
-        read: |source| {
-            MessageType::ALL
-                .map(|kind| source.total(Some(kind.as_str()), |cells| &cells.messages[kind as usize]))
+        read: |cells| {
+            Opcode::ALL
+                .map(|opcode| cells.total(Some(opcode.as_str()), |traffic| &traffic.frames[opcode as usize]))
                 .into()
         },
     },
-    Family {
+    TrafficFamily {
+        name: "websocket_messages_total",
+        help: "Messages, counted when the header of their last frame is complete.",
+        kind: MetricType::COUNTER,
+        labels: &["from", "type"],
+        read: |cells| {
+            MessageType::ALL
+                .map(|kind| cells.total(Some(kind.as_str()), |traffic| &traffic.messages[kind as usize]))
+                .into()
+        },
+    },
+    TrafficFamily {
         name: "websocket_message_size_bytes",
-        help: "Payload bytes of a message on the wire, compressed where the endpoints compress.",
+        help: "Payload bytes of a message on the wire, compressed if the endpoints compress.",
         kind: MetricType::HISTOGRAM,
         labels: &["from"],
-        read: |source| vec![source.histogram(&source.buckets.message_size, 1.0, |cells| &cells.message_size)],
+        read: |cells| vec![cells.histogram(&cells.buckets.message_size, 1.0, |traffic| &traffic.message_size)],
     },
-    Family {
+    TrafficFamily {
         name: "websocket_bytes_total",
         help: "Bytes after the opening handshake, frame headers included.",
         kind: MetricType::COUNTER,
         labels: &["from"],
-        read: |source| vec![source.total(None, |cells| &cells.bytes)],
+        read: |cells| vec![cells.total(None, |traffic| &traffic.bytes)],
     },
-    Family {
+    TrafficFamily {
         name: "websocket_buffered_bytes",
-        help: "Bytes from an endpoint that are held for a slow reader now.",
+        help: "Bytes from an endpoint that wait for a slow reader now.",
         kind: MetricType::GAUGE,
         labels: &["from"],
-        read: |source| vec![source.level(|cells| &cells.buffered)],
+        read: |cells| vec![cells.level(|traffic| &traffic.buffered)],
     },
-    Family {
+    TrafficFamily {
         name: "websocket_write_blocked_seconds_total",
-        help: "Time in which an endpoint's bytes waited for a slow reader.",
+        help: "Time for which bytes from an endpoint waited for a slow reader.",
         kind: MetricType::COUNTER,
         labels: &["from"],
-        read: |source| vec![source.seconds(|cells| &cells.write_blocked)],
+        read: |cells| vec![cells.seconds(|traffic| &traffic.write_blocked)],
     },
-    Family {
+    TrafficFamily {
         name: "websocket_ping_rtt_seconds",
         help: "Time from a Ping relayed to an endpoint to its matching Pong.",
         kind: MetricType::HISTOGRAM,
         labels: &["endpoint"],
-        read: |source| {
-            vec![source.histogram(&source.buckets.ping_rtt, NANOSECONDS_PER_SECOND, |cells| &cells.ping_rtt)]
+        read: |cells| {
+            vec![cells.histogram(&cells.buckets.ping_rtt, NANOSECONDS_PER_SECOND, |traffic| &traffic.ping_rtt)]
         },
     },
-    Family {
+    TrafficFamily {
         name: "websocket_protocol_violations_total",
-        help: "Sessions in which a breach of RFC 6455 was seen from an endpoint, and passed on.",
+        help: "Sessions in which an endpoint violated RFC 6455; closewatch passed the violation on.",
         kind: MetricType::COUNTER,
         labels: &["from", "kind"],
-        read: |source| {
+        read: |cells| {
             Violation::ALL
-                .map(|kind| source.total(Some(kind.as_str()), |cells| &cells.violations[kind as usize]))
+                .map(|kind| cells.total(Some(kind.as_str()), |traffic| &traffic.violations[kind as usize]))
                 .into()
         },
     },
@@ -99,22 +101,22 @@ static FAMILIES: [Family; 8] = [
 /// Collects the families above over all routes.
 pub(super) struct TrafficCollector {
     routes: Arc<Routes>,
-    buckets: Arc<Buckets>,
-    /// Of [`FAMILIES`], in their order.
+    buckets: Arc<BucketBounds>,
+    /// One for each of [`FAMILIES`], in the same order.
     descriptions: Vec<Desc>,
 }
 
 impl TrafficCollector {
-    pub(super) fn new(routes: Arc<Routes>, buckets: Arc<Buckets>) -> Self {
-        let describe = |family: &Family| {
+    pub(super) fn new(routes: Arc<Routes>, buckets: Arc<BucketBounds>) -> Self {
+        let describe = |family: &TrafficFamily| {
             let labels: Vec<_> = family.labels.iter().chain(&["route"]).copied().collect();
             exposition::describe(family.name, family.help, &labels)
         };
         Self { routes, buckets, descriptions: FAMILIES.iter().map(describe).collect() }
     }
 
-    fn series(&self, family: &'static Family, route: &RouteMetrics) -> Vec<Metric> {
-        let of_endpoint = |endpoint| (family.read)(&Source { family, route, endpoint, buckets: &self.buckets });
+    fn series(&self, family: &'static TrafficFamily, route: &RouteMetrics) -> Vec<Metric> {
+        let of_endpoint = |endpoint| (family.read)(&Cells { family, route, endpoint, buckets: &self.buckets });
         Endpoint::BOTH.into_iter().flat_map(of_endpoint).collect()
     }
 }
@@ -136,16 +138,16 @@ impl Collector for TrafficCollector {
     }
 }
 
-/// Where a family's series of one route and endpoint are read.
-struct Source<'a> {
-    family: &'static Family,
+/// The cells of one family, route and endpoint.
+struct Cells<'a> {
+    family: &'static TrafficFamily,
     route: &'a RouteMetrics,
     endpoint: Endpoint,
-    buckets: &'a Buckets,
+    buckets: &'a BucketBounds,
 }
 
-impl Source<'_> {
-    /// The series of a counter, with the value of the family's second label where it has one.
+impl Cells<'_> {
+    /// The series of a counter, with the value of the second label if the family has one.
     fn total(&self, second: Option<&str>, cell: impl Fn(&EndpointTraffic) -> &Cell) -> Metric {
         self.sample(second, self.sum(cell) as f64)
     }
@@ -160,7 +162,7 @@ impl Source<'_> {
         self.sample(None, self.sum(cell).cast_signed() as f64)
     }
 
-    /// The series of a histogram, which counts `units` to one of the unit that is exposed.
+    /// The series of a histogram. `units` cells make one of the exposed unit.
     fn histogram(&self, bounds: &[f64], units: f64, cells: impl Fn(&EndpointTraffic) -> &HistogramCells) -> Metric {
         let counts = (0..=bounds.len()).map(|index| self.sum(|endpoint| cells(endpoint).bucket(index)));
         let sum = self.sum(|endpoint| cells(endpoint).sum()) as f64 / units;

@@ -8,7 +8,7 @@ use std::{env, fs, path::Path};
 
 use closewatch::config::Buckets;
 use closewatch::metrics::{
-    HandshakeFailure, HandshakeOutcome, Metrics, Options, RejectReason, RouteMetrics, SessionClosed,
+    HandshakeFailure, HandshakeOutcome, Metrics, MetricsOptions, RejectReason, RouteMetrics, SessionClosed,
 };
 use closewatch::websocket::close_code::{CloseCode, CloseStatus};
 use closewatch::websocket::closing_handshake::{Action, Cause, Ending, Party, Seen};
@@ -285,7 +285,7 @@ fn buckets_can_be_chosen() {
         ping_rtt: Some(vec![0.25]),
         ..Buckets::default()
     };
-    let metrics = Metrics::new(Options { buckets, ..options() });
+    let metrics = Metrics::new(MetricsOptions { buckets, ..options() });
     let route = metrics.route("chat");
     for size in [100, 101, 1000, 1001] {
         route.traffic(0)[Endpoint::Server].message_size(size);
@@ -458,8 +458,8 @@ fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> MetricsOptions {
+    MetricsOptions {
         codes: vec![4001, 4003],
         max_custom_codes: 16,
         buckets: Buckets::default(),

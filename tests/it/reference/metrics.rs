@@ -8,7 +8,7 @@ use std::{
 
 use closewatch::{
     config::{self, Buckets},
-    metrics::{Metrics, Options, RouteMetrics, SessionClosed},
+    metrics::{Metrics, MetricsOptions, RouteMetrics, SessionClosed},
     websocket::{
         PerEndpoint,
         close_code::{CloseCode, CloseStatus},
@@ -236,8 +236,8 @@ impl Family {
     }
 }
 
-fn options() -> Options {
-    Options {
+fn options() -> MetricsOptions {
+    MetricsOptions {
         codes: Vec::new(),
         max_custom_codes: 0,
         buckets: Buckets::default(),
