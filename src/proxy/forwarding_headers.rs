@@ -1,5 +1,8 @@
-//! What a reverse proxy does to headers, and no more: hop-by-hop ones end here (RFC 9110, 7.6.1), forwarding ones are
-//! added, everything else passes as it is.
+//! A reverse proxy's changes to headers: hop-by-hop headers end here (RFC 9110, 7.6.1), forwarding headers are added,
+//! and all others pass.
+//!
+//! The rules work on any [`HeaderFields`]: the HTTP library's map, which groups headers by name, and the raw lines of an
+//! opening handshake, which stay as they came.
 
 use std::net::IpAddr;
 
@@ -8,6 +11,7 @@ use hyper::{
     header::{self, HeaderName, HeaderValue},
 };
 
+use super::proxy_protocol::Ends;
 use crate::config::{Forwarded, ForwardedMode};
 
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -16,19 +20,19 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Header fields.
-pub(super) trait Fields {
+/// The headers of a message.
+pub(super) trait HeaderFields {
     /// The values of all lines with this name.
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]>;
 
-    /// Takes out all lines with this name.
+    /// Removes all lines with this name.
     fn remove(&mut self, name: &HeaderName);
 
-    /// Makes this the only line with its name. Where there was one, the spelling of its name stays.
+    /// Makes this the only line with its name. If there was one, its spelling of the name stays.
     fn set(&mut self, name: HeaderName, value: HeaderValue);
 }
 
-impl Fields for HeaderMap {
+impl HeaderFields for HeaderMap {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
         self.get_all(name).into_iter().map(HeaderValue::as_bytes)
     }
@@ -42,23 +46,22 @@ impl Fields for HeaderMap {
     }
 }
 
-/// Takes out what concerns one connection only. What `Connection` names goes too, but nothing of the WebSocket
-/// handshake, of which a client could rob itself so.
-pub(super) fn strip_hop_by_hop(headers: &mut impl Fields) {
+/// Removes the headers that concern one connection only, and those that `Connection` names.
+pub(super) fn strip_hop_by_hop(headers: &mut impl HeaderFields) {
     strip_but_upgrade(headers);
     for name in [header::CONNECTION, header::UPGRADE] {
         headers.remove(&name);
     }
 }
 
-/// The same for a message of the opening handshake, which is an upgrade to WebSocket, and nothing else, on the next
-/// connection too.
-pub(super) fn strip_to_upgrade(headers: &mut impl Fields) {
+/// The same for a message of the opening handshake. It stays an upgrade to WebSocket, and to nothing else.
+pub(super) fn strip_to_upgrade(headers: &mut impl HeaderFields) {
     strip_but_upgrade(headers);
     restore_upgrade_to(HeaderValue::from_static("websocket"), headers);
 }
 
-fn strip_but_upgrade(headers: &mut impl Fields) {
+/// Removes headers named by `Connection`, except `Sec-WebSocket-*`: a client must not strip its own handshake.
+fn strip_but_upgrade(headers: &mut impl HeaderFields) {
     let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION)
         .filter(|token| !token.eq_ignore_ascii_case("upgrade"))
         .filter_map(|token| token.parse().ok())
@@ -76,25 +79,25 @@ fn strip_but_upgrade(headers: &mut impl Fields) {
     }
 }
 
-/// Headers without which the next hop would read another message: naming them in `Connection` does not take them out.
+/// The next hop would read another message without these headers: `Connection` cannot remove them.
 fn is_end_to_end(name: &HeaderName) -> bool {
     [header::HOST, header::CONTENT_LENGTH].contains(name)
 }
 
-/// Makes a message, from which everything else that concerns one connection only was stripped, an upgrade to these
-/// protocols.
-pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut impl Fields) {
+/// Makes a stripped message an upgrade to these protocols.
+pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut impl HeaderFields) {
     headers.set(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.set(header::UPGRADE, protocols);
 }
 
-/// Says for whom, by which scheme and for which host the request was made.
-pub(super) fn forward(headers: &mut impl Fields, forwarded: &Forwarded, client: IpAddr, host: Option<&HeaderValue>) {
-    let is_believed = forwarded.trusted.is_empty() || forwarded.trusted.iter().any(|network| network.contains(&client));
+/// Adds the client, the scheme and the host of a request, as far as the configuration wants it.
+pub(super) fn forward(headers: &mut impl HeaderFields, forwarded: &Forwarded, ends: Ends, host: Option<&HeaderValue>) {
+    let client = ends.client.ip().to_canonical();
+    let is_trusted = forwarded.trusted.is_empty() || forwarded.trusted.iter().any(|network| network.contains(&client));
     let replaces = match forwarded.mode {
         ForwardedMode::Off => return,
         ForwardedMode::Replace => true,
-        ForwardedMode::Append => !is_believed,
+        ForwardedMode::Append => !is_trusted,
     };
     if replaces {
         for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, header::FORWARDED] {
@@ -102,24 +105,21 @@ pub(super) fn forward(headers: &mut impl Fields, forwarded: &Forwarded, client: 
         }
     }
     append_client(headers, client);
-    set_where_absent(headers, X_FORWARDED_PROTO, Some(&HeaderValue::from_static("http")));
-    set_where_absent(headers, X_FORWARDED_HOST, host);
+    let scheme = HeaderValue::from_static(if ends.is_tls { "https" } else { "http" });
+    set_if_absent(headers, X_FORWARDED_PROTO, Some(&scheme));
+    set_if_absent(headers, X_FORWARDED_HOST, host);
 }
 
-fn append_client(headers: &mut impl Fields, client: IpAddr) {
-    let name = X_FORWARDED_FOR;
-    let so_far: Vec<&str> = tokens(headers, &name).filter(|address| !address.is_empty()).collect();
-    let mut list = so_far.join(", ");
-    if !list.is_empty() {
-        list.push_str(", ");
-    }
-    list.push_str(&client.to_canonical().to_string());
+fn append_client(headers: &mut impl HeaderFields, client: IpAddr) {
+    let (name, client) = (X_FORWARDED_FOR, client.to_string());
+    let before = tokens(headers, &name).filter(|address| !address.is_empty());
+    let list = before.chain([client.as_str()]).collect::<Vec<_>>().join(", ");
     if let Ok(value) = HeaderValue::try_from(list) {
         headers.set(name, value);
     }
 }
 
-fn set_where_absent(headers: &mut impl Fields, name: HeaderName, value: Option<&HeaderValue>) {
+fn set_if_absent(headers: &mut impl HeaderFields, name: HeaderName, value: Option<&HeaderValue>) {
     if let Some(value) = value
         && !has(headers, &name)
     {
@@ -127,40 +127,38 @@ fn set_where_absent(headers: &mut impl Fields, name: HeaderName, value: Option<&
     }
 }
 
-/// The values of all lines with this name that are text: visible ASCII, blanks and tabs.
-pub(super) fn texts<'a>(fields: &'a impl Fields, name: &'a HeaderName) -> impl Iterator<Item = &'a str> {
+/// The values of all lines with this name that are text: visible ASCII, spaces and tabs.
+pub(super) fn texts<'a>(headers: &'a impl HeaderFields, name: &'a HeaderName) -> impl Iterator<Item = &'a str> {
     let is_visible = |byte: &u8| matches!(byte, b' '..=b'~' | b'\t');
-    fields
+    headers
         .values(name)
         .filter(move |value| value.iter().all(is_visible))
         .filter_map(|value| std::str::from_utf8(value).ok())
 }
 
-/// The parts of a comma-separated list, in all of its header's lines.
-pub(super) fn tokens<'a>(fields: &'a impl Fields, name: &'a HeaderName) -> impl Iterator<Item = &'a str> {
-    texts(fields, name).flat_map(|value| value.split(',')).map(str::trim)
+/// The parts of a comma-separated list, in all lines of its header.
+pub(super) fn tokens<'a>(headers: &'a impl HeaderFields, name: &'a HeaderName) -> impl Iterator<Item = &'a str> {
+    texts(headers, name).flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// Whether a comma-separated list has a token, in any of its header's lines and in any case.
-pub(super) fn has_token(fields: &impl Fields, name: &HeaderName, token: &str) -> bool {
-    tokens(fields, name).any(|found| found.eq_ignore_ascii_case(token))
+/// Whether a comma-separated list has a token, in any line of its header and in any case.
+pub(super) fn has_token(headers: &impl HeaderFields, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|found| found.eq_ignore_ascii_case(token))
 }
 
 /// The lines of a header as one (RFC 9110, 5.3).
-pub(super) fn joined(fields: &impl Fields, name: &HeaderName) -> Option<String> {
-    let lines: Vec<&str> = texts(fields, name).collect();
+pub(super) fn joined(headers: &impl HeaderFields, name: &HeaderName) -> Option<String> {
+    let lines: Vec<&str> = texts(headers, name).collect();
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 
 /// Whether there is a line with this name.
-pub(super) fn has(fields: &impl Fields, name: &HeaderName) -> bool {
-    fields.values(name).next().is_some()
+pub(super) fn has(headers: &impl HeaderFields, name: &HeaderName) -> bool {
+    headers.values(name).next().is_some()
 }
 
 #[cfg(test)]
 mod tests {
-    use hyper::HeaderMap;
-
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -171,8 +169,17 @@ mod tests {
         headers
     }
 
+    fn append(trusted: &[&str]) -> Forwarded {
+        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
+        Forwarded { mode: ForwardedMode::Append, trusted }
+    }
+
+    fn ends(client: &str, is_tls: bool) -> Ends {
+        Ends { client: client.parse().unwrap(), local: "10.0.0.9:80".parse().unwrap(), is_tls }
+    }
+
     #[test]
-    fn connection_strips_what_it_names_but_not_the_handshake() {
+    fn connection_strips_what_it_names_except_the_handshake() {
         let mut found = headers(&[
             ("connection", "close, X-Secret"),
             ("connection", "sec-websocket-key, host"),
@@ -192,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_stays_one_and_nothing_else() {
+    fn upgrade_keeps_only_websocket() {
         let mut found = headers(&[
             ("connection", "keep-alive, Upgrade, X-Secret"),
             ("upgrade", "h2c, websocket"),
@@ -204,22 +211,36 @@ mod tests {
     }
 
     #[test]
-    fn forwarding_appends_and_sets_where_absent() {
-        let forwarded = Forwarded { mode: ForwardedMode::Append, trusted: Vec::new() };
-        let mut found = headers(&[("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")]);
-        forward(&mut found, &forwarded, [10, 0, 0, 1].into(), Some(&HeaderValue::from_static("chat.example.com")));
+    fn append_extends_client_list_and_sets_absent_headers() {
+        let mut found = headers(&[("x-forwarded-for", "1.2.3.4, "), ("x-forwarded-proto", "https")]);
+        let host = HeaderValue::from_static("chat.example.com");
+        forward(&mut found, &append(&[]), ends("10.0.0.1:1", false), Some(&host));
         assert_eq!(found["x-forwarded-for"], "1.2.3.4, 10.0.0.1");
         assert_eq!(found["x-forwarded-proto"], "https");
         assert_eq!(found["x-forwarded-host"], "chat.example.com");
     }
 
     #[test]
-    fn a_client_that_is_not_trusted_is_not_believed() {
-        let forwarded =
-            Forwarded { mode: ForwardedMode::Append, trusted: vec!["192.168.0.0/16".parse().expect("a network")] };
-        let mut found = headers(&[("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")]);
-        forward(&mut found, &forwarded, [10, 0, 0, 1].into(), None);
-        assert_eq!(found["x-forwarded-for"], "10.0.0.1");
-        assert_eq!(found["x-forwarded-proto"], "http");
+    fn scheme_is_https_if_the_load_balancer_reports_tls() {
+        for (is_tls, scheme) in [(false, "http"), (true, "https")] {
+            let mut found = HeaderMap::new();
+            forward(&mut found, &append(&[]), ends("10.0.0.1:1", is_tls), None);
+            assert_eq!(found["x-forwarded-proto"], scheme);
+        }
+    }
+
+    #[test]
+    fn headers_of_untrusted_clients_are_replaced() {
+        for (client, for_list) in [
+            ("10.0.0.1:1", "10.0.0.1"),
+            ("192.168.0.1:1", "1.2.3.4, 192.168.0.1"),
+            // A listener for both families reports an IPv4 client like this.
+            ("[::ffff:192.168.0.1]:1", "1.2.3.4, 192.168.0.1"),
+        ] {
+            let mut found = headers(&[("x-forwarded-for", "1.2.3.4"), ("x-forwarded-proto", "https")]);
+            forward(&mut found, &append(&["192.168.0.0/16"]), ends(client, false), None);
+            assert_eq!(found["x-forwarded-for"], for_list, "{client}");
+            assert_eq!(found["x-forwarded-proto"] == "https", for_list.contains(','), "{client}");
+        }
     }
 }

@@ -98,7 +98,7 @@ impl Listener {
         // A socket that refuses it is one whose client has gone, which whoever reads it will meet.
         let _ = socket_options::bound_send_buffer(&stream, client);
         let in_service = proxy.in_service.token();
-        let ends = Ends { client, local: local(&stream, self.address) };
+        let ends = Ends { client, local: local(&stream, self.address), is_tls: false };
         let accepted = Accepted { stream, early: Vec::new(), ends, place, in_service };
         let (mode, limits) = (self.proxy_protocol, proxy.routing.load().connection_limits);
         let proxy = Arc::clone(proxy);

@@ -6,8 +6,9 @@ use hyper::header::{self, HeaderValue};
 
 use super::{
     connector::Connector,
-    forwarding_headers::{self, Fields},
+    forwarding_headers::{self, HeaderFields},
     http::{pool::Pool, validate::Limits},
+    proxy_protocol::Ends,
 };
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
@@ -62,9 +63,9 @@ impl Routing {
     }
 
     /// Tells the route's server in a request's headers for whom it is.
-    pub(super) fn forward(&self, headers: &mut impl Fields, route: &Route, client: IpAddr) {
+    pub(super) fn forward(&self, headers: &mut impl HeaderFields, route: &Route, ends: Ends) {
         let host = headers.values(&header::HOST).next().and_then(|host| HeaderValue::from_bytes(host).ok());
-        forwarding_headers::forward(headers, &self.forwarded, client, host.as_ref());
+        forwarding_headers::forward(headers, &self.forwarded, ends, host.as_ref());
         if self.host == HostHeader::Upstream
             && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
         {

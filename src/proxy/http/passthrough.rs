@@ -39,7 +39,7 @@ pub(crate) async fn forward(
 
 fn prepare(routing: &Routing, route: &Route, ends: Ends, request: &mut Request<Incoming>) {
     forwarding_headers::strip_hop_by_hop(request.headers_mut());
-    routing.forward(request.headers_mut(), route, ends.client.ip());
+    routing.forward(request.headers_mut(), route, ends);
     // The pool needs a full URI to know its connections by; on the wire stands the path.
     let target = Uri::builder()
         .scheme("http")

@@ -10,7 +10,7 @@ use hyper::{
 
 use super::second_look::Heads;
 use crate::proxy::{
-    forwarding_headers::{Fields, has, has_token, texts},
+    forwarding_headers::{HeaderFields, has, has_token, texts},
     upgrade::raw_head::RequestHead,
 };
 
@@ -54,7 +54,7 @@ pub(crate) fn checked_host(request: &mut Request<Incoming>, heads: &Heads) -> Re
 /// # Errors
 ///
 /// Where it is not one host.
-pub(crate) fn host_of(target: &Uri, fields: &mut impl Fields, is_http_10: bool) -> Result<String, &'static str> {
+pub(crate) fn host_of(target: &Uri, fields: &mut impl HeaderFields, is_http_10: bool) -> Result<String, &'static str> {
     let authority = target.authority().map(|authority| HeaderValue::try_from(authority.as_str()));
     if let Some(Ok(host)) = authority {
         fields.set(header::HOST, host);
@@ -86,12 +86,12 @@ pub(crate) fn is_opening(head: &RequestHead<'_>) -> bool {
 }
 
 /// Whether a message is for a WebSocket (RFC 6455, 4.1 and 4.2.2).
-pub(crate) fn asks_for_websocket(fields: &impl Fields) -> bool {
+pub(crate) fn asks_for_websocket(fields: &impl HeaderFields) -> bool {
     has_token(fields, &header::CONNECTION, "upgrade") && has_token(fields, &header::UPGRADE, "websocket")
 }
 
 /// Whether a request announces a body. `Content-Length: 0` is none.
-pub(crate) fn has_body(fields: &impl Fields) -> bool {
+pub(crate) fn has_body(fields: &impl HeaderFields) -> bool {
     has(fields, &header::TRANSFER_ENCODING) || fields.values(&header::CONTENT_LENGTH).any(|length| length != b"0")
 }
 

@@ -7,7 +7,6 @@
 //! not go through the HTTP library. Only an answer that is no 101 does, since it may have a body ([`crate::proxy::http::rejected_response`]).
 
 use std::{
-    net::IpAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -27,7 +26,7 @@ use crate::{
     proxy::{
         Proxy,
         connector::{Connected, ServerStream},
-        forwarding_headers::{self, Fields, joined, texts},
+        forwarding_headers::{self, HeaderFields, joined, texts},
         http::{
             rejected_response,
             response::{Body, passed_on, refusal},
@@ -87,10 +86,10 @@ impl<'a> Opening<'a> {
     }
 
     /// The request as the server gets it, and what is told of the session that may come of it.
-    fn into_forwarded(mut self, routing: &Routing, route: &Route, client: IpAddr) -> Forwarded {
+    fn into_forwarded(mut self, routing: &Routing, route: &Route, ends: Ends) -> Forwarded {
         let fields = &mut self.request.fields;
         forwarding_headers::strip_to_upgrade(fields);
-        routing.forward(fields, route, client);
+        routing.forward(fields, route, ends);
         Forwarded {
             head: fields.encode(&format!("GET {} HTTP/1.1", origin_form(&self.target))),
             path: self.target.path().into(),
@@ -134,7 +133,7 @@ pub(crate) async fn forward(proxy: &Proxy, ends: Ends, head: &[u8]) -> Outcome {
         Ok(route) => route,
         Err(failure) => return Outcome::Answered(guard.fail(&failure)),
     };
-    let forwarded = opening.into_forwarded(&routing, route, ends.client.ip());
+    let forwarded = opening.into_forwarded(&routing, route, ends);
     // Pinned, since a future that is passed on by value takes its place twice.
     let answer = proxy.unless_cut(pin!(ask(route, &guard, ends, &forwarded.head))).await;
     match answer {
@@ -206,7 +205,7 @@ fn begin<'a>(
     ends: Ends,
     host: Result<String, &'static str>,
     path: &str,
-    fields: &impl Fields,
+    fields: &impl HeaderFields,
 ) -> (HandshakeGuard, Result<&'a Route, Failure>) {
     let route = host.as_ref().ok().and_then(|host| routing.find(host, path));
     let user_agent = texts(fields, &header::USER_AGENT).next();

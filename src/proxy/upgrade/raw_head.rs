@@ -11,7 +11,7 @@ use std::mem::MaybeUninit;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-use crate::proxy::forwarding_headers::Fields;
+use crate::proxy::forwarding_headers::HeaderFields;
 
 /// As many lines, and as long names, as the library takes where it serves the connection.
 const MOST_LINES: usize = 100;
@@ -134,7 +134,7 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Fields for Lines<'_> {
+impl HeaderFields for Lines<'_> {
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]> {
         let name = name.as_str();
         self.lines.iter().filter(move |line| line.name.is(name)).map(|line| line.value.as_bytes())

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use crate::{
     config::{ClientPrivacy, Privacy},
     journal::SessionInfo,
-    proxy::forwarding_headers::{Fields, joined},
+    proxy::forwarding_headers::{HeaderFields, joined},
 };
 
 /// The longest text that a peer can put into a record, in bytes: a session holds it for as long as it lives.
@@ -27,7 +27,7 @@ pub(crate) fn session_info(
     server: Arc<str>,
     path: &str,
     trace_id: Option<Box<str>>,
-    response: &impl Fields,
+    response: &impl HeaderFields,
 ) -> SessionInfo {
     SessionInfo {
         id: unique_id(),
@@ -61,7 +61,7 @@ pub(crate) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option
     }
 }
 
-fn text(fields: &impl Fields, name: &HeaderName) -> Option<Box<str>> {
+fn text(fields: &impl HeaderFields, name: &HeaderName) -> Option<Box<str>> {
     joined(fields, name).map(|text| shortened(&text))
 }
 
@@ -72,7 +72,7 @@ fn shortened(text: &str) -> Box<str> {
 
 /// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2: `version-traceid-parentid-flags`). Version 00
 /// ends there, later ones may go on behind another `-`, and ff is none.
-pub(crate) fn trace_id(request: &impl Fields) -> Option<Box<str>> {
+pub(crate) fn trace_id(request: &impl HeaderFields) -> Option<Box<str>> {
     let name = HeaderName::from_static("traceparent");
     let mut values = request.values(&name);
     let value = std::str::from_utf8(values.next()?).ok()?;
