@@ -1,110 +1,94 @@
-//! The last endings, and the new ones as they happen.
+//! The last endings, and the new ones as server-sent events.
 
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc};
 
-use bytes::Bytes;
+use axum::{
+    body::{Body, Bytes},
+    http::header::CONTENT_TYPE,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
 use futures_util::{
     Stream,
     stream::{self, StreamExt},
 };
-use tokio::{
-    sync::{
-        OwnedSemaphorePermit,
-        broadcast::{Receiver, error::RecvError},
-    },
-    time::sleep,
-};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::MOST_CLOSES;
 use crate::journal::Record;
 
-/// A stream in which nothing happens says so this often, so that a reader who has vanished is noticed.
-const KEEPALIVE: Duration = Duration::from_secs(15);
-
-/// The `limit` of a query; without one, all.
-pub(super) fn limit(query: Option<&str>) -> Result<usize, String> {
-    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-    let Some((_, limit)) = pairs.find(|(name, _)| decoded(name) == "limit") else {
+/// The `limit` of a query. The default is the maximum.
+pub(super) fn limit(query: &[(String, String)]) -> Result<usize, String> {
+    let Some((_, limit)) = query.iter().find(|(name, _)| name == "limit") else {
         return Ok(MOST_CLOSES);
     };
-    let limit = decoded(limit);
     let is_number = !limit.is_empty() && limit.bytes().all(|byte| byte.is_ascii_digit());
     if !is_number {
-        return Err(format!("limit is a whole number; what is above {MOST_CLOSES} is taken for {MOST_CLOSES}"));
+        return Err(format!("limit must be a whole number (at most {MOST_CLOSES} records are kept)"));
     }
-    // A number too large for any integer type is only one that is too large.
+    // Parsing fails only if the number exceeds every integer type.
     Ok(limit.parse().unwrap_or(MOST_CLOSES).min(MOST_CLOSES))
 }
 
-/// Text of a query, percent-decoded as far as it decodes to ASCII (RFC 3986, 2.1): no name or number here is anything else.
-fn decoded(text: &str) -> String {
-    let mut parts = text.split('%');
-    let mut decoded = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()).filter(u8::is_ascii);
-        let (character, rest) = byte.map_or(('%', part), |byte| (byte.into(), &part[2..]));
-        decoded.push(character);
-        decoded.push_str(rest);
-    }
-    decoded
-}
-
-/// The records as a JSON array, written one by one: slow readers share the records and hold no copies of their own.
-pub(super) fn array(records: Vec<Arc<Record>>) -> impl Stream<Item = Bytes> + Send {
+/// The records as a JSON array. Each is rendered when its turn comes, so slow readers share the records.
+pub(super) fn list(records: Vec<Arc<Record>>) -> Response {
     let elements = records.into_iter().enumerate().map(|(index, record)| {
         let separator = if index == 0 { "" } else { ",\n" };
         Bytes::from(format!("{separator}{}", json(&record)))
     });
     let opening = std::iter::once(Bytes::from_static(b"["));
-    stream::iter(opening.chain(elements).chain([Bytes::from_static(b"]\n")]))
+    let chunks = opening.chain(elements).chain([Bytes::from_static(b"]\n")]);
+    let body = Body::from_stream(stream::iter(chunks.map(Ok::<_, Infallible>)));
+    ([(CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The records that come as server-sent events, until the reader is too slow, or all are told after `stop`.
-pub(super) fn events(
+/// New records as server-sent events (WHATWG HTML, 9.2). The stream ends when its reader lags behind, and after `stop`.
+/// `limited` is dropped with it.
+pub(super) fn stream(
     records: Receiver<Arc<Record>>,
     stop: CancellationToken,
-    place: OwnedSemaphorePermit,
-) -> impl Stream<Item = Bytes> + Send {
-    let greeting = stream::iter([Bytes::from_static(b": endings from now on\n\n")]);
-    let events = stream::unfold(Some((records, place)), move |state| {
+    limited: impl Send + 'static,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let greeting = stream::iter([Event::default().comment("endings from now on")]);
+    let events = stream::unfold(Some((records, limited)), move |state| {
         let stop = stop.clone();
         async move {
-            let (mut records, place) = state?;
-            let event = next_event(&mut records, &stop).await?;
-            Some(match event {
-                Event::Lagged(missed) => (lagged(missed), None),
-                Event::Closed(record) => (format!("data: {}\n\n", json(&record)).into(), Some((records, place))),
-                Event::Nothing => (Bytes::from_static(b": no ending\n\n"), Some((records, place))),
-            })
+            let (mut records, limited) = state?;
+            match next_record(&mut records, &stop).await? {
+                Ok(record) => Some((Event::default().data(json(&record)), Some((records, limited)))),
+                Err(Lagged(missed)) => Some((lagged(missed), None)),
+            }
         }
     });
-    greeting.chain(events)
+    // The comment every 15 s makes the kernel notice a reader that has vanished.
+    Sse::new(greeting.chain(events).map(Ok)).keep_alive(KeepAlive::new().text("no ending"))
 }
 
-enum Event {
-    Closed(Arc<Record>),
-    /// The reader was so slow that it has lost this many records.
-    Lagged(u64),
-    Nothing,
-}
+/// The reader was so slow that it has missed this many records.
+struct Lagged(u64);
 
-/// What is to be told next; `None` where nothing can come any more.
-async fn next_event(records: &mut Receiver<Arc<Record>>, stop: &CancellationToken) -> Option<Event> {
+/// The next record, or `None` if no record can come any more.
+async fn next_record(
+    records: &mut Receiver<Arc<Record>>,
+    stop: &CancellationToken,
+) -> Option<Result<Arc<Record>, Lagged>> {
     tokio::select! {
+        // Records that are already there are sent before the stream ends.
         biased;
         received = records.recv() => match received {
-            Ok(record) => Some(Event::Closed(record)),
-            Err(RecvError::Lagged(missed)) => Some(Event::Lagged(missed)),
+            Ok(record) => Some(Ok(record)),
+            Err(RecvError::Lagged(missed)) => Some(Err(Lagged(missed))),
             Err(RecvError::Closed) => None,
         },
         () = stop.cancelled() => None,
-        () = sleep(KEEPALIVE) => Some(Event::Nothing),
     }
 }
 
-fn lagged(missed: u64) -> Bytes {
-    format!("event: lagged\ndata: {{\"missed\":{missed}}}\n\n").into()
+fn lagged(missed: u64) -> Event {
+    Event::default().event("lagged").data(format!("{{\"missed\":{missed}}}"))
 }
 
 fn json(record: &Record) -> String {
@@ -115,76 +99,57 @@ fn json(record: &Record) -> String {
 mod tests {
     use super::*;
     use crate::journal::{Journal, record};
-    use tokio::sync::Semaphore;
+    use axum::body::{HttpBody, to_bytes};
+    use std::future::poll_fn;
+    use std::pin::Pin;
 
-    fn place() -> OwnedSemaphorePermit {
-        Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap()
-    }
-
-    async fn text(chunks: impl Stream<Item = Bytes>) -> String {
-        String::from_utf8(chunks.collect::<Vec<_>>().await.concat()).unwrap()
+    async fn text(response: impl IntoResponse) -> String {
+        let body = to_bytes(response.into_response().into_body(), usize::MAX).await.unwrap();
+        String::from_utf8(body.to_vec()).unwrap()
     }
 
     #[test]
-    fn a_limit_is_a_number_up_to_a_thousand() {
-        let cases = [
-            (None, Ok(1000)),
-            (Some(""), Ok(1000)),
-            (Some("x=1&limit=7"), Ok(7)),
-            (Some("limit=0"), Ok(0)),
-            (Some("limit=1000"), Ok(1000)),
-            (Some("limit=1001"), Ok(1000)),
-            (Some("limit=99999999999999999999999999"), Ok(1000)),
-            (Some("limit=%31"), Ok(1)),
-            (Some("x=%&%6cimi%74=1%30"), Ok(10)),
-        ];
-        for (query, expected) in cases {
-            assert_eq!(limit(query), expected, "{query:?}");
+    fn limit_is_a_number_up_to_a_thousand() {
+        let limit_of = |value: &str| limit(&[("x".to_owned(), "2".to_owned()), ("limit".to_owned(), value.to_owned())]);
+        assert_eq!(limit(&[]), Ok(1000));
+        for (value, expected) in [("7", 7), ("0", 0), ("1000", 1000), ("1001", 1000), (&"9".repeat(30), 1000)] {
+            assert_eq!(limit_of(value), Ok(expected), "{value}");
         }
-        let told = "limit is a whole number; what is above 1000 is taken for 1000";
-        for query in [
-            "limit=",
-            "limit=-1",
-            "limit=+1",
-            "limit=1.5",
-            "limit=ten",
-            "limit=1%",
-            "limit=1%3",
-            "limit=%+1",
-            "limit=%é9",
-        ] {
-            assert_eq!(limit(Some(query)), Err(told.to_owned()), "{query}");
+        for value in ["", "-1", "+1", "1.5", "ten", "1%", "é"] {
+            let message = "limit must be a whole number (at most 1000 records are kept)";
+            assert_eq!(limit_of(value), Err(message.to_owned()), "{value}");
         }
     }
 
     #[tokio::test]
-    async fn an_array_has_commas_between_its_elements() {
-        assert_eq!(text(array(Vec::new())).await, "[]\n");
+    async fn list_is_a_json_array() {
+        assert_eq!(text(list(Vec::new())).await, "[]\n");
         let records = vec![Arc::new(record()), Arc::new(record())];
-        let parsed = serde_json::from_str::<Vec<serde_json::Value>>(&text(array(records)).await).unwrap();
+        let parsed = serde_json::from_str::<Vec<serde_json::Value>>(&text(list(records)).await).unwrap();
         assert_eq!(parsed, vec![serde_json::to_value(record()).unwrap(); 2]);
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_too_slow_is_told_so_last() {
+    async fn slow_reader_receives_the_number_missed_last() {
         let journal = Journal::new(1);
         let records = journal.subscribe();
         for _ in 0..5000 {
             journal.record(record());
         }
-        let told = text(events(records, CancellationToken::new(), place())).await;
-        assert_eq!(told, ": endings from now on\n\nevent: lagged\ndata: {\"missed\":904}\n\n");
+        let events = text(stream(records, CancellationToken::new(), ())).await;
+        assert_eq!(events, ": endings from now on\n\nevent: lagged\ndata: {\"missed\":904}\n\n");
     }
 
     #[tokio::test]
-    async fn a_stream_ends_when_the_admin_stops_and_all_is_told() {
+    async fn stop_ends_the_stream_after_the_last_record() {
         let journal = Journal::new(1);
         let stop = CancellationToken::new();
-        let mut events = Box::pin(events(journal.subscribe(), stop.clone(), place()));
+        let response = stream(journal.subscribe(), stop.clone(), ()).into_response();
         journal.record(record());
-        assert_eq!(events.next().await.unwrap(), ": endings from now on\n\n");
+        let mut body = response.into_body();
+        let first = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), ": endings from now on\n\n");
         stop.cancel();
-        assert_eq!(events.next().await.unwrap(), format!("data: {}\n\n", json(&record())));
-        assert_eq!(events.next().await, None);
+        assert_eq!(to_bytes(body, usize::MAX).await.unwrap(), format!("data: {}\n\n", json(&record())));
     }
 }

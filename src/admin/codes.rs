@@ -1,15 +1,15 @@
-//! The table of Close codes, for people and for what they build.
+//! The table of Close codes.
 
 use serde::Serialize;
 
 use crate::websocket::close_code::CodeEntry;
 
-/// One Close code, or all codes of a range: these names are a public interface.
+/// One Close code, or all codes of a range. The names of the fields are a public interface.
 #[derive(Serialize)]
-struct CodeObject {
+pub(super) struct CodeObject {
     /// `None` for a range.
     code: Option<u16>,
-    /// As people write them: `1006`, `4000-4999`.
+    /// One number or a range: `1006`, `4000-4999`.
     codes: String,
     name: &'static str,
     meaning: &'static str,
@@ -34,8 +34,7 @@ impl From<&'static CodeEntry> for CodeObject {
     }
 }
 
-/// The whole table as a JSON array.
-pub(super) fn array() -> Vec<u8> {
-    let codes: Vec<_> = CodeEntry::all().map(CodeObject::from).collect();
-    serde_json::to_vec(&codes).expect("every key is a string")
+/// All codes, in their order.
+pub(super) fn table() -> Vec<CodeObject> {
+    CodeEntry::all().map(CodeObject::from).collect()
 }

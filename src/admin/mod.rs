@@ -2,7 +2,7 @@
 //!
 //! It is never reachable on the public listeners, and knows the running program only through [`Admin`]'s fields.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
@@ -12,12 +12,14 @@ use crate::journal::Journal;
 pub mod client;
 mod closes;
 mod codes;
+mod connection_limit;
 mod control;
-mod guests;
-mod resource;
-mod response;
+mod metrics_text;
+mod permission;
+mod routes;
 mod server;
 
+pub use metrics_text::MetricsText;
 pub use server::serve;
 
 /// The most records that `GET /api/v1/closes` gives, and so the most that a [`Journal`] needs to keep.
@@ -25,10 +27,8 @@ pub const MOST_CLOSES: usize = 1000;
 
 /// What the admin's endpoints show and act on.
 pub struct Admin {
-    /// Renders all metrics.
-    pub metrics: Box<dyn Fn() -> Vec<u8> + Send + Sync>,
-    /// The Content-Type of what `metrics` renders.
-    pub metrics_content_type: &'static str,
+    /// The text of `/metrics`.
+    pub metrics: MetricsText,
     /// The endings told by `/api/v1/closes`.
     pub journal: Arc<Journal>,
     /// The program that is asked and told.
@@ -109,4 +109,17 @@ pub struct CloseRequest {
     pub count: Option<usize>,
     /// Only sessions of this route.
     pub route: Option<String>,
+}
+
+impl fmt::Display for CloseRequest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            Some(count) => write!(formatter, "close {count} sessions")?,
+            None => formatter.write_str("close all sessions")?,
+        }
+        if let Some(route) = &self.route {
+            write!(formatter, " of route {route}")?;
+        }
+        write!(formatter, " with code {}", self.code)
+    }
 }

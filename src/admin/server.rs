@@ -1,74 +1,88 @@
-//! The admin's HTTP server: bounded in connections, and patient with nobody for long.
+//! The admin's HTTP server. It bounds connections, their memory and the time that a client may take.
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use axum::{
+    Router,
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, Response},
+};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time::sleep,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    io::{InspectReader, InspectWriter},
+    sync::CancellationToken,
+    task::TaskTracker,
+};
+use tower_service::Service;
 
 use super::{
-    Admin, Phase, Scope, closes, codes, control,
-    guests::{Guest, Guests},
-    resource::Resource,
-    response,
-    response::Body,
+    Admin, Scope,
+    connection_limit::{self, Connection, ConnectionLimit},
+    routes,
 };
 use crate::accept_backoff::AcceptBackoff;
 
-const PAGE: &str = include_str!("index.html");
-
-/// Serves the admin on `listener` until `stop` is cancelled and the answers under way are given.
+/// Serves the admin on `listener` until `stop` is cancelled and the responses in flight are sent.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
     serve_within(Limits::default(), listener, admin, scope, stop).await;
 }
 
-/// What slow or many clients can take from the server at most.
+/// The limits for slow or many clients.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    /// Connections at a time; for one more, one that has nothing under way has to go.
-    connections: usize,
-    /// Readers of the stream at a time, so that some connections are always left for scrapes and health checks.
-    streams: usize,
-    /// For a request's head to arrive, from the connection or the last answer on.
+    open: connection_limit::Limits,
+    /// How long a request head may take to arrive, from the connection or the last response on.
     request_head: Duration,
-    /// For sent bytes to be acknowledged, or for a client to read at all.
+    /// How long sent bytes may stay unacknowledged, or a client's window closed.
     unread: Duration,
-    /// For answers under way when the server stops.
-    last_answers: Duration,
+    /// How long responses in flight may take when the server stops.
+    last_responses: Duration,
 }
+
+/// The size of the read buffer of a connection, and so of a request head.
+const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// The size of the kernel's send buffer of a connection. The kernel's own tuning goes up to 4 MiB for a slow reader.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 impl Default for Limits {
     fn default() -> Self {
-        let (request_head, unread) = (Duration::from_secs(20), Duration::from_secs(30));
-        Self { connections: 128, streams: 64, request_head, unread, last_answers: Duration::from_secs(1) }
+        Self {
+            open: connection_limit::Limits { connections: 128, unread_bytes: 32 * 1024 * 1024, streams: 64 },
+            request_head: Duration::from_secs(20),
+            unread: Duration::from_secs(30),
+            last_responses: Duration::from_secs(1),
+        }
     }
 }
 
 async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
-    let mut guests = Guests::new(limits.connections, stop.clone());
-    let streams = Arc::new(Semaphore::new(limits.streams));
-    let server = Arc::new(Server { limits, admin, scope, streams, stop: stop.clone() });
+    let connections = ConnectionLimit::new(limits.open);
+    let router = routes::router(routes::Endpoints { admin, stop: stop.clone() }, scope);
+    let server = Arc::new(Server { limits, router, stop: stop.clone() });
     let tasks = TaskTracker::new();
     let mut backoff = AcceptBackoff::default();
-    while let Some((stream, guest)) = stop.run_until_cancelled(accept(&listener, &mut guests, &mut backoff)).await {
+    while let Some((stream, peer)) = stop.run_until_cancelled(accept(&listener, &mut backoff)).await {
+        let Some(connection) = stop.run_until_cancelled(connections.admit()).await else { break };
         let server = Arc::clone(&server);
-        tasks.spawn(async move { server.serve_connection(stream, &guest).await });
+        tasks.spawn(async move { server.serve_connection(stream, peer, &connection).await });
     }
     tasks.close();
     tasks.wait().await;
 }
 
-/// The next connection, with a place for it.
-async fn accept(listener: &TcpListener, guests: &mut Guests, backoff: &mut AcceptBackoff) -> (TcpStream, Arc<Guest>) {
+async fn accept(listener: &TcpListener, backoff: &mut AcceptBackoff) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, guests.welcome().await),
+            Ok(accepted) => return accepted,
             Err(error) => backoff.pause(&error, "admin").await,
         }
     }
@@ -76,114 +90,77 @@ async fn accept(listener: &TcpListener, guests: &mut Guests, backoff: &mut Accep
 
 struct Server {
     limits: Limits,
-    admin: Arc<Admin>,
-    scope: Scope,
-    streams: Arc<Semaphore>,
+    router: Router,
     stop: CancellationToken,
 }
 
 impl Server {
-    async fn serve_connection(&self, stream: TcpStream, guest: &Guest) {
-        self.expect_a_reader(&stream);
-        let service = service_fn(|request| {
-            guest.asks();
-            async { Ok::<_, Infallible>(self.answer(request).await) }
-        });
+    async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr, connection: &Arc<Connection>) {
+        self.set_options(&stream);
+        let service = service_fn(|request| self.respond(request, peer, Arc::clone(connection)));
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.limits.request_head);
-        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-        // An error here is a client that has gone, or was too slow: nobody is left to be told.
+        http.timer(TokioTimer::new()).header_read_timeout(self.limits.request_head).max_buf_size(READ_BUFFER_BYTES);
+        let mut http = http.serve_connection(TokioIo::new(inspected(stream, connection)), service);
+        // An error here is a client that has gone or was too slow.
         tokio::select! {
-            // What has arrived is read first: it may be a request.
+            // Bytes that have arrived are read first, because they may be a request.
             biased;
-            _ = connection.as_mut() => return,
-            () = guest.is_to_leave() => {}
+            _ = &mut http => return,
+            () = connection.evicted() => return,
+            () = self.stop.cancelled() => {}
         }
-        // Before its first request hyper would wait for that one.
-        if guest.has_asked() {
-            connection.as_mut().graceful_shutdown();
+        // Before its first request hyper would wait for it.
+        if connection.has_requested() {
+            Pin::new(&mut http).graceful_shutdown();
             tokio::select! {
-                _ = connection => {}
-                () = self.has_stopped() => {}
+                _ = http => {}
+                () = sleep(self.limits.last_responses) => {}
             }
         }
     }
 
-    /// Waits until the answers under way have had their time.
-    async fn has_stopped(&self) {
-        self.stop.cancelled().await;
-        sleep(self.limits.last_answers).await;
-    }
-
-    /// Lets the kernel end the connection where the client is dead, or alive but does not read.
-    fn expect_a_reader(&self, stream: &TcpStream) {
+    /// Lets the kernel close the connection if the client is dead, or alive but does not read, and bounds its buffer.
+    fn set_options(&self, stream: &TcpStream) {
         let socket = SockRef::from(stream);
-        // Where a kernel cannot, the number of connections is the bound that is left.
+        // If a kernel refuses an option, the number of connections is the bound that is left.
         let _ = socket.set_tcp_user_timeout(Some(self.limits.unread));
+        let _ = socket.set_send_buffer_size(SEND_BUFFER_BYTES);
         let _ = socket.set_tcp_nodelay(true);
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        let Some(resource) = Resource::at(request.uri().path(), self.scope) else {
-            return response::line(StatusCode::NOT_FOUND, "there is nothing here");
-        };
-        if !resource.allows(request.method()) {
-            return response::method_not_allowed(resource.allowed());
-        }
-        let admin = &self.admin;
-        match resource {
-            Resource::Page => response::html(PAGE),
-            Resource::Metrics => response::whole(StatusCode::OK, admin.metrics_content_type, (admin.metrics)()),
-            Resource::Healthy => response::line(StatusCode::OK, "healthy"),
-            Resource::Ready => self.ready(),
-            Resource::Closes => self.closes(request.uri().query()),
-            Resource::ClosesStream => self.closes_stream(),
-            Resource::Codes => response::json(codes::array()),
-            Resource::NotYet => response::line(StatusCode::NOT_FOUND, "this is not supported yet"),
-            Resource::Command(command) => {
-                let options = admin.options.load_full();
-                control::answer(command, request, &options, Arc::clone(&admin.control), &self.stop).await
-            }
-        }
+    async fn respond(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        connection: Arc<Connection>,
+    ) -> Result<Response<Body>, Infallible> {
+        connection.on_request();
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(connection);
+        self.router.clone().call(request).await
     }
+}
 
-    fn ready(&self) -> Response<Body> {
-        let phase = self.admin.control.phase();
-        let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        response::line(status, phase.as_str())
-    }
-
-    fn closes(&self, query: Option<&str>) -> Response<Body> {
-        match closes::limit(query) {
-            Ok(limit) => response::json_stream(closes::array(self.admin.journal.latest(limit))),
-            Err(message) => response::line(StatusCode::BAD_REQUEST, &message),
-        }
-    }
-
-    fn closes_stream(&self) -> Response<Body> {
-        let Ok(place) = Arc::clone(&self.streams).try_acquire_owned() else {
-            let most = self.limits.streams;
-            return response::line(StatusCode::SERVICE_UNAVAILABLE, &format!("{most} others read the stream already"));
-        };
-        response::events(closes::events(self.admin.journal.subscribe(), self.stop.clone(), place))
-    }
+/// The stream, whose progress is recorded.
+fn inspected(stream: TcpStream, connection: &Arc<Connection>) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+    let (reader, writer) = (Arc::clone(connection), Arc::clone(connection));
+    let stream = InspectReader::new(stream, move |_| reader.on_progress());
+    InspectWriter::new(stream, move |_| writer.on_progress())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use arc_swap::ArcSwap;
     use futures_util::{FutureExt, future::BoxFuture};
     use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        task::JoinHandle,
+        io::{self, AsyncReadExt, AsyncWriteExt},
+        task::{JoinHandle, yield_now},
         time::timeout,
     };
 
     use super::*;
     use crate::{
-        admin::{CloseRequest, Control, Options},
+        admin::{CloseRequest, Control, MetricsText, Options, Phase},
         journal::Journal,
     };
 
@@ -205,17 +182,23 @@ mod tests {
         }
     }
 
-    /// More than the kernel holds for a connection that nobody reads.
-    const LARGE: usize = 64 << 20;
+    /// More than the kernel holds for a connection whose client does not read.
+    const LARGE: usize = 8 << 20;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_mins(1);
 
     async fn start(limits: Limits) -> SocketAddr {
-        start_until(CancellationToken::new(), limits).await.0
+        start_until(CancellationToken::new(), limits, || vec![b'#'; LARGE]).await.0
     }
 
-    async fn start_until(stop: CancellationToken, limits: Limits) -> (SocketAddr, JoinHandle<()>) {
+    async fn start_until(
+        stop: CancellationToken,
+        limits: Limits,
+        render: impl Fn() -> Vec<u8> + Send + 'static,
+    ) -> (SocketAddr, JoinHandle<()>) {
         let admin = Admin {
-            metrics: Box::new(|| vec![b'#'; LARGE]),
-            metrics_content_type: "text/plain",
+            metrics: MetricsText::start("text/plain", render).unwrap(),
             journal: Arc::new(Journal::new(1)),
             control: Arc::new(Idle),
             options: ArcSwap::from_pointee(Options { control: true, hosts: Vec::new() }),
@@ -225,77 +208,150 @@ mod tests {
         (address, tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, stop)))
     }
 
-    async fn ask(address: SocketAddr, path: &str) -> TcpStream {
+    fn limits(open: connection_limit::Limits) -> Limits {
+        Limits { open, ..Limits::default() }
+    }
+
+    const OPEN: connection_limit::Limits =
+        connection_limit::Limits { connections: 128, unread_bytes: usize::MAX, streams: 64 };
+
+    async fn send(address: SocketAddr, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         stream
     }
 
+    async fn get(address: SocketAddr, path: &str) -> TcpStream {
+        send(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")).await
+    }
+
     async fn status(stream: &mut TcpStream) -> String {
         let mut head = [0; 12];
-        let read = timeout(Duration::from_mins(1), stream.read_exact(&mut head)).await;
-        read.expect("an answer comes").unwrap();
+        let read = timeout(PATIENCE, stream.read_exact(&mut head)).await;
+        read.expect("a response comes").unwrap();
         String::from_utf8(head.to_vec()).unwrap()
     }
 
+    /// The number of bytes that come until the server ends the connection.
+    async fn rest(stream: &mut TcpStream) -> usize {
+        let mut bytes = Vec::new();
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut bytes)).await.expect("the connection ends");
+        bytes.len()
+    }
+
     #[tokio::test]
-    async fn silent_connections_are_ended() {
+    async fn server_ends_silent_connections() {
         let address = start(Limits { request_head: Duration::from_millis(50), ..Limits::default() }).await;
         for beginning in ["", "GET /-/healthy HTTP/1.1\r\nHost"] {
-            let mut silent = TcpStream::connect(address).await.unwrap();
-            silent.write_all(beginning.as_bytes()).await.unwrap();
-            let read = timeout(Duration::from_mins(1), silent.read_to_end(&mut Vec::new())).await;
-            read.expect("it is ended").unwrap();
+            rest(&mut send(address, beginning).await).await;
         }
     }
 
     #[tokio::test]
-    async fn a_request_that_is_not_whole_does_not_hold_up_the_end() {
+    async fn stop_does_not_wait_for_incomplete_requests() {
         let stop = CancellationToken::new();
         let long = Duration::from_mins(10);
-        let limits = Limits { request_head: long, last_answers: long, ..Limits::default() };
-        let (address, server) = start_until(stop.clone(), limits).await;
+        let limits = Limits { request_head: long, last_responses: long, ..Limits::default() };
+        let (address, server) = start_until(stop.clone(), limits, Vec::new).await;
         let whole = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
         let half_head = "GET /-/healthy HTTP/1.1\r\nHost";
         let half_body = "POST /-/close HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
                          Expect: 100-continue\r\nContent-Length: 10\r\n\r\n{";
         let mut waiting = Vec::new();
-        for (request, answered) in
+        for (request, responds) in
             [("", false), (half_head, false), (whole, true), (&format!("{whole}{half_head}"), true), (half_body, true)]
         {
-            let mut connection = TcpStream::connect(address).await.unwrap();
-            connection.write_all(request.as_bytes()).await.unwrap();
-            if answered {
+            let mut connection = send(address, request).await;
+            if responds {
                 status(&mut connection).await;
             }
             waiting.push(connection);
         }
         stop.cancel();
-        timeout(Duration::from_mins(1), server).await.expect("it ends").unwrap();
-        let mut answer = String::new();
-        waiting.pop().unwrap().read_to_string(&mut answer).await.unwrap();
-        assert!(answer.contains("HTTP/1.1 503 "), "{answer}");
+        timeout(PATIENCE, server).await.expect("the server stops").unwrap();
+        let mut response = String::new();
+        waiting.pop().unwrap().read_to_string(&mut response).await.unwrap();
+        assert!(response.contains("HTTP/1.1 503 "), "{response}");
     }
 
     #[tokio::test]
-    async fn a_scraper_that_does_not_read_makes_room() {
-        let unread = Duration::from_millis(50);
-        let address = start(Limits { connections: 1, unread, ..Limits::default() }).await;
-        let mut deaf = ask(address, "/metrics").await;
+    async fn client_that_does_not_read_is_ended() {
+        let address = start(Limits { unread: Duration::from_millis(50), ..limits(OPEN) }).await;
+        let mut deaf = get(address, "/metrics").await;
         assert_eq!(status(&mut deaf).await, "HTTP/1.1 200");
-        assert_eq!(status(&mut ask(address, "/-/healthy").await).await, "HTTP/1.1 200");
+        // The kernel ends the connection silently, and answers the next segment with RST.
+        let is_reset = |error: &io::Error| error.kind() != io::ErrorKind::WouldBlock;
+        let reset = async {
+            while !deaf.try_write(b"?").is_err_and(|error| is_reset(&error)) {
+                yield_now().await;
+            }
+        };
+        timeout(PATIENCE, reset).await.expect("the connection is reset");
     }
 
     #[tokio::test]
-    async fn readers_of_the_stream_are_bounded_and_leave_nothing_behind() {
-        let address = start(Limits { streams: 1, ..Limits::default() }).await;
-        let mut first = ask(address, "/api/v1/closes/stream").await;
-        assert_eq!(status(&mut first).await, "HTTP/1.1 200");
-        assert_eq!(status(&mut ask(address, "/api/v1/closes/stream").await).await, "HTTP/1.1 503");
-        drop(first);
-        while status(&mut ask(address, "/api/v1/closes/stream").await).await != "HTTP/1.1 200" {
-            tokio::task::yield_now().await;
+    async fn scraper_that_does_not_read_makes_room() {
+        let address = start(limits(connection_limit::Limits { connections: 1, ..OPEN })).await;
+        let mut deaf = get(address, "/metrics").await;
+        assert_eq!(status(&mut deaf).await, "HTTP/1.1 200");
+        assert_eq!(status(&mut get(address, "/-/healthy").await).await, "HTTP/1.1 200");
+        assert!(rest(&mut deaf).await < LARGE);
+    }
+
+    #[tokio::test]
+    async fn quietest_connection_makes_room() {
+        let address = start(limits(connection_limit::Limits { connections: 2, ..OPEN })).await;
+        let kept = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
+        let mut older = send(address, kept).await;
+        status(&mut older).await;
+        let mut quietest = send(address, kept).await;
+        status(&mut quietest).await;
+        older.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+        assert_eq!(status(&mut get(address, "/-/healthy").await).await, "HTTP/1.1 200");
+        rest(&mut quietest).await;
+        older.write_all(b"Connection: close\r\n\r\n").await.unwrap();
+        assert!(rest(&mut older).await > 100, "it has its second response");
+    }
+
+    #[tokio::test]
+    async fn unread_metrics_are_bounded() {
+        let address = start(limits(connection_limit::Limits { unread_bytes: 2 * LARGE, ..OPEN })).await;
+        let mut deaf = Vec::new();
+        for _ in 0..3 {
+            let mut scraper = get(address, "/metrics").await;
+            assert_eq!(status(&mut scraper).await, "HTTP/1.1 200");
+            deaf.push(scraper);
         }
+        assert!(rest(&mut deaf[0]).await < LARGE, "the first has made room for the third");
+        assert!(rest(&mut deaf[1]).await > LARGE, "the second has its whole response");
+        assert!(rest(&mut deaf[2]).await > LARGE, "the third has its whole response");
+    }
+
+    #[tokio::test]
+    async fn streams_are_bounded_and_leave_nothing_behind() {
+        let address = start(limits(connection_limit::Limits { streams: 1, ..OPEN })).await;
+        let mut first = get(address, "/api/v1/closes/stream").await;
+        assert_eq!(status(&mut first).await, "HTTP/1.1 200");
+        assert_eq!(status(&mut get(address, "/api/v1/closes/stream").await).await, "HTTP/1.1 503");
+        drop(first);
+        while status(&mut get(address, "/api/v1/closes/stream").await).await != "HTTP/1.1 200" {
+            yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn health_answers_while_metrics_are_rendered() {
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let render = move || {
+            let _ = released.recv();
+            b"rendered".to_vec()
+        };
+        let (address, _) = start_until(CancellationToken::new(), Limits::default(), render).await;
+        let mut scraper = get(address, "/metrics").await;
+        for _ in 0..3 {
+            assert_eq!(status(&mut get(address, "/-/healthy").await).await, "HTTP/1.1 200");
+        }
+        drop(release);
+        assert_eq!(status(&mut scraper).await, "HTTP/1.1 200");
     }
 }

@@ -134,7 +134,8 @@ impl App {
         let (admin_address, metrics_address) = bound_admin.addresses()?;
         sockets.all_taken()?;
         listeners.run(bound, &proxy);
-        let admins = Admins::serve(bound_admin, settings::admin(&config, &metrics, journal, &state));
+        let admin = settings::admin(&config, &metrics, journal, &state).map_err(start_error("the metrics thread"))?;
+        let admins = Admins::serve(bound_admin, admin);
         let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics, cuts });
         warn_of_unused(&config);
         let drain = None;

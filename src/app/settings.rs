@@ -1,12 +1,12 @@
 //! From the configuration to what each part is started with.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use arc_swap::ArcSwap;
 
 use super::control::State;
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, MetricsText},
     config::{Config, Log, LogFormat, LogSessions},
     journal::Journal,
     log,
@@ -50,15 +50,19 @@ pub(super) fn log(config: &Log) -> log::Settings {
     }
 }
 
-pub(super) fn admin(config: &Config, metrics: &Arc<Metrics>, journal: Arc<Journal>, state: &Arc<State>) -> Admin {
+pub(super) fn admin(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    journal: Arc<Journal>,
+    state: &Arc<State>,
+) -> io::Result<Admin> {
     let metrics = Arc::clone(metrics);
-    Admin {
-        metrics: Box::new(move || metrics.render()),
-        metrics_content_type: Metrics::CONTENT_TYPE,
+    Ok(Admin {
+        metrics: MetricsText::start(Metrics::CONTENT_TYPE, move || metrics.render())?,
         journal,
         control: Arc::clone(state) as Arc<dyn admin::Control>,
         options: ArcSwap::from_pointee(admin_options(config)),
-    }
+    })
 }
 
 pub(super) fn admin_options(config: &Config) -> admin::Options {

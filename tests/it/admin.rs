@@ -1,4 +1,4 @@
-//! The admin on real sockets: what it answers, whom it refuses, and the commands that ask it.
+//! The admin on real sockets: its responses, its refusals, and the commands that use it.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use closewatch::{
-    admin::{Admin, CloseRequest, Control, Options, Phase, Scope, client::AdminUrl, serve},
+    admin::{Admin, CloseRequest, Control, MetricsText, Options, Phase, Scope, serve},
     journal::{Journal, Record, SessionInfo},
     websocket::{
         PerEndpoint,
@@ -34,9 +34,9 @@ const METRICS: &str = "websocket_sessions_active{route=\"default\"} 1\n";
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 struct Program {
-    /// The phases that it goes through, one for each time it is asked; in the last one it stays.
+    /// Its phases, one for each request for it. The last one stays.
     phases: Mutex<VecDeque<Phase>>,
-    asked: Mutex<Vec<String>>,
+    requests: Mutex<Vec<String>>,
     broken_configuration: AtomicBool,
 }
 
@@ -45,12 +45,12 @@ impl Program {
         *self.phases.lock().unwrap() = phases.into_iter().collect();
     }
 
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+    fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
     }
 
-    fn was_asked(&self, what: String) {
-        self.asked.lock().unwrap().push(what);
+    fn note(&self, request: String) {
+        self.requests.lock().unwrap().push(request);
     }
 }
 
@@ -61,17 +61,17 @@ impl Control for Program {
     }
 
     fn drain(&self) {
-        self.was_asked("drain".to_owned());
+        self.note("drain".to_owned());
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
-        self.was_asked("reload".to_owned());
+        self.note("reload".to_owned());
         let broken = self.broken_configuration.load(Ordering::SeqCst);
         async move { if broken { Err("config.yaml:3:1: listn: unknown key".to_owned()) } else { Ok(()) } }.boxed()
     }
 
     fn close(&self, request: CloseRequest) -> BoxFuture<'_, usize> {
-        self.was_asked(format!("{request:?}"));
+        self.note(format!("{request:?}"));
         async { 3 }.boxed()
     }
 }
@@ -97,13 +97,12 @@ impl Running {
     async fn start_scoped(options: Options, scope: Scope) -> Self {
         let program = Arc::new(Program {
             phases: Mutex::new([Phase::Ready].into()),
-            asked: Mutex::default(),
+            requests: Mutex::default(),
             broken_configuration: false.into(),
         });
         let journal = Arc::new(Journal::new(1000));
         let admin = Admin {
-            metrics: Box::new(|| METRICS.as_bytes().to_vec()),
-            metrics_content_type: CONTENT_TYPE,
+            metrics: MetricsText::start(CONTENT_TYPE, || METRICS.as_bytes().to_vec()).unwrap(),
             journal: Arc::clone(&journal),
             control: Arc::clone(&program) as Arc<dyn Control>,
             options: ArcSwap::from_pointee(options),
@@ -115,16 +114,13 @@ impl Running {
         Self { address, program, journal, stop, task }
     }
 
-    fn url(&self) -> AdminUrl {
-        self.address.to_string().parse().unwrap()
-    }
-
+    /// Requests a path with HTTP/1.0, so that the body comes without chunks.
     async fn get(&self, path: &str) -> (u16, String) {
-        let answer = self.url().get(path).await.unwrap();
-        (answer.status.as_u16(), answer.body)
+        let reply = self.exchange(&format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")).await;
+        (reply.status, reply.body)
     }
 
-    /// Sends a request byte for byte and reads until the admin hangs up.
+    /// Sends a request byte for byte and reads until the admin closes the connection.
     async fn exchange(&self, request: &str) -> Reply {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -133,7 +129,7 @@ impl Running {
         Reply::parse(&reply)
     }
 
-    /// Posts JSON as an operator's `curl` would, `headers` besides.
+    /// Posts JSON as `curl` would, with more headers.
     async fn post(&self, path: &str, headers: &str, body: &str) -> Reply {
         let length = body.len();
         self.exchange(&format!(
@@ -142,7 +138,7 @@ impl Running {
         .await
     }
 
-    /// A reader of the stream, and the event it is greeted with.
+    /// A reader of the stream, after the comment that opens it.
     async fn reader(&self) -> BufReader<TcpStream> {
         let mut stream = BufReader::new(TcpStream::connect(self.address).await.unwrap());
         stream.write_all(b"GET /api/v1/closes/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
@@ -214,7 +210,7 @@ fn sessions(json: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn metrics_have_their_content_type_also_for_head() {
+async fn get_and_head_of_metrics_have_the_content_type() {
     let admin = Running::start(Options::default()).await;
     let get = admin.exchange("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
     assert_eq!((get.status, get.header("content-type")), (200, Some(CONTENT_TYPE)));
@@ -225,7 +221,7 @@ async fn metrics_have_their_content_type_also_for_head() {
 }
 
 #[tokio::test]
-async fn ready_tells_the_phase_and_is_only_one_of_them() {
+async fn ready_reports_the_phase() {
     let admin = Running::start(Options::default()).await;
     let phases = [
         (Phase::Starting, 503, "starting\n"),
@@ -241,7 +237,7 @@ async fn ready_tells_the_phase_and_is_only_one_of_them() {
 }
 
 #[tokio::test]
-async fn the_last_closes_are_told_newest_first() {
+async fn closes_lists_the_newest_first() {
     let admin = Running::start(Options::default()).await;
     assert_eq!(admin.get("/api/v1/closes").await, (200, "[]\n".to_owned()));
     for session in ["a", "b", "c"] {
@@ -252,11 +248,11 @@ async fn the_last_closes_are_told_newest_first() {
     assert_eq!(sessions(&admin.get("/api/v1/closes?limit=%31").await.1), ["c"]);
     assert_eq!(sessions(&admin.get("/api/v1/closes?limit=5000").await.1), ["c", "b", "a"]);
     let (status, line) = admin.get("/api/v1/closes?limit=some").await;
-    assert_eq!((status, line.as_str()), (400, "limit is a whole number; what is above 1000 is taken for 1000\n"));
+    assert_eq!((status, line.as_str()), (400, "limit must be a whole number (at most 1000 records are kept)\n"));
 }
 
 #[tokio::test]
-async fn closes_are_streamed_as_they_happen_to_everyone() {
+async fn stream_sends_each_close_to_every_reader() {
     let admin = Running::start(Options::default()).await;
     admin.journal.record(record("before"));
     let mut readers = [admin.reader().await, admin.reader().await];
@@ -271,7 +267,7 @@ async fn closes_are_streamed_as_they_happen_to_everyone() {
 }
 
 #[tokio::test]
-async fn codes_are_told_with_their_meaning() {
+async fn codes_explains_every_code() {
     let admin = Running::start(Options::default()).await;
     let (status, body) = admin.get("/api/v1/codes").await;
     assert_eq!(status, 200);
@@ -293,9 +289,9 @@ async fn codes_are_told_with_their_meaning() {
 }
 
 #[tokio::test]
-async fn the_page_lists_the_endpoints_and_loads_nothing_from_elsewhere() {
+async fn page_lists_the_endpoints_and_loads_nothing() {
     let admin = Running::start(Options::default()).await;
-    let page = admin.exchange("GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let page = admin.exchange("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     for path in ["/metrics", "/api/v1/closes", "/api/v1/codes", "/-/ready", "/-/drain"] {
         assert!(page.body.contains(path), "{path}");
@@ -304,21 +300,21 @@ async fn the_page_lists_the_endpoints_and_loads_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_and_a_wrong_method_405() {
+async fn unknown_path_is_404_and_wrong_method_is_405() {
     let admin = Running::controllable().await;
-    assert_eq!(admin.get("/nothing").await, (404, "there is nothing here\n".to_owned()));
+    assert_eq!(admin.get("/nothing").await, (404, "not found\n".to_owned()));
     for path in ["/api/v1/sessions?limit=1", "/api/v1/findings"] {
-        assert_eq!(admin.get(path).await, (404, "this is not supported yet\n".to_owned()), "{path}");
+        assert_eq!(admin.get(path).await, (404, "not supported yet\n".to_owned()), "{path}");
     }
     let post = admin.post("/metrics", LOCAL_JSON, "").await;
     assert_eq!((post.status, post.header("allow")), (405, Some("get, head")));
     let get = admin.exchange("GET /-/drain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
     assert_eq!((get.status, get.header("allow")), (405, Some("post")));
-    assert_eq!(admin.program.asked(), [""; 0]);
+    assert_eq!(admin.program.requests(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_metrics_listener_has_nothing_but_metrics_and_health() {
+async fn metrics_listener_has_only_metrics_and_health() {
     let options = Options { control: true, ..Options::default() };
     let admin = Running::start_scoped(options, Scope::MetricsOnly).await;
     for path in ["/metrics", "/-/healthy", "/-/ready"] {
@@ -330,11 +326,11 @@ async fn a_metrics_listener_has_nothing_but_metrics_and_health() {
     for path in ["/-/drain", "/-/reload", "/-/close"] {
         assert_eq!(admin.post(path, LOCAL_JSON, "{}").await.status, 404, "{path}");
     }
-    assert_eq!(admin.program.asked(), [""; 0]);
+    assert_eq!(admin.program.requests(), [""; 0]);
 }
 
 #[tokio::test]
-async fn an_operator_drains_reloads_and_closes() {
+async fn operator_drains_reloads_and_closes() {
     let admin = Running::controllable().await;
     let drained = admin.post("/-/drain", LOCAL_JSON, "").await;
     assert_eq!((drained.status, drained.body.as_str()), (202, "draining\n"));
@@ -351,15 +347,39 @@ async fn an_operator_drains_reloads_and_closes() {
     assert_eq!(closed.header("content-type"), Some("application/json"));
     let bad = admin.post("/-/close", LOCAL_JSON, r#"{"code": 1006}"#).await;
     assert_eq!(bad.status, 400);
-    assert!(bad.body.starts_with("code 1006 may not stand in a Close frame"), "{}", bad.body);
+    assert!(bad.body.starts_with("code 1006 is not allowed in a Close frame"), "{}", bad.body);
 
     let route = Some("chat".to_owned());
     let close = CloseRequest { code: 1012, reason: "bye".to_owned(), count: Some(3), route };
-    assert_eq!(admin.program.asked(), ["drain", "reload", "reload", format!("{close:?}").as_str()]);
+    assert_eq!(admin.program.requests(), ["drain", "reload", "reload", format!("{close:?}").as_str()]);
 }
 
 #[tokio::test]
-async fn what_others_pages_send_changes_nothing() {
+async fn page_and_api_obey_the_host_rule() {
+    let admin = Running::controllable().await;
+    let status = async |path: &str, host: &str| {
+        admin.exchange(&format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await.status
+    };
+    for path in ["/", "/api/v1/closes", "/api/v1/closes/stream", "/api/v1/codes", "/api/v1/none", "/api/"] {
+        for host in ["Host: evil.example\r\n", "Host: localhost.evil.example:9917\r\n", "Host: \r\n"] {
+            assert_eq!(status(path, host).await, 403, "{path} {host:?}");
+        }
+    }
+    for host in
+        ["Host: 10.0.0.7:9917\r\n", "Host: [::1]:9917\r\n", "Host: localhost\r\n", "Host: ADMIN.example.com\r\n"]
+    {
+        assert_eq!((status("/", host).await, status("/api/v1/closes", host).await), (200, 200), "{host:?}");
+    }
+    for path in ["/metrics", "/-/healthy", "/-/ready"] {
+        assert_eq!(status(path, "Host: evil.example\r\n").await, 200, "{path}");
+    }
+    let without_host = admin.exchange("GET / HTTP/1.0\r\n\r\n").await;
+    assert_eq!(without_host.status, 403);
+    assert!(without_host.body.contains("admin.hosts"), "{}", without_host.body);
+}
+
+#[tokio::test]
+async fn control_refuses_requests_of_foreign_pages() {
     let admin = Running::controllable().await;
     let cases = [
         (403, "Host: evil.example\r\nContent-Type: application/json\r\n"),
@@ -375,25 +395,25 @@ async fn what_others_pages_send_changes_nothing() {
             assert_eq!(reply.body.lines().count(), 1, "{}", reply.body);
         }
     }
-    assert_eq!(admin.program.asked(), [""; 0]);
+    assert_eq!(admin.program.requests(), [""; 0]);
 
     let own = "Host: admin.example.com\r\nContent-Type: application/json\r\nOrigin: http://admin.example.com\r\n";
     assert_eq!(admin.post("/-/drain", own, "").await.status, 202);
 }
 
 #[tokio::test]
-async fn without_control_nothing_can_be_changed() {
+async fn control_is_refused_unless_it_is_on() {
     let admin = Running::start(Options::default()).await;
     for path in ["/-/drain", "/-/reload", "/-/close"] {
         let reply = admin.post(path, LOCAL_JSON, r#"{"code": 1000}"#).await;
         assert_eq!(reply.status, 403, "{path}");
         assert!(reply.body.contains("admin.control: true"), "{}", reply.body);
     }
-    assert_eq!(admin.program.asked(), [""; 0]);
+    assert_eq!(admin.program.requests(), [""; 0]);
 }
 
 #[tokio::test]
-async fn a_body_has_64_kib_at_most() {
+async fn request_body_is_limited_to_64_kib() {
     let admin = Running::controllable().await;
     let padded = |length| {
         let close = r#"{"code": 1000}"#;
@@ -401,25 +421,25 @@ async fn a_body_has_64_kib_at_most() {
     };
     assert_eq!(admin.post("/-/close", LOCAL_JSON, &padded(64 * 1024)).await.status, 200);
     assert_eq!(admin.post("/-/close", LOCAL_JSON, &padded(64 * 1024 + 1)).await.status, 413);
-    assert_eq!(admin.program.asked().len(), 1);
+    assert_eq!(admin.program.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn garbage_is_answered_or_hung_up_on() {
+async fn garbage_ends_its_connection_only() {
     let admin = Running::start(Options::default()).await;
     for garbage in
         ["\u{0}\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
     {
         let mut stream = TcpStream::connect(admin.address).await.unwrap();
         stream.write_all(garbage.as_bytes()).await.unwrap();
-        // Whether it is an answer or a reset: the connection is over.
+        // A response or a reset: the connection is over.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     }
     assert_eq!(admin.get("/-/healthy").await.0, 200);
 }
 
 #[tokio::test]
-async fn fifty_slow_scrapers_do_not_keep_the_next_waiting() {
+async fn slow_scrapers_do_not_delay_the_next() {
     let admin = Running::start(Options::default()).await;
     let mut slow = Vec::new();
     for _ in 0..50 {
@@ -431,7 +451,7 @@ async fn fifty_slow_scrapers_do_not_keep_the_next_waiting() {
 }
 
 #[tokio::test]
-async fn however_many_connections_say_nothing_a_health_check_is_answered() {
+async fn health_answers_beside_idle_connections() {
     let admin = Running::start(Options::default()).await;
     let mut reader = admin.reader().await;
     let mut idle = Vec::new();
@@ -443,16 +463,16 @@ async fn however_many_connections_say_nothing_a_health_check_is_answered() {
         }
         assert_eq!(admin.get("/-/ready").await, (200, "ready\n".to_owned()), "{beginning:?}");
     }
-    // What is under way goes on.
+    // The stream stays open.
     admin.journal.record(record("a"));
     line_with(&mut reader, "data: ").await;
 }
 
-/// A request after which the connection is kept for others.
+/// A request after which the connection stays open.
 const KEPT: &str = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
-async fn stopping_ends_readers_and_idle_connections() {
+async fn stop_ends_streams_and_idle_connections() {
     let admin = Running::start(Options::default()).await;
     let mut reader = admin.reader().await;
     let mut idle = TcpStream::connect(admin.address).await.unwrap();
@@ -463,11 +483,11 @@ async fn stopping_ends_readers_and_idle_connections() {
     admin.task.await.unwrap();
     let mut rest = String::new();
     reader.read_to_string(&mut rest).await.unwrap();
-    assert_eq!(rest.trim(), "0", "the body's last chunk, so that the reader knows it is whole: {rest:?}");
+    assert_eq!(rest.trim(), "0", "the last chunk, so that the reader knows that the body is complete: {rest:?}");
     assert!(TcpStream::connect(admin.address).await.is_err());
 }
 
-/// Runs the program; its exit code, standard output and standard error.
+/// Runs the program, and returns its exit code, standard output and standard error.
 async fn run(arguments: &[&str]) -> (i32, String, String) {
     let mut command = assert_cmd::Command::cargo_bin("closewatch").unwrap();
     command.env_remove("CLOSEWATCH_ADMIN").args(arguments);
@@ -476,14 +496,14 @@ async fn run(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// An address at which nobody listens.
-async fn nobody() -> String {
+/// An address without a listener.
+async fn closed_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().to_string()
 }
 
 #[tokio::test]
-async fn health_asks_whether_it_is_ready() {
+async fn health_command_requests_readiness() {
     let admin = Running::start(Options::default()).await;
     let address = admin.address.to_string();
     let ready = run(&["health", "--admin", &address]).await;
@@ -494,34 +514,34 @@ async fn health_asks_whether_it_is_ready() {
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(error.ends_with("it answers 503 Service Unavailable: draining\n"), "{error}");
 
-    let (code, _, error) = run(&["health", "--admin", &nobody().await]).await;
+    let (code, _, error) = run(&["health", "--admin", &closed_address().await]).await;
     assert_eq!((code, error.lines().count()), (1, 1), "{error}");
     assert!(error.contains("refused"), "{error}");
 }
 
 #[tokio::test]
-async fn drain_asks_and_waits_until_it_is_through() {
+async fn drain_command_waits_until_drained() {
     let admin = Running::controllable().await;
     let address = admin.address.to_string();
     let asked = run(&["drain", "--admin", &address]).await;
     assert_eq!(asked, (0, format!("http://{address} drains\n"), String::new()));
 
-    // Without an open session it is not through either, while the delay lasts.
+    // During the delay it is not drained, even without an open session.
     admin.program.enter([Phase::Draining, Phase::Draining, Phase::Drained]);
     let waited = run(&["drain", "--wait", "--admin", &address]).await;
     assert_eq!(waited, (0, format!("http://{address} is drained: no session is left\n"), String::new()));
-    assert_eq!(admin.program.asked(), ["drain", "drain"]);
-    assert_eq!(admin.program.phases.lock().unwrap().len(), 1, "it was asked until it was drained");
+    assert_eq!(admin.program.requests(), ["drain", "drain"]);
+    assert_eq!(admin.program.phases.lock().unwrap().len(), 1, "the command polled until it was drained");
 }
 
 #[tokio::test]
-async fn drain_tells_why_it_cannot() {
+async fn drain_command_reports_why_it_failed() {
     let admin = Running::start(Options::default()).await;
     let (code, _, error) = run(&["drain", "--admin", &admin.address.to_string()]).await;
     assert_eq!((code, error.lines().count()), (1, 1), "{error}");
     assert!(error.contains("admin.control: true"), "{error}");
 
-    let (code, _, error) = run(&["drain", "--admin", &nobody().await]).await;
+    let (code, _, error) = run(&["drain", "--admin", &closed_address().await]).await;
     assert_eq!((code, error.lines().count()), (1, 1), "{error}");
 
     let controllable = Running::controllable().await;
@@ -535,7 +555,7 @@ async fn drain_tells_why_it_cannot() {
 }
 
 #[tokio::test]
-async fn a_wrong_address_is_a_no() {
+async fn bad_admin_address_exits_with_1() {
     for arguments in [["health", "--admin", "https://127.0.0.1:1"], ["drain", "--admin", "127.0.0.1:0"]] {
         assert_eq!(run(&arguments).await.0, 1, "{arguments:?}");
     }
