@@ -1,90 +1,144 @@
-//! How many client connections there are, in all and of each address, and how many there may be.
+//! Caps the open client connections, in all and for each client address.
 
 use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use crate::metrics::{ActiveConnection, Metrics, RejectReason};
 
-/// Descriptors that are not connections: listeners, epoll instances, pipes, the log, scrapes, resolver sockets.
-/// Where few files may be open, a quarter of those.
-const RESERVED_DESCRIPTORS: u64 = 256;
+/// Descriptors of a client connection: its socket, and one for the server. A lookup of the server's name needs its
+/// descriptors only before the server's socket exists.
+const DESCRIPTORS_PER_CONNECTION: usize = 2;
+/// Descriptors of a relay thread: epoll, its waker, its timer, and both ends of its pipe.
+const DESCRIPTORS_PER_WORKER: usize = 5;
+/// Descriptors that a process at rest has besides listeners and workers (10 were measured), and those that are open for
+/// a moment: a file of the configuration, files below /proc for a scrape, a notification to systemd, a connection that is
+/// accepted only to be closed.
+const OTHER_DESCRIPTORS: usize = 24;
+/// The admin serves no more connections on one listener.
+const MAX_ADMIN_CONNECTIONS: usize = 128;
+/// If few files may be open, a listener of the admin gets one in so many.
+const ADMIN_SHARE: usize = 16;
 
-/// How many client connections there may be.
+/// How many client connections may be open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// In all; `None`: as many as the limit of open files allows.
     pub connections: Option<usize>,
-    /// Of each address; `None`: no such limit.
+    /// For each address; `None`: no such limit.
     pub connections_per_ip: Option<usize>,
+    /// What else needs file descriptors.
+    pub others: OtherDescriptors,
 }
 
-/// Counts connections against the limits.
+/// The users of file descriptors besides client connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OtherDescriptors {
+    /// Relay threads.
+    pub workers: usize,
+    /// Sockets that listen for clients.
+    pub client_listeners: usize,
+    /// Sockets that listen for admin connections.
+    pub admin_listeners: usize,
+}
+
+/// Counts client connections against the limits.
 #[derive(Debug)]
 pub struct Admission {
     metrics: Arc<Metrics>,
     limit: AtomicUsize,
     limit_per_ip: AtomicUsize,
-    taken: Arc<Taken>,
+    open: Arc<AtomicUsize>,
+    open_by_ip: Arc<OpenByIp>,
 }
 
-#[derive(Debug, Default)]
-struct Taken {
-    all: AtomicUsize,
-    by_ip: Mutex<HashMap<IpAddr, usize>>,
-}
-
-/// A connection's place, from its accept to its end. Dropping it makes room for another.
+/// A client connection's permit to be open, from its accept to its end. Dropping it makes room for another one.
 #[derive(Debug)]
 pub struct ConnectionPermit {
     _active: ActiveConnection,
-    taken: Arc<Taken>,
-    /// Where addresses are counted.
-    ip: Option<IpAddr>,
+    _open: Open,
+    address: Option<AddressPermit>,
+}
+
+/// One of the open connections.
+#[derive(Debug)]
+struct Open(Arc<AtomicUsize>);
+
+/// One of the open connections of an address.
+#[derive(Debug)]
+struct AddressPermit {
+    open_by_ip: Arc<OpenByIp>,
+    ip: IpAddr,
+}
+
+#[derive(Debug, Default)]
+struct OpenByIp(Mutex<HashMap<IpAddr, usize>>);
+
+/// The limit of open files, with the soft limit raised to the hard limit.
+///
+/// The usual soft limit of 1024 is meant for programs that use select(2), which closewatch does not.
+pub fn open_file_limit() -> usize {
+    // If the limit cannot be raised or read, the usual soft limit is the best guess.
+    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+/// How many connections a listener of the admin may have.
+pub fn admin_connections(open_files: usize) -> usize {
+    (open_files / ADMIN_SHARE).clamp(1, MAX_ADMIN_CONNECTIONS)
 }
 
 impl Admission {
-    /// Nobody has a place yet.
+    /// No connection is open yet.
     pub fn new(limits: Limits, metrics: Arc<Metrics>) -> Self {
-        let (limit, limit_per_ip) = (AtomicUsize::new(0), AtomicUsize::new(usize::MAX));
-        let admission = Self { metrics, limit, limit_per_ip, taken: Arc::default() };
+        let admission = Self {
+            metrics,
+            limit: AtomicUsize::new(0),
+            limit_per_ip: AtomicUsize::new(usize::MAX),
+            open: Arc::default(),
+            open_by_ip: Arc::default(),
+        };
         admission.reconfigure(limits);
         admission
     }
 
-    /// Takes over other limits, for the connections to come.
+    /// Replaces the limits for new connections. The open ones stay.
     pub fn reconfigure(&self, limits: Limits) {
-        // Raised also for a number that was chosen: it would be out of reach else.
-        let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
-        let limit = limits.connections.unwrap_or_else(|| connections_within(open_files));
-        self.limit.store(limit, Ordering::Relaxed);
+        // Read in any case, because reading raises the soft limit.
+        let open_files = open_file_limit();
+        let possible = limits.others.connections_within(open_files);
+        if let Some(connections) = limits.connections.filter(|connections| *connections > possible) {
+            tracing::warn!(connections, open_files, possible, "limits.connections is above what the open files allow");
+        }
+        self.limit.store(limits.connections.unwrap_or(possible), Ordering::Relaxed);
         self.limit_per_ip.store(limits.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    /// Counts an accepted connection, and gives it a place if there is one. It is to be closed at once if not.
+    /// Counts an accepted connection. Without a permit it must be closed at once.
     pub fn admit(&self) -> Option<ConnectionPermit> {
         let active = self.metrics.connection_accepted();
-        // Taken first and then judged: a place that is refused gives itself back.
-        let taken = self.taken.all.fetch_add(1, Ordering::Relaxed);
-        let place = ConnectionPermit { _active: active, taken: Arc::clone(&self.taken), ip: None };
-        self.judge(taken < self.limit.load(Ordering::Relaxed)).then_some(place)
+        // Counted before it is judged: a permit that is dropped right away takes its count back.
+        let open = self.open.fetch_add(1, Ordering::Relaxed);
+        let permit = ConnectionPermit { _active: active, _open: Open(Arc::clone(&self.open)), address: None };
+        self.judge(open < self.limit.load(Ordering::Relaxed)).then_some(permit)
     }
 
-    /// Counts a connection with those of its client's address, once that is known, and says whether it may stay.
-    #[must_use = "a connection that may not stay is to be closed at once"]
-    pub fn admit_client(&self, place: &mut ConnectionPermit, ip: IpAddr) -> bool {
+    /// Counts a connection for its client's address once that is known, instead of an address that was counted before.
+    #[must_use = "a connection above the limit must be closed at once"]
+    pub fn admit_client(&self, permit: &mut ConnectionPermit, ip: IpAddr) -> bool {
         let limit_per_ip = self.limit_per_ip.load(Ordering::Relaxed);
         if limit_per_ip == usize::MAX {
             return true;
         }
-        let ip = ip.to_canonical();
-        place.ip = Some(ip);
-        self.judge(self.taken.add(ip) < limit_per_ip)
+        drop(permit.address.take());
+        let (address, open) = AddressPermit::new(&self.open_by_ip, ip.to_canonical());
+        permit.address = Some(address);
+        self.judge(open <= limit_per_ip)
     }
 
     fn judge(&self, has_room: bool) -> bool {
@@ -95,50 +149,103 @@ impl Admission {
     }
 }
 
-impl Taken {
-    /// Counts one more connection of an address, and says how many there were.
-    fn add(&self, ip: IpAddr) -> usize {
-        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_ip.entry(ip).or_insert(0);
-        *count += 1;
-        *count - 1
+impl OtherDescriptors {
+    fn connections_within(self, open_files: usize) -> usize {
+        let reserved = OTHER_DESCRIPTORS
+            + self.workers * DESCRIPTORS_PER_WORKER
+            + self.client_listeners
+            + self.admin_listeners * (1 + admin_connections(open_files));
+        (open_files.saturating_sub(reserved) / DESCRIPTORS_PER_CONNECTION).max(1)
     }
+}
 
-    fn remove(&self, ip: IpAddr) {
-        let mut by_ip = self.by_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_ip.get_mut(&ip) {
+impl AddressPermit {
+    /// Counts one more connection of an address, and returns the new count.
+    fn new(open_by_ip: &Arc<OpenByIp>, ip: IpAddr) -> (Self, usize) {
+        let mut counts = open_by_ip.counts();
+        let count = counts.entry(ip).or_insert(0);
+        *count += 1;
+        (Self { open_by_ip: Arc::clone(open_by_ip), ip }, *count)
+    }
+}
+
+impl OpenByIp {
+    fn counts(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        // A panic cannot leave them half changed: each change is one step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for AddressPermit {
+    fn drop(&mut self) {
+        let mut counts = self.open_by_ip.counts();
+        if let Some(count) = counts.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
-                by_ip.remove(&ip);
+                counts.remove(&self.ip);
             }
         }
     }
 }
 
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.taken.all.fetch_sub(1, Ordering::Relaxed);
-        if let Some(ip) = self.ip {
-            self.taken.remove(ip);
-        }
-    }
-}
-
-/// Two descriptors a session, of what the process may open.
-fn connections_within(open_files: u64) -> usize {
-    let reserved = RESERVED_DESCRIPTORS.min(open_files / 4);
-    usize::try_from((open_files - reserved) / 2).unwrap_or(usize::MAX).max(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::MetricsOptions;
+
+    const OTHERS: OtherDescriptors = OtherDescriptors { workers: 2, client_listeners: 1, admin_listeners: 1 };
+
+    fn admission(connections: usize, connections_per_ip: Option<usize>) -> Admission {
+        let limits = Limits { connections: Some(connections), connections_per_ip, others: OTHERS };
+        let options = MetricsOptions { workers: 1, ..MetricsOptions::default() };
+        Admission::new(limits, Arc::new(Metrics::new(options)))
+    }
 
     #[test]
-    fn connections_take_what_is_not_put_aside() {
-        let cases = [(0, 1), (64, 24), (256, 96), (266, 100), (1023, 384), (1024, 384), (1026, 385), (65536, 32640)];
-        for (open_files, connections) in cases {
-            assert_eq!(connections_within(open_files), connections, "{open_files}");
+    fn connections_get_what_other_users_leave() {
+        let two_admins = OtherDescriptors { admin_listeners: 2, ..OTHERS };
+        let many_workers = OtherDescriptors { workers: 64, ..OTHERS };
+        for (others, open_files, connections) in [
+            (OTHERS, 0, 1),
+            (OTHERS, 64, 12),
+            (OTHERS, 256, 102),
+            (two_admins, 256, 93),
+            (many_workers, 256, 1),
+            (OTHERS, 1024, 462),
+            (many_workers, 1024, 307),
+            (OTHERS, 65_536, 32_686),
+        ] {
+            assert_eq!(others.connections_within(open_files), connections, "{others:?} {open_files}");
         }
+    }
+
+    #[test]
+    fn dropped_permit_makes_room() {
+        let admission = admission(2, None);
+        let permits = [admission.admit(), admission.admit()];
+        assert!(permits.iter().all(Option::is_some));
+        assert!(admission.admit().is_none());
+        drop(permits);
+        assert!(admission.admit().is_some());
+    }
+
+    #[test]
+    fn addresses_are_counted_one_by_one() {
+        let admission = admission(100, Some(1));
+        let [here, there] = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2])];
+        let mut permits: Vec<_> = (0..3).filter_map(|_| admission.admit()).collect();
+        assert!(admission.admit_client(&mut permits[0], here));
+        assert!(!admission.admit_client(&mut permits[1], "::ffff:127.0.0.1".parse().unwrap()));
+        assert!(admission.admit_client(&mut permits[1], there), "the address that was counted before is forgotten");
+        permits.clear();
+        let mut permit = admission.admit().unwrap();
+        assert!(admission.admit_client(&mut permit, here));
+        assert_eq!(admission.open_by_ip.counts().len(), 1);
     }
 }

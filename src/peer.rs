@@ -1,8 +1,8 @@
-//! A WebSocket endpoint of our own, for the probe and the demo's server: what is written is what was asked for, and
-//! what is read is told as it came. Never on the data path.
+//! A WebSocket endpoint for the probe and for the demo's server. It writes exactly what it is asked to write, and
+//! reports what it reads as it came. It is never on the data path.
 //!
-//! tungstenite's connections close by themselves and turn a Close code that they do not know into 1002; so only its
-//! frame layer is used here, and its users answer Pings and Close frames themselves.
+//! Only the frame layer of tungstenite serves here: its connections answer Close frames by themselves, and turn a Close
+//! code that they do not know into 1002. So the users of this module answer Pings and Close frames themselves.
 
 use std::{
     io::{self, Cursor},
@@ -23,84 +23,75 @@ use tokio_tungstenite::tungstenite::protocol::{
 };
 
 use crate::websocket::{
-    close_code::{CloseCode, CloseStatus, MAX_REASON},
+    close_code::{CloseCode, CloseFrame, CloseStatus, MAX_REASON},
     frame::MessageType,
 };
 
-/// The largest message that is read, in bytes; a larger one fails the connection with 1009.
-pub(crate) const MESSAGE_LIMIT: usize = 64 << 20;
+/// The largest message that is read, in bytes. A larger one fails the connection with 1009.
+pub(crate) const MAX_MESSAGE: usize = 64 << 20;
 
 const READ_SIZE: usize = 16 << 10;
-const CONTROL_PAYLOAD_LIMIT: u64 = 125;
+const MAX_CONTROL_PAYLOAD: u64 = 125;
 
 /// One end of an upgraded connection.
 #[derive(Debug)]
-pub(crate) struct Connection<S> {
+pub(crate) struct PeerConnection<S> {
     stream: S,
     role: Role,
-    /// Bytes that were read and not yet taken as a frame.
+    /// Bytes that were read, and are not yet part of a returned frame.
     received: BytesMut,
-    /// The fragments so far of a message that is not complete.
+    /// The fragments so far of an incomplete message.
     fragments: Option<(MessageType, Vec<u8>)>,
-    /// An extension was agreed, so that RSV bits of data frames have a meaning, though none known here.
-    extended: bool,
+    /// Whether data frames may have RSV bits, because an extension was agreed. Its meaning is unknown here.
+    allows_reserved_bits: bool,
 }
 
-/// What the other endpoint did.
+/// An action of the other endpoint.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Event {
+pub(crate) enum PeerEvent {
     /// It sent a message.
     Message(Message),
-    /// It sent a Ping with this payload, and wants it back.
+    /// It sent a Ping with this payload, which the Pong must repeat.
     Ping(Bytes),
     /// It sent a Pong.
     Pong,
-    /// It sent a Close frame; nothing it sends after this is of interest.
+    /// It sent a Close frame. Bytes behind it have no meaning.
     Close(CloseFrame),
 }
 
 /// A whole message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Message {
+pub enum Message {
     /// UTF-8 text.
     Text(String),
-    /// Bytes; also a message that an extension encoded, as it came.
+    /// Bytes. Also a message in the form that an agreed extension gave it.
     Binary(Vec<u8>),
 }
 
-/// The content of a Close frame that may stand on the wire.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct CloseFrame {
-    /// `None` in an empty frame.
-    pub(crate) code: Option<CloseCode>,
-    /// Why, in the sender's words.
-    pub(crate) reason: String,
-}
-
-/// Why nothing more can be read.
+/// The reason why nothing more can be read.
 #[derive(Debug)]
 pub(crate) enum ReadError {
     /// FIN without a Close frame.
     Ended,
     /// The connection broke.
     Broken(io::Error),
-    /// The other endpoint broke the protocol, and is to be told so by a Close frame with this code (RFC 6455, 7.1.7).
-    Violation { code: u16, what: String },
+    /// The other endpoint violated the protocol: fail the connection with this code (RFC 6455, 7.1.7).
+    Violation { code: u16, message: String },
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Takes over a connection behind its opening handshake, with the bytes that were read behind the head.
+impl<S: AsyncRead + AsyncWrite + Unpin> PeerConnection<S> {
+    /// Takes over a connection after its opening handshake, with the bytes that were read behind the head.
     pub(crate) fn new(stream: S, role: Role, already_read: &[u8]) -> Self {
-        Self { stream, role, received: already_read.into(), fragments: None, extended: false }
+        Self { stream, role, received: already_read.into(), fragments: None, allows_reserved_bits: false }
     }
 
-    /// Lets data frames have RSV bits, as an agreed extension may want it.
-    pub(crate) fn allow_extension(&mut self) {
-        self.extended = true;
+    /// Allows RSV bits in data frames, for an agreed extension.
+    pub(crate) fn allow_reserved_bits(&mut self) {
+        self.allows_reserved_bits = true;
     }
 
-    /// Waits for what the other endpoint does next. Nothing is lost where the future is dropped.
-    pub(crate) async fn next_event(&mut self) -> Result<Event, ReadError> {
+    /// Waits for the next action of the other endpoint. Nothing is lost if the future is dropped.
+    pub(crate) async fn next_event(&mut self) -> Result<PeerEvent, ReadError> {
         loop {
             while let Some((header, payload)) = self.take_frame()? {
                 if let Some(event) = self.event(&header, payload)? {
@@ -122,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends a Ping; its payload must not be longer than 125 bytes.
+    /// Sends a Ping. Its payload has at most 125 bytes.
     pub(crate) async fn ping(&mut self, payload: impl Into<Bytes>) -> io::Result<()> {
         self.write(OpCode::Control(Control::Ping), payload.into()).await
     }
@@ -132,35 +123,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.write(OpCode::Control(Control::Pong), payload).await
     }
 
-    /// Sends a Close frame with exactly this code, be it legal or not. A reason that is too long is cut between two
-    /// characters.
+    /// Sends a Close frame with exactly this code, legal or not. A reason that is too long is cut between two characters.
     pub(crate) async fn close(&mut self, frame: &CloseFrame) -> io::Result<()> {
         let mut payload = Vec::new();
-        if let Some(CloseCode(code)) = frame.code {
+        if let CloseStatus::Sent(CloseCode(code)) = frame.status {
             payload.extend_from_slice(&code.to_be_bytes());
             payload.extend_from_slice(&frame.reason.as_bytes()[..frame.reason.floor_char_boundary(MAX_REASON)]);
         }
         self.write(OpCode::Control(Control::Close), payload.into()).await
     }
 
-    /// Hangs up: FIN, then reads on until the other endpoint hangs up too or patience ends, since a socket that is
-    /// closed with unread data sends RST.
-    pub(crate) async fn hang_up(mut self, patience: Duration) {
+    /// Sends FIN, then reads until the other endpoint sends FIN too or the time is over: a socket that is closed with
+    /// unread data sends RST.
+    pub(crate) async fn hang_up(mut self, limit: Duration) {
         if self.stream.shutdown().await.is_ok() {
-            // What is left after this is not worth waiting for, and an error means that it is over.
-            let _ = tokio::time::timeout(patience, self.discard()).await;
+            // The connection is closed in any case. An error means that it is over already.
+            let _ = tokio::time::timeout(limit, self.discard()).await;
         }
     }
 
-    /// Reads and forgets everything until the other endpoint hangs up.
+    /// Reads and drops everything until the other endpoint hangs up.
     pub(crate) async fn discard(&mut self) {
         self.received = BytesMut::new();
         let _ = tokio::io::copy(&mut self.stream, &mut tokio::io::sink()).await;
     }
 
     async fn write(&mut self, opcode: OpCode, payload: Bytes) -> io::Result<()> {
-        // The masking key guards proxies against scripts (RFC 6455, 10.3). Here the user is the only author of what
-        // is sent, so it needs no cryptographic strength.
+        // The masking key protects proxies from scripts (RFC 6455, 10.3). Here the user is the only author of the
+        // payload, so the key needs no cryptographic strength.
         let mask = matches!(self.role, Role::Client).then(|| fastrand::u32(..).to_ne_bytes());
         let header = FrameHeader { opcode, mask, ..FrameHeader::default() };
         let mut bytes = Vec::with_capacity(header.len(payload.len() as u64) + payload.len());
@@ -168,17 +158,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.stream.write_all(&bytes).await
     }
 
-    /// Takes the next frame off the received bytes, its payload unmasked; `None` while it is incomplete.
+    /// Takes the next frame off the received bytes, with its payload unmasked. `None` if it is incomplete.
     fn take_frame(&mut self) -> Result<Option<(FrameHeader, BytesMut)>, ReadError> {
         let mut cursor = Cursor::new(&self.received[..]);
-        let Some((header, length)) =
-            FrameHeader::parse(&mut cursor).map_err(|error| violation(1002, error.to_string()))?
-        else {
-            return Ok(None);
-        };
+        let parsed = FrameHeader::parse(&mut cursor).map_err(|error| violation(1002, error.to_string()))?;
+        let Some((header, length)) = parsed else { return Ok(None) };
         let start = usize::try_from(cursor.position()).expect("a header has at most 14 bytes");
         self.check_header(&header, length)?;
-        let end = start + usize::try_from(length).expect("below the message limit");
+        let end = start + usize::try_from(length).expect("at most MAX_MESSAGE");
         if self.received.len() < end {
             self.received.reserve(end - self.received.len());
             return Ok(None);
@@ -195,62 +182,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if header.mask.is_some() != matches!(self.role, Role::Server) {
             return Err(violation(1002, "a frame with the wrong masking"));
         }
-        if has_reserved_bits(header) && (is_control || !self.extended) {
+        if has_reserved_bits(header) && (is_control || !self.allows_reserved_bits) {
             return Err(violation(1002, "a frame with a reserved bit set"));
         }
-        if is_control && (!header.is_final || length > CONTROL_PAYLOAD_LIMIT) {
+        if is_control && (!header.is_final || length > MAX_CONTROL_PAYLOAD) {
             return Err(violation(1002, "a control frame that is fragmented or too long"));
         }
         let fragments = self.fragments.as_ref().map_or(0, |(_, bytes)| bytes.len() as u64);
-        if length.saturating_add(fragments) > MESSAGE_LIMIT as u64 {
-            return Err(violation(1009, format!("a message of more than {MESSAGE_LIMIT} bytes")));
+        if length.saturating_add(fragments) > MAX_MESSAGE as u64 {
+            return Err(violation(1009, format!("a message of more than {MAX_MESSAGE} bytes")));
         }
         Ok(())
     }
 
-    fn event(&mut self, header: &FrameHeader, payload: BytesMut) -> Result<Option<Event>, ReadError> {
+    fn event(&mut self, header: &FrameHeader, payload: BytesMut) -> Result<Option<PeerEvent>, ReadError> {
         match header.opcode {
-            OpCode::Control(Control::Close) => close_frame(&payload).map(Event::Close).map(Some),
-            OpCode::Control(Control::Ping) => Ok(Some(Event::Ping(payload.freeze()))),
-            OpCode::Control(_) => Ok(Some(Event::Pong)),
+            OpCode::Control(Control::Close) => parse_close(&payload).map(PeerEvent::Close).map(Some),
+            OpCode::Control(Control::Ping) => Ok(Some(PeerEvent::Ping(payload.freeze()))),
+            OpCode::Control(_) => Ok(Some(PeerEvent::Pong)),
             OpCode::Data(data) => self.data_frame(header, data, &payload),
         }
     }
 
-    fn data_frame(&mut self, header: &FrameHeader, data: Data, payload: &[u8]) -> Result<Option<Event>, ReadError> {
+    fn data_frame(&mut self, header: &FrameHeader, data: Data, payload: &[u8]) -> Result<Option<PeerEvent>, ReadError> {
         let (message_type, mut bytes) = match (self.fragments.take(), data) {
             (Some(begun), Data::Continue) => begun,
             (None, Data::Continue) => return Err(violation(1002, "a continuation without a message")),
-            (Some(_), _) => return Err(violation(1002, "a message inside of a fragmented one")),
+            (Some(_), _) => return Err(violation(1002, "a message inside a fragmented message")),
             (None, Data::Text) if !has_reserved_bits(header) => (MessageType::Text, Vec::new()),
             (None, _) => (MessageType::Binary, Vec::new()),
         };
         bytes.extend_from_slice(payload);
         if header.is_final {
-            return message(message_type, bytes).map(Event::Message).map(Some);
+            return parse_message(message_type, bytes).map(PeerEvent::Message).map(Some);
         }
         self.fragments = Some((message_type, bytes));
         Ok(None)
     }
 }
 
-impl Connection<TcpStream> {
-    /// Ends the connection by RST.
+impl PeerConnection<TcpStream> {
+    /// Ends the connection with RST.
     pub(crate) fn abort(self) {
-        // Where the option cannot be set the connection is over already, and closing it is all there is to do.
+        // If the option cannot be set, the connection is over already, and closing it is enough.
         let _ = self.stream.set_zero_linger();
-    }
-}
-
-impl CloseFrame {
-    /// A frame with a code.
-    pub(crate) fn new(code: u16, reason: impl Into<String>) -> Self {
-        Self { code: Some(CloseCode(code)), reason: reason.into() }
-    }
-
-    /// What the endpoint that receives it reports.
-    pub(crate) fn status(&self) -> CloseStatus {
-        self.code.map_or(CloseStatus::NoStatus, CloseStatus::Sent)
     }
 }
 
@@ -260,29 +235,39 @@ impl From<io::Error> for ReadError {
     }
 }
 
-fn close_frame(payload: &[u8]) -> Result<CloseFrame, ReadError> {
+/// A Close frame with a code.
+pub(crate) fn close_frame(code: CloseCode, reason: impl Into<String>) -> CloseFrame {
+    CloseFrame { status: CloseStatus::Sent(code), reason: reason.into() }
+}
+
+/// A Close frame without a code.
+pub(crate) fn empty_close_frame() -> CloseFrame {
+    CloseFrame { status: CloseStatus::NoStatus, reason: String::new() }
+}
+
+fn parse_close(payload: &[u8]) -> Result<CloseFrame, ReadError> {
     match payload {
-        [] => Ok(CloseFrame::default()),
+        [] => Ok(empty_close_frame()),
         [_] => Err(violation(1002, "a Close frame with a payload of one byte")),
         [high, low, reason @ ..] => {
-            let code = u16::from_be_bytes([*high, *low]);
-            if !CloseCode(code).allowed_on_wire() {
+            let code = CloseCode(u16::from_be_bytes([*high, *low]));
+            if !code.allowed_on_wire() {
                 return Err(violation(
                     1002,
-                    format!("a Close frame with code {code}, which may not stand on the wire"),
+                    format!("a Close frame with code {}, which is illegal on the wire", code.0),
                 ));
             }
-            let reason = str::from_utf8(reason).map_err(|_| violation(1007, "a Close reason that is no UTF-8"))?;
-            Ok(CloseFrame::new(code, reason))
+            let reason = str::from_utf8(reason).map_err(|_| violation(1007, "a Close reason that is not UTF-8"))?;
+            Ok(close_frame(code, reason))
         }
     }
 }
 
-fn message(message_type: MessageType, bytes: Vec<u8>) -> Result<Message, ReadError> {
+fn parse_message(message_type: MessageType, bytes: Vec<u8>) -> Result<Message, ReadError> {
     match message_type {
         MessageType::Binary => Ok(Message::Binary(bytes)),
         MessageType::Text => {
-            String::from_utf8(bytes).map(Message::Text).map_err(|_| violation(1007, "a text message that is no UTF-8"))
+            String::from_utf8(bytes).map(Message::Text).map_err(|_| violation(1007, "a text message that is not UTF-8"))
         }
     }
 }
@@ -291,17 +276,17 @@ fn has_reserved_bits(header: &FrameHeader) -> bool {
     header.rsv1 || header.rsv2 || header.rsv3
 }
 
-fn violation(code: u16, what: impl Into<String>) -> ReadError {
-    ReadError::Violation { code, what: what.into() }
+fn violation(code: u16, message: impl Into<String>) -> ReadError {
+    ReadError::Violation { code, message: message.into() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What a client reads that is sent these bytes, up to the first error.
-    async fn read_by_client(bytes: &[u8]) -> (Vec<Event>, ReadError) {
-        let mut connection = Connection::new(tokio::io::join(bytes, tokio::io::sink()), Role::Client, &[]);
+    /// The events that a client reads from these bytes, and the first error.
+    async fn read_by_client(bytes: &[u8]) -> (Vec<PeerEvent>, ReadError) {
+        let mut connection = PeerConnection::new(tokio::io::join(bytes, tokio::io::sink()), Role::Client, &[]);
         let mut events = Vec::new();
         loop {
             match connection.next_event().await {
@@ -323,29 +308,28 @@ mod tests {
         let bytes = b"\x01\x02He\x89\x01!\x80\x01y\x82\x02\x00\xff\x8a\x00";
         let (events, end) = read_by_client(bytes).await;
         let expected = [
-            Event::Ping(Bytes::from_static(b"!")),
-            Event::Message(Message::Text("Hey".into())),
-            Event::Message(Message::Binary(vec![0, 255])),
-            Event::Pong,
+            PeerEvent::Ping(Bytes::from_static(b"!")),
+            PeerEvent::Message(Message::Text("Hey".into())),
+            PeerEvent::Message(Message::Binary(vec![0, 255])),
+            PeerEvent::Pong,
         ];
         assert_eq!(events, expected);
         assert!(matches!(end, ReadError::Ended));
     }
 
     #[tokio::test]
-    async fn close_frames_are_told_as_they_came() {
-        for (bytes, code, reason) in [
-            (&b"\x88\x00"[..], None, ""),
-            (b"\x88\x02\x03\xf6", Some(CloseCode(1014)), ""),
-            (b"\x88\x05\x0f\xa1bye", Some(CloseCode(4001)), "bye"),
+    async fn close_frames_are_read_as_they_came() {
+        for (bytes, expected) in [
+            (&b"\x88\x00"[..], empty_close_frame()),
+            (b"\x88\x02\x03\xf6", close_frame(CloseCode(1014), "")),
+            (b"\x88\x05\x0f\xa1bye", close_frame(CloseCode(4001), "bye")),
         ] {
-            let expected = CloseFrame { code, reason: reason.into() };
-            assert_eq!(read_by_client(bytes).await.0, [Event::Close(expected)]);
+            assert_eq!(read_by_client(bytes).await.0, [PeerEvent::Close(expected)]);
         }
     }
 
     #[tokio::test]
-    async fn what_breaks_the_protocol_is_refused() {
+    async fn violations_fail_the_connection() {
         assert_eq!(violation_in(b"\x83\x00").await, Some(1002), "reserved opcode");
         assert_eq!(violation_in(b"\xc1\x00").await, Some(1002), "RSV1");
         assert_eq!(violation_in(b"\x81\x80\0\0\0\0").await, Some(1002), "masked by a server");
@@ -353,16 +337,16 @@ mod tests {
         assert_eq!(violation_in(b"\x89\x7e\x00\x7e").await, Some(1002), "long Ping");
         assert_eq!(violation_in(b"\x80\x00").await, Some(1002), "continuation of nothing");
         assert_eq!(violation_in(b"\x01\x00\x81\x00").await, Some(1002), "message in a message");
-        assert_eq!(violation_in(b"\x81\x01\xff").await, Some(1007), "text that is no UTF-8");
+        assert_eq!(violation_in(b"\x81\x01\xff").await, Some(1007), "text that is not UTF-8");
         assert_eq!(violation_in(b"\x88\x01\x03").await, Some(1002), "half a code");
         assert_eq!(violation_in(b"\x88\x02\x03\xee").await, Some(1002), "1006 on the wire");
-        assert_eq!(violation_in(b"\x88\x03\x03\xe8\xff").await, Some(1007), "reason that is no UTF-8");
+        assert_eq!(violation_in(b"\x88\x03\x03\xe8\xff").await, Some(1007), "reason that is not UTF-8");
         assert_eq!(violation_in(b"\x82\x7f\xff\0\0\0\0\0\0\0").await, Some(1009), "2^63 and more bytes");
     }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_to_an_end(bytes: Vec<u8>) {
+        fn any_bytes_are_read_to_the_end(bytes: Vec<u8>) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let (events, _) = runtime.block_on(read_by_client(&bytes));
             proptest::prop_assert!(2 * events.len() <= bytes.len());
@@ -370,30 +354,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_extension_encoded_is_told_as_bytes() {
+    async fn encoded_message_is_binary() {
         let mut connection =
-            Connection::new(tokio::io::join(&b"\xc1\x02\x4a\x05"[..], tokio::io::sink()), Role::Client, &[]);
-        connection.allow_extension();
+            PeerConnection::new(tokio::io::join(&b"\xc1\x02\x4a\x05"[..], tokio::io::sink()), Role::Client, &[]);
+        connection.allow_reserved_bits();
         let event = connection.next_event().await.unwrap();
-        assert_eq!(event, Event::Message(Message::Binary(vec![0x4a, 0x05])));
+        assert_eq!(event, PeerEvent::Message(Message::Binary(vec![0x4a, 0x05])));
     }
 
     #[tokio::test]
-    async fn any_code_is_written_and_a_long_reason_is_cut_between_characters() {
+    async fn close_writes_any_code_and_cuts_long_reason() {
         let mut written = Vec::new();
-        let mut connection = Connection::new(tokio::io::join(&b""[..], &mut written), Role::Server, &[]);
-        connection.close(&CloseFrame::new(1006, "x".repeat(122) + "\u{e9}")).await.unwrap();
+        let mut connection = PeerConnection::new(tokio::io::join(&b""[..], &mut written), Role::Server, &[]);
+        connection.close(&close_frame(CloseCode::ABNORMAL, "x".repeat(122) + "\u{e9}")).await.unwrap();
         let mut expected = b"\x88\x7c\x03\xee".to_vec();
         expected.extend([b'x'; 122]);
         assert_eq!(written, expected);
     }
 
     #[tokio::test]
-    async fn a_server_understands_what_a_client_masks() {
+    async fn server_reads_masked_message() {
         let (client, server) = tokio::io::duplex(64);
-        let mut client = Connection::new(client, Role::Client, &[]);
-        let mut server = Connection::new(server, Role::Server, &[]);
+        let mut client = PeerConnection::new(client, Role::Client, &[]);
+        let mut server = PeerConnection::new(server, Role::Server, &[]);
         client.send(Message::Text("masked".into())).await.unwrap();
-        assert_eq!(server.next_event().await.unwrap(), Event::Message(Message::Text("masked".into())));
+        assert_eq!(server.next_event().await.unwrap(), PeerEvent::Message(Message::Text("masked".into())));
     }
 }

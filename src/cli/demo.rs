@@ -1,4 +1,4 @@
-//! `closewatch demo`: the proxy before a built-in server, with built-in clients that come and go.
+//! `closewatch demo`: the proxy in front of a built-in server, with built-in clients that come and go.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,19 +19,18 @@ use crate::{
 /// The arguments of `closewatch demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
-    /// The address to take clients on.
+    /// The address to accept clients on.
     #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// The address of metrics, health and API.
+    /// The address of page, metrics, health and API.
     #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_ADMIN", default_value = "127.0.0.1:9917")]
     admin: String,
-    /// Only the proxy and the server: no built-in clients.
+    /// Run only the proxy and the server, without built-in clients.
     #[arg(long)]
     no_traffic: bool,
 }
 
-/// What the demo does otherwise than `run`: every ending is logged, so that there is something to read, and some of its
-/// sessions answer no Close frame, so that the end would be long in coming.
+/// The differences to `run`: every ending is logged, and a drain is short, because some sessions answer no Close frame.
 const CONFIGURATION: Origin =
     Origin::Text { name: "the demo's configuration", text: "log: {sessions: all}\nshutdown: {timeout: 2s}\n" };
 
@@ -41,9 +40,9 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> ExitCode {
-    let server = match demo::Server::bind((Ipv4Addr::LOCALHOST, 0).into()).await {
+    let server = match demo::DemoServer::bind((Ipv4Addr::LOCALHOST, 0).into()).await {
         Ok(server) => server,
-        Err(error) => return failed(&format!("the demo's server cannot start: {error}")),
+        Err(error) => return failed(&format!("closewatch demo cannot start its server: {error}")),
     };
     let overrides = Overrides {
         listen: Some(arguments.listen),

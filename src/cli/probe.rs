@@ -1,4 +1,4 @@
-//! `closewatch probe`: a WebSocket as a browser would report it.
+//! `closewatch probe`: a WebSocket client that prints the events of a browser.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -10,14 +10,14 @@ use hyper::header::{
 use super::{on_one_thread, print, say};
 use crate::{
     authority::{Scheme, Url},
-    probe::{self, Close, Plan, Progress, ReceivedMessage, Report},
+    probe::{self, CloseEvent, Message, Plan, Progress, Report},
     websocket::close_code::{CloseCode, MAX_REASON},
 };
 
 /// The longest `--wait`.
 const WAIT_LIMIT: Duration = Duration::from_hours(24);
 
-/// Headers that belong to the probe itself: another value would break the handshake or its framing.
+/// Headers that only the probe sets: another value would break the handshake or its framing.
 const OWN_HEADERS: [HeaderName; 8] = [
     CONNECTION,
     UPGRADE,
@@ -35,36 +35,32 @@ pub(super) struct Arguments {
     /// The WebSocket to open, `ws://host[:port][/path]` (`wss://` is not supported yet).
     #[arg(value_parser = parse_url)]
     url: Url,
-    /// A subprotocol to offer; may be repeated, the favourite first.
+    /// A subprotocol to offer. May be repeated, the first choice first.
     #[arg(long, value_name = "P", value_parser = parse_subprotocol)]
     subprotocol: Vec<String>,
-    /// A header for the opening handshake; may be repeated. Where `Sec-WebSocket-Extensions` is offered and agreed,
-    /// encoded messages are shown as the bytes they came in.
+    /// A header for the opening handshake. May be repeated. If the server agrees to a `Sec-WebSocket-Extensions` that is
+    /// given here, encoded messages appear as their bytes.
     #[arg(long, value_name = "K: V", value_parser = parse_header)]
     header: Vec<(HeaderName, HeaderValue)>,
-    /// A text message to send once the connection is open; may be repeated.
+    /// A text message to send after the opening handshake. May be repeated.
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     send: Vec<String>,
-    /// Closes with this code right after the messages; without it the server may close while the wait lasts, and is
-    /// closed with 1000 then.
+    /// Close with this code directly after the messages. Without it, the server may close until the wait is over; then
+    /// the probe closes with 1000.
     #[arg(long, value_name = "CODE[:REASON]", value_parser = parse_close)]
     close: Option<(CloseCode, String)>,
-    /// How long all of it may take, from the connection to the server's Close frame.
+    /// The time limit, from the connection to the server's Close frame.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_wait)]
     wait: Duration,
-    /// Accepts any certificate of a `wss://` server (not supported yet).
+    /// Accept any certificate of a `wss://` server (`wss://` is not supported yet). Without effect on `ws://`.
     #[arg(long)]
     insecure: bool,
-    /// Prints one JSON object instead of lines.
+    /// Print one JSON object instead of lines.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    if arguments.insecure {
-        say("error: --insecure is not supported yet, since wss:// is not");
-        return ExitCode::from(2);
-    }
     let plan = plan(arguments);
     let observe = |progress: Progress<'_>| {
         if !arguments.json {
@@ -100,20 +96,20 @@ fn plan(arguments: &Arguments) -> Plan {
 
 fn describe(progress: &Progress<'_>) -> String {
     match progress {
-        Progress::Open(opening) => format!(
+        Progress::Open(agreement) => format!(
             "onopen     protocol {:?}, extensions {:?}",
-            opening.subprotocol.as_deref().unwrap_or_default(),
-            opening.extensions.as_deref().unwrap_or_default()
+            agreement.subprotocol.as_deref().unwrap_or_default(),
+            agreement.extensions.as_deref().unwrap_or_default()
         ),
-        Progress::Message(ReceivedMessage::Text(text)) => format!("onmessage  text, {} bytes: {text:?}", text.len()),
-        Progress::Message(ReceivedMessage::Binary(bytes)) => {
+        Progress::Message(Message::Text(text)) => format!("onmessage  text, {} bytes: {text:?}", text.len()),
+        Progress::Message(Message::Binary(bytes)) => {
             format!("onmessage  binary, {} bytes: \"{}\"", bytes.len(), bytes.escape_ascii())
         }
     }
 }
 
 fn summary(report: &Report) -> String {
-    let Close { code, name, reason, clean } = &report.close;
+    let CloseEvent { code, name, reason, clean } = &report.close;
     let close = format!("onclose    code {code} ({name}), reason {reason:?}, wasClean {clean}");
     match &report.error {
         Some(error) => format!("onerror    {error:?}\n{close}"),
@@ -122,7 +118,7 @@ fn summary(report: &Report) -> String {
 }
 
 fn json(report: &Report) -> String {
-    serde_json::to_string(report).expect("a report has no maps with other keys than strings")
+    serde_json::to_string(report).expect("every key of a report is a string")
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
@@ -135,15 +131,15 @@ fn parse_url(text: &str) -> Result<Url, String> {
 }
 
 fn parse_subprotocol(text: &str) -> Result<String, String> {
-    // A subprotocol is an HTTP token (RFC 6455, 4.1), as a header's name is.
+    // A subprotocol is an HTTP token (RFC 6455, 4.1), like the name of a header.
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(_) => Ok(text.to_owned()),
-        Err(_) => Err("a subprotocol is made of letters, digits and !#$%&'*+-.^_`|~".to_owned()),
+        Err(_) => Err("allowed in a subprotocol: letters, digits and !#$%&'*+-.^_`|~".to_owned()),
     }
 }
 
 fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
-    let (name, value) = text.split_once(':').ok_or("a header is given as 'Name: value'")?;
+    let (name, value) = text.split_once(':').ok_or("allowed: 'Name: value'")?;
     let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|error| error.to_string())?;
     let value = HeaderValue::from_str(value.trim()).map_err(|error| error.to_string())?;
     if OWN_HEADERS.contains(&name) {
@@ -156,7 +152,7 @@ fn parse_close(text: &str) -> Result<(CloseCode, String), String> {
     let (code, reason) = text.split_once(':').unwrap_or((text, ""));
     let code = CloseCode(code.parse().map_err(|_| "a Close code is a number from 1000 to 4999")?);
     if !code.allowed_on_wire() {
-        return Err(format!("{} may not be written into a Close frame", code.0));
+        return Err(format!("{} is illegal in a Close frame", code.0));
     }
     if reason.len() > MAX_REASON {
         return Err(format!("a reason has at most {MAX_REASON} bytes"));
@@ -165,6 +161,7 @@ fn parse_close(text: &str) -> Result<(CloseCode, String), String> {
 }
 
 fn parse_wait(text: &str) -> Result<Duration, String> {
-    let wait = humantime::parse_duration(text).map_err(|error| format!("{error} (a duration is 250ms, 30s, 5m)"))?;
-    if wait > WAIT_LIMIT { Err("at most 24h".to_owned()) } else { Ok(wait) }
+    let wait = humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; allowed: a duration such as 250ms, 30s or 5m"))?;
+    if wait > WAIT_LIMIT { Err("allowed: at most 24h".to_owned()) } else { Ok(wait) }
 }

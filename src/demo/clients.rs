@@ -1,4 +1,4 @@
-//! The demo's clients: some twenty sessions that come and go, so that every metric moves within seconds.
+//! The demo's clients: about twenty sessions that come and go, so that every metric moves within seconds.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,36 +10,36 @@ use tokio_util::sync::CancellationToken;
 
 use super::script::Script;
 
-/// How many clients there are, each with one session at a time.
+/// The number of clients. Each has one session at a time.
 const CLIENTS: u32 = 20;
-/// How many of them stay for minutes; the others for seconds.
+/// The number of clients whose sessions last minutes. Those of the others last seconds.
 const LONG_LIVED: u32 = 4;
-/// The clients start one after the other with this distance.
+/// The clients start one after the other, at this interval.
 const STAGGER: Duration = Duration::from_millis(150);
-/// How long a client waits between two sessions, in milliseconds.
+/// The wait between two sessions of a client, in milliseconds.
 const PAUSE: std::ops::Range<u64> = 500..4000;
 /// The longest wait after failures, in milliseconds.
 const BACKOFF_LIMIT: u64 = 15_000;
-/// How long open sessions have for their closing handshakes at the end.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+/// How long open sessions may take for their closing handshakes when the clients stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Keeps clients going against the WebSocket server at an address until `shutdown` is ready; then open sessions
-/// are closed with 1001, and it returns within seconds.
+/// Runs clients against the WebSocket server at an address until `shutdown` is ready. Then it closes open sessions with
+/// 1001 and returns within seconds.
 pub async fn run(server: SocketAddr, shutdown: impl Future<Output = ()>) {
     let stop = CancellationToken::new();
-    // Its drop ends what is left, be it that patience ended or that this future was dropped.
+    // Its drop ends the clients that are left after the timeout, or when this future is dropped.
     let mut clients = JoinSet::new();
     for number in 0..CLIENTS {
-        clients.spawn(come_and_go(server, number, stop.clone()));
+        clients.spawn(run_client(server, number, stop.clone()));
     }
     shutdown.await;
     stop.cancel();
-    let _ = timeout(STOP_PATIENCE, async { while clients.join_next().await.is_some() {} }).await;
+    let _ = timeout(STOP_TIMEOUT, async { while clients.join_next().await.is_some() {} }).await;
 }
 
-/// One client: session after session, with pauses that grow while the server cannot be reached.
-async fn come_and_go(server: SocketAddr, number: u32, stop: CancellationToken) {
-    let mut script = if number == 0 { Script::hasty() } else { next_script(number) };
+/// One client: session after session, with pauses that grow while the server is unreachable.
+async fn run_client(server: SocketAddr, number: u32, stop: CancellationToken) {
+    let mut script = if number == 0 { Script::instant() } else { next_script(number) };
     let mut pause = STAGGER * number;
     let mut failures = 0;
     while stop.run_until_cancelled(sleep(pause)).await.is_some() {
@@ -56,7 +56,7 @@ fn next_script(number: u32) -> Script {
     if number < CLIENTS - LONG_LIVED { Script::short() } else { Script::long() }
 }
 
-/// A random pause, its upper end doubled by each failure in a row, so that clients do not return all at once.
+/// A random pause, so that clients do not return all at once. Each failure in a row doubles its upper bound.
 fn pause_after(failures: u32) -> Duration {
     let end = PAUSE.end.saturating_mul(1 << failures.min(8)).min(BACKOFF_LIMIT);
     Duration::from_millis(fastrand::u64(PAUSE.start..end))

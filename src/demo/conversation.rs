@@ -5,63 +5,63 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::command::Command;
+use super::command::DemoCommand;
 use crate::{
-    peer::{CloseFrame, Connection, Event, Message, ReadError},
-    websocket::close_code::CloseCode,
+    peer::{Message, PeerConnection, PeerEvent, ReadError, close_frame},
+    websocket::close_code::{CloseCode, CloseFrame},
 };
 
-/// How long the client may take to answer a Close frame: longer than any proxy between would wait.
-const ANSWER_PATIENCE: Duration = Duration::from_mins(2);
-/// How long the client may take to hang up after the server did.
-const HANG_UP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the server waits for the answer to its Close frame: longer than any proxy in front would.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long the server waits for the client's FIN after its own.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Echoes messages and obeys commands until the session ends, or with 1001 when the server stops.
-pub(super) async fn hold(mut connection: Connection<TcpStream>, stop: &CancellationToken) {
+/// Echoes messages and runs commands until the session ends. Closes with 1001 when the server stops.
+pub(super) async fn hold(mut connection: PeerConnection<TcpStream>, stop: &CancellationToken) {
     let farewell = match converse(&mut connection, stop).await {
         Ok(farewell) => farewell,
-        Err(error) => answer_to(error, &mut connection).await,
+        Err(error) => fail(error, &mut connection).await,
     };
     match farewell {
-        Farewell::HangUp => connection.hang_up(HANG_UP_PATIENCE).await,
+        Farewell::HangUp => connection.hang_up(HANG_UP_TIMEOUT).await,
         Farewell::Abort => connection.abort(),
         Farewell::Silence => connection.discard().await,
     }
 }
 
-/// How the server lets go of the connection.
+/// How the server ends its side of the connection.
 enum Farewell {
-    /// FIN.
+    /// With FIN.
     HangUp,
-    /// RST.
+    /// With RST.
     Abort,
-    /// Nothing at all, until the client hangs up.
+    /// It does nothing until the client hangs up.
     Silence,
 }
 
-async fn converse(connection: &mut Connection<TcpStream>, stop: &CancellationToken) -> Result<Farewell, ReadError> {
+async fn converse(connection: &mut PeerConnection<TcpStream>, stop: &CancellationToken) -> Result<Farewell, ReadError> {
     let mut answers_close = true;
     loop {
         let event = tokio::select! {
             event = connection.next_event() => event?,
             () = stop.cancelled() => {
-                return close(connection, &CloseFrame::new(CloseCode::GOING_AWAY.0, "the demo's server stops")).await;
+                return close(connection, &close_frame(CloseCode::GOING_AWAY, "the demo's server stops")).await;
             }
         };
         match event {
-            Event::Message(message) => match command_in(&message) {
+            PeerEvent::Message(message) => match command_in(&message) {
                 None => connection.send(message).await?,
-                Some(Command::Close(frame)) => return close(connection, &frame).await,
-                Some(Command::Abort) => return Ok(Farewell::Abort),
-                Some(Command::Vanish) => return Ok(Farewell::HangUp),
-                Some(Command::Silent) => answers_close = false,
-                Some(Command::Ping) => connection.ping("closewatch demo").await?,
-                Some(Command::Flood { messages, size }) => flood(connection, messages, size).await?,
+                Some(DemoCommand::Close(frame)) => return close(connection, &frame).await,
+                Some(DemoCommand::Abort) => return Ok(Farewell::Abort),
+                Some(DemoCommand::Vanish) => return Ok(Farewell::HangUp),
+                Some(DemoCommand::Silent) => answers_close = false,
+                Some(DemoCommand::Ping) => connection.ping("closewatch demo").await?,
+                Some(DemoCommand::Flood { messages, size }) => flood(connection, messages, size).await?,
             },
-            Event::Ping(payload) => connection.pong(payload).await?,
-            Event::Pong => {}
-            Event::Close(_) if !answers_close => return Ok(Farewell::Silence),
-            Event::Close(frame) => {
+            PeerEvent::Ping(payload) => connection.pong(payload).await?,
+            PeerEvent::Pong => {}
+            PeerEvent::Close(_) if !answers_close => return Ok(Farewell::Silence),
+            PeerEvent::Close(frame) => {
                 connection.close(&frame).await?;
                 return Ok(Farewell::HangUp);
             }
@@ -69,23 +69,23 @@ async fn converse(connection: &mut Connection<TcpStream>, stop: &CancellationTok
     }
 }
 
-fn command_in(message: &Message) -> Option<Command> {
+fn command_in(message: &Message) -> Option<DemoCommand> {
     match message {
-        Message::Text(text) => Command::parse(text),
+        Message::Text(text) => DemoCommand::parse(text),
         Message::Binary(_) => None,
     }
 }
 
-/// Sends a Close frame and waits for the answer; whatever else the client still sends is dropped.
-async fn close(connection: &mut Connection<TcpStream>, frame: &CloseFrame) -> Result<Farewell, ReadError> {
+/// Sends a Close frame and waits for the answer. Everything else that the client still sends is dropped.
+async fn close(connection: &mut PeerConnection<TcpStream>, frame: &CloseFrame) -> Result<Farewell, ReadError> {
     connection.close(frame).await?;
-    let answer = async { while !matches!(connection.next_event().await, Ok(Event::Close(_)) | Err(_)) {} };
-    // Without an answer in time the server hangs up all the same.
-    let _ = tokio::time::timeout(ANSWER_PATIENCE, answer).await;
+    let answer = async { while !matches!(connection.next_event().await, Ok(PeerEvent::Close(_)) | Err(_)) {} };
+    // The server hangs up with and without an answer.
+    let _ = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     Ok(Farewell::HangUp)
 }
 
-async fn flood(connection: &mut Connection<TcpStream>, messages: usize, size: usize) -> Result<(), ReadError> {
+async fn flood(connection: &mut PeerConnection<TcpStream>, messages: usize, size: usize) -> Result<(), ReadError> {
     let message = Message::Text("x".repeat(size));
     for _ in 0..messages {
         connection.send(message.clone()).await?;
@@ -93,10 +93,10 @@ async fn flood(connection: &mut Connection<TcpStream>, messages: usize, size: us
     Ok(())
 }
 
-async fn answer_to(error: ReadError, connection: &mut Connection<TcpStream>) -> Farewell {
-    if let ReadError::Violation { code, what } = error {
-        // Where the client is gone already there is nobody to tell.
-        let _ = connection.close(&CloseFrame::new(code, what)).await;
+async fn fail(error: ReadError, connection: &mut PeerConnection<TcpStream>) -> Farewell {
+    if let ReadError::Violation { code, message } = error {
+        // The client may be gone already.
+        let _ = connection.close(&close_frame(CloseCode(code), message)).await;
     }
     Farewell::HangUp
 }

@@ -1,4 +1,4 @@
-//! The built-in parties of `closewatch demo`: a server that closes as it is asked, and clients that come and go.
+//! The built-in endpoints of `closewatch demo`: a server that closes as it is asked to, and clients that come and go.
 
 pub mod clients;
 mod command;
@@ -6,4 +6,4 @@ mod conversation;
 mod script;
 mod server;
 
-pub use server::Server;
+pub use server::DemoServer;

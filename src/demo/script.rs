@@ -1,4 +1,4 @@
-//! What one of the demo's clients does in one session.
+//! The course of one session of one of the demo's clients.
 
 use std::{io, iter::repeat_n, net::SocketAddr, ops::Range, time::Duration};
 
@@ -13,70 +13,70 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long a client waits for the server to end a session, or to answer its Close frame.
-const END_PATIENCE: Duration = Duration::from_secs(10);
-/// Sizes of messages in bytes: most are small, some are not.
+/// How long a client waits for the server to end a session, or to answer a Close frame.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
+/// Sizes of messages in bytes. Most are small.
 const SIZES: [usize; 8] = [12, 20, 60, 150, 400, 1500, 20_000, 300_000];
 
-/// How a session begins, how long it talks, and how it ends.
+/// How a session begins, how many messages it exchanges, and how it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Script {
     path: &'static str,
-    /// How many messages are exchanged before the end.
+    /// The number of messages that are exchanged before the end.
     exchanges: Range<u32>,
     /// The wait before each of them, in milliseconds.
     pauses: Range<u64>,
-    ending: Ending,
+    ending: ScriptEnding,
 }
 
-/// How a client lets a session end.
+/// How a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// It closes with a code and a reason.
+enum ScriptEnding {
+    /// The client closes with a code and a reason.
     Close(u16, &'static str),
-    /// It closes with an empty Close frame.
+    /// The client closes with an empty Close frame.
     CloseWithoutCode,
-    /// It makes the server end the session, by this command.
+    /// This command makes the server end the session.
     Ask(&'static str),
-    /// It closes with 1000 after it has asked the server not to answer.
+    /// The client closes with 1000, after it has asked the server not to answer.
     CloseUnanswered,
-    /// It sends RST.
+    /// The client sends RST.
     Abort,
-    /// It sends FIN without a Close frame.
+    /// The client sends FIN without a Close frame.
     Vanish,
-    /// The upgrade is refused.
+    /// The server refuses the upgrade.
     Refusal,
 }
 
-/// The endings of short sessions with their paths; each is as frequent as its weight says.
-const ENDINGS: [(usize, &str, Ending); 23] = [
-    (14, "/chat", Ending::Close(1000, "done")),
-    (8, "/chat", Ending::Close(1001, "")),
-    (5, "/feed", Ending::CloseWithoutCode),
-    (3, "/chat", Ending::Close(4001, "signed out")),
-    (1, "/game", Ending::Close(4100, "match left")),
-    (1, "/game", Ending::Close(3008, "no answer in time")),
-    (1, "/feed", Ending::Close(1007, "text that is no UTF-8")),
-    (9, "/feed", Ending::Ask("close 1000 end of stream")),
-    (5, "/feed", Ending::Ask("close 1001 server going away")),
-    (4, "/chat", Ending::Ask("close 1008 token expired")),
-    (2, "/chat", Ending::Ask("close 1009 message too big")),
-    (4, "/chat", Ending::Ask("close 1011 unexpected condition")),
-    (4, "/feed", Ending::Ask("close 1012 service restart")),
-    (3, "/feed", Ending::Ask("close 1013 try again later")),
-    (2, "/game", Ending::Ask("close 4003 kicked")),
-    (1, "/game", Ending::Ask("close")),
-    (3, "/game", Ending::Ask("abort")),
-    (3, "/feed", Ending::Ask("vanish")),
-    (1, "/game", Ending::CloseUnanswered),
-    (3, "/game", Ending::Abort),
-    (3, "/chat", Ending::Vanish),
-    (3, "/status/401", Ending::Refusal),
-    (1, "/status/503", Ending::Refusal),
+/// The endings of short sessions, each with its weight and its path.
+const ENDINGS: [(usize, &str, ScriptEnding); 23] = [
+    (14, "/chat", ScriptEnding::Close(1000, "done")),
+    (8, "/chat", ScriptEnding::Close(1001, "")),
+    (5, "/feed", ScriptEnding::CloseWithoutCode),
+    (3, "/chat", ScriptEnding::Close(4001, "signed out")),
+    (1, "/game", ScriptEnding::Close(4100, "match left")),
+    (1, "/game", ScriptEnding::Close(3008, "no answer in time")),
+    (1, "/feed", ScriptEnding::Close(1007, "text that is not UTF-8")),
+    (9, "/feed", ScriptEnding::Ask("close 1000 end of stream")),
+    (5, "/feed", ScriptEnding::Ask("close 1001 server going away")),
+    (4, "/chat", ScriptEnding::Ask("close 1008 token expired")),
+    (2, "/chat", ScriptEnding::Ask("close 1009 message too big")),
+    (4, "/chat", ScriptEnding::Ask("close 1011 unexpected condition")),
+    (4, "/feed", ScriptEnding::Ask("close 1012 service restart")),
+    (3, "/feed", ScriptEnding::Ask("close 1013 try again later")),
+    (2, "/game", ScriptEnding::Ask("close 4003 kicked")),
+    (1, "/game", ScriptEnding::Ask("close")),
+    (3, "/game", ScriptEnding::Ask("abort")),
+    (3, "/feed", ScriptEnding::Ask("vanish")),
+    (1, "/game", ScriptEnding::CloseUnanswered),
+    (3, "/game", ScriptEnding::Abort),
+    (3, "/chat", ScriptEnding::Vanish),
+    (3, "/status/401", ScriptEnding::Refusal),
+    (1, "/status/503", ScriptEnding::Refusal),
 ];
 
 impl Script {
-    /// A session of a second or a few, with an ending at random.
+    /// A session of a few seconds with a random ending.
     pub(super) fn short() -> Self {
         let deck = ENDINGS.iter().flat_map(|(weight, path, ending)| repeat_n((path, ending), *weight));
         let (path, ending) = fastrand::choice(deck.collect::<Vec<_>>()).expect("there are endings");
@@ -85,19 +85,19 @@ impl Script {
 
     /// A session of some minutes.
     pub(super) fn long() -> Self {
-        Self { path: "/feed", exchanges: 20..120, pauses: 1000..5000, ending: Ending::Close(1000, "done") }
+        Self { path: "/feed", exchanges: 20..120, pauses: 1000..5000, ending: ScriptEnding::Close(1000, "done") }
     }
 
-    /// A session that is over at once.
-    pub(super) fn hasty() -> Self {
-        Self { path: "/chat", exchanges: 1..2, pauses: 0..1, ending: Ending::Close(1000, "done") }
+    /// A session that ends at once.
+    pub(super) fn instant() -> Self {
+        Self { path: "/chat", exchanges: 1..2, pauses: 0..1, ending: ScriptEnding::Close(1000, "done") }
     }
 
-    /// Plays one session against the server. An error means that it did not go as planned: the server is away,
-    /// refuses, or has ended the session. When `stop` is cancelled the session is closed with 1001.
+    /// Runs one session against the server. An error means that it did not go as planned: the server is unreachable,
+    /// refuses, or ended the session. If `stop` is cancelled, the session is closed with 1001.
     pub(super) async fn play(&self, server: SocketAddr, stop: &CancellationToken) -> Result<(), Error> {
         let mut socket = match (self.ending, stop.run_until_cancelled(self.open(server)).await) {
-            (_, None) | (Ending::Refusal, Some(Err(Error::Http(_)))) => return Ok(()),
+            (_, None) | (ScriptEnding::Refusal, Some(Err(Error::Http(_)))) => return Ok(()),
             (_, Some(opened)) => opened?,
         };
         match stop.run_until_cancelled(self.talk(&mut socket)).await {
@@ -106,7 +106,7 @@ impl Script {
                 read_to_end(&mut socket).await;
                 Err(error)
             }
-            None => Ending::Close(1001, "").perform(socket).await,
+            None => ScriptEnding::Close(1001, "").perform(socket).await,
         }
     }
 
@@ -126,11 +126,11 @@ impl Script {
     }
 }
 
-impl Ending {
+impl ScriptEnding {
     async fn perform(self, mut socket: WebSocketStream<TcpStream>) -> Result<(), Error> {
         match self {
             Self::Close(code, reason) => close(&mut socket, Some((code, reason))).await?,
-            // A refusal gets here where the upgrade was not refused.
+            // A refusal gets here if the server accepted the upgrade.
             Self::CloseWithoutCode | Self::Refusal => close(&mut socket, None).await?,
             Self::CloseUnanswered => {
                 socket.send("silent".into()).await?;
@@ -153,7 +153,7 @@ async fn close(socket: &mut WebSocketStream<TcpStream>, status: Option<(u16, &'s
     socket.close(frame).await
 }
 
-/// Reads on for a while, which is also what answers Pings.
+/// Reads for a while. Reading also answers Pings.
 async fn idle(socket: &mut WebSocketStream<TcpStream>, duration: Duration) -> Result<(), Error> {
     let reading = async {
         loop {
@@ -163,12 +163,12 @@ async fn idle(socket: &mut WebSocketStream<TcpStream>, duration: Duration) -> Re
     timeout(duration, reading).await.unwrap_or(Ok(()))
 }
 
-/// Waits for what the server says to a message: its echo, a Pong, or the Ping that was asked for.
+/// Waits for the server's answer to a message: its echo, a Pong, or the Ping that was asked for.
 async fn answer(socket: &mut WebSocketStream<TcpStream>) -> Result<Message, Error> {
-    timeout(END_PATIENCE, next(socket)).await.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
+    timeout(END_TIMEOUT, next(socket)).await.unwrap_or_else(|elapsed| Err(io::Error::from(elapsed).into()))
 }
 
-/// The next message; an error once the session is ending or over.
+/// The next message. An error if the session is closing or over.
 async fn next(socket: &mut WebSocketStream<TcpStream>) -> Result<Message, Error> {
     match socket.next().await {
         Some(Ok(Message::Close(_))) | None => Err(Error::ConnectionClosed),
@@ -176,10 +176,10 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Result<Message, Error>
     }
 }
 
-/// Reads until the session is over; then the socket can be dropped without an RST.
+/// Reads until the session is over. Then the socket can be dropped without RST.
 async fn read_to_end(socket: &mut WebSocketStream<TcpStream>) {
-    // A server that does not end the session in time is left.
-    let _ = timeout(END_PATIENCE, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+    // If the server does not end the session in time, the client leaves.
+    let _ = timeout(END_TIMEOUT, async { while let Some(Ok(_)) = socket.next().await {} }).await;
 }
 
 fn random_message() -> Message {

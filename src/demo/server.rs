@@ -1,4 +1,4 @@
-//! The demo's server: connections, plain HTTP, and the opening handshake.
+//! The demo's server: connections, plain HTTP and opening handshakes.
 
 use std::{
     convert::Infallible,
@@ -22,55 +22,54 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_tungstenite::tungstenite::{handshake::server::create_response_with_body, protocol::Role};
 use tokio_util::sync::CancellationToken;
 
 use super::conversation;
-use crate::peer::Connection;
+use crate::{accept_backoff::AcceptBackoff, peer::PeerConnection};
 
-/// How long open sessions have for their closing handshakes when the server stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
-/// How long to wait after a failed accept, such as at the limit of open files.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long open sessions may take for their closing handshakes when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 const GREETING: &str = "\
 closewatch demo server: open a WebSocket here and send one of these as a text message
-close CODE REASON  closes with that code, without one by an empty Close frame
+close CODE REASON  closes with that code; close alone sends an empty Close frame
 abort              sends RST
 vanish             sends FIN without a Close frame
-silent             leaves Close frames unanswered
+silent             stops answering Close frames
 ping               sends a Ping
 flood N SIZE       sends N messages of SIZE bytes
-anything else      comes back
+anything else      is echoed
 The path /status/NNN refuses the upgrade with that HTTP status.
 ";
 
-/// A WebSocket server that echoes, and that ends sessions in the way it is asked to.
+/// A WebSocket server that echoes messages, and ends sessions as it is asked to.
 #[derive(Debug)]
-pub struct Server {
+pub struct DemoServer {
     listener: TcpListener,
     local_addr: SocketAddr,
 }
 
-impl Server {
-    /// Listens on an address; port 0 takes a free one.
+impl DemoServer {
+    /// Listens on an address. Port 0 stands for a free port.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
         let local_addr = listener.local_addr()?;
         Ok(Self { listener, local_addr })
     }
 
-    /// The address it listens on, with the real port.
+    /// The address that the server listens on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }
 
-    /// Serves until `shutdown` is ready, then closes the open sessions with 1001 and returns within seconds.
+    /// Serves until `shutdown` is ready. Then it closes the open sessions with 1001 and returns within seconds.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let stop = CancellationToken::new();
-        // Its drop ends what is left, be it that patience ended or that this future was dropped.
+        let mut backoff = AcceptBackoff::default();
+        // Its drop ends the connections that are left after the timeout, or when this future is dropped.
         let mut connections = JoinSet::new();
         tokio::pin!(shutdown);
         loop {
@@ -80,20 +79,20 @@ impl Server {
                     Ok((stream, _)) => {
                         connections.spawn(serve(stream, stop.clone()));
                     }
-                    Err(_) => sleep(ACCEPT_PAUSE).await,
+                    Err(error) => backoff.pause(&error, "demo server").await,
                 },
                 Some(_) = connections.join_next() => {}
             }
         }
         drop(self.listener);
         stop.cancel();
-        let _ = timeout(STOP_PATIENCE, async { while connections.join_next().await.is_some() {} }).await;
+        let _ = timeout(STOP_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
     }
 }
 
-/// Serves one connection: plain requests, and perhaps an upgrade and the session that follows.
+/// Serves one connection: plain requests, and at most one upgrade with its session.
 async fn serve(stream: TcpStream, stop: CancellationToken) {
-    // Only latency suffers without it.
+    // Without this option only latency is worse.
     let _ = stream.set_nodelay(true);
     let upgrade = Arc::new(Mutex::new(None));
     let service = service_fn(|request| {
@@ -111,10 +110,10 @@ async fn serve(stream: TcpStream, stop: CancellationToken) {
     }
 }
 
-async fn upgraded(upgrade: Option<OnUpgrade>) -> Option<Connection<TcpStream>> {
+async fn upgraded(upgrade: Option<OnUpgrade>) -> Option<PeerConnection<TcpStream>> {
     let upgraded = upgrade?.await.ok()?;
     let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    Some(Connection::new(io.into_inner(), Role::Server, &read_buf))
+    Some(PeerConnection::new(io.into_inner(), Role::Server, &read_buf))
 }
 
 fn answer(mut request: Request<Incoming>, upgrade: &Mutex<Option<OnUpgrade>>) -> Response<Full<Bytes>> {
@@ -143,15 +142,15 @@ fn answer(mut request: Request<Incoming>, upgrade: &Mutex<Option<OnUpgrade>>) ->
 fn plain(method: &Method) -> Response<Full<Bytes>> {
     match *method {
         Method::GET | Method::HEAD => text(StatusCode::OK, GREETING),
-        _ => text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here\n"),
+        _ => text(StatusCode::METHOD_NOT_ALLOWED, "found another method, allowed: GET, HEAD\n"),
     }
 }
 
-/// The answer of a server that refuses an upgrade with the status in its path; 1xx cannot be a last answer.
+/// Refuses an upgrade with the status in its path. A 1xx status cannot be a final answer.
 fn refusal(status: &str) -> Response<Full<Bytes>> {
     match status.parse::<StatusCode>() {
         Ok(status) if !status.is_informational() => text(status, format!("{status}, as asked for\n")),
-        _ => text(StatusCode::NOT_FOUND, "no such status: /status/200 to /status/999\n"),
+        _ => text(StatusCode::NOT_FOUND, "found another status, allowed: /status/200 to /status/999\n"),
     }
 }
 
@@ -161,7 +160,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     response
 }
 
-/// The client's favourite, since this server speaks them all.
+/// The client's first choice: this server speaks every subprotocol.
 fn first_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let offered = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
     HeaderValue::from_str(offered.split(',').next()?.trim()).ok()

@@ -21,39 +21,40 @@ use tokio_tungstenite::tungstenite::{
     protocol::Role,
 };
 
-use super::{Opening, Plan};
-use crate::peer::Connection;
+use super::{Agreement, Plan};
+use crate::peer::PeerConnection;
 
-/// Why there is no WebSocket.
-pub(super) struct Refusal {
-    /// The server's answer to the upgrade, where there was one.
+/// The reason why no WebSocket was opened.
+pub(super) struct OpenError {
+    /// The status of the server's answer to the upgrade, if there was one.
     pub(super) status: Option<StatusCode>,
-    pub(super) why: String,
+    pub(super) message: String,
 }
 
 /// Connects and upgrades.
-pub(super) async fn open(plan: &Plan) -> Result<(Connection<TcpStream>, Opening), Refusal> {
+pub(super) async fn open(plan: &Plan) -> Result<(PeerConnection<TcpStream>, Agreement), OpenError> {
     let (host, port) = (&plan.url.authority.host, plan.url.port());
     let stream = TcpStream::connect((host.as_str(), port))
         .await
         .map_err(|error| unanswered(&format!("cannot connect to {host}:{port}"), &error))?;
-    // Only latency suffers without it.
+    // Without this option only latency is worse.
     let _ = stream.set_nodelay(true);
     let key = generate_key();
-    let request = upgrade_request(plan, &key).map_err(|error| unanswered("cannot ask for the upgrade", &error))?;
+    let request = upgrade_request(plan, &key).map_err(|error| unanswered("cannot send the upgrade", &error))?;
     let response = exchange(stream, request).await.map_err(|error| unanswered("no answer to the upgrade", &error))?;
     let status = Some(response.status());
-    let opening = check(&response, plan, &key).map_err(|why| Refusal { status, why })?;
-    let connection = upgraded(response, &opening).await;
-    Ok((connection.ok_or(Refusal { status, why: "the connection ended with the upgrade".to_owned() })?, opening))
+    let agreement = check(&response, plan, &key).map_err(|message| OpenError { status, message })?;
+    let connection = upgraded(response, &agreement).await;
+    let lost = || OpenError { status, message: "the connection ended with the upgrade".to_owned() };
+    Ok((connection.ok_or_else(lost)?, agreement))
 }
 
-fn unanswered(what: &str, error: &dyn Error) -> Refusal {
-    let why = match error.source() {
-        Some(source) => format!("{what}: {error}: {source}"),
-        None => format!("{what}: {error}"),
+fn unanswered(context: &str, error: &dyn Error) -> OpenError {
+    let message = match error.source() {
+        Some(source) => format!("{context}: {error}: {source}"),
+        None => format!("{context}: {error}"),
     };
-    Refusal { status: None, why }
+    OpenError { status: None, message }
 }
 
 fn upgrade_request(plan: &Plan, key: &str) -> Result<Request<Empty<Bytes>>, hyper::http::Error> {
@@ -79,13 +80,13 @@ fn upgrade_request(plan: &Plan, key: &str) -> Result<Request<Empty<Bytes>>, hype
 async fn exchange(stream: TcpStream, request: Request<Empty<Bytes>>) -> hyper::Result<Response<Incoming>> {
     let (mut sender, connection) =
         http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
-    // It ends with the response or hands the stream over; its errors are the request's.
+    // It ends with the response, or hands the stream over. The request reports its errors.
     tokio::spawn(connection.with_upgrades());
     sender.send_request(request).await
 }
 
-/// Holds the server's answer against RFC 6455, 4.1, and what browsers add to it.
-fn check(response: &Response<Incoming>, plan: &Plan, key: &str) -> Result<Opening, String> {
+/// Checks the server's answer as RFC 6455, 4.1 demands, and as browsers do.
+fn check(response: &Response<Incoming>, plan: &Plan, key: &str) -> Result<Agreement, String> {
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Err(format!("the server refused the upgrade with {}", response.status()));
     }
@@ -96,30 +97,30 @@ fn check(response: &Response<Incoming>, plan: &Plan, key: &str) -> Result<Openin
     if headers.get(SEC_WEBSOCKET_ACCEPT).is_none_or(|accept| accept != &derive_accept_key(key.as_bytes())) {
         return Err("the server's 101 has no Sec-WebSocket-Accept that fits the key".to_owned());
     }
-    let opening = Opening {
+    let agreement = Agreement {
         subprotocol: text_of(headers, &SEC_WEBSOCKET_PROTOCOL),
         extensions: text_of(headers, &SEC_WEBSOCKET_EXTENSIONS),
     };
-    match &opening.subprotocol {
+    match &agreement.subprotocol {
         None if plan.subprotocols.is_empty() => {}
         None => return Err("the server chose none of the offered subprotocols".to_owned()),
         Some(chosen) if plan.subprotocols.contains(chosen) => {}
         Some(chosen) => return Err(format!("the server chose the subprotocol {chosen:?}, which was not offered")),
     }
-    match &opening.extensions {
+    match &agreement.extensions {
         Some(agreed) if !plan.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) => {
             Err(format!("the server agreed to {agreed:?}, but no extension was offered"))
         }
-        _ => Ok(opening),
+        _ => Ok(agreement),
     }
 }
 
-async fn upgraded(response: Response<Incoming>, opening: &Opening) -> Option<Connection<TcpStream>> {
+async fn upgraded(response: Response<Incoming>, agreement: &Agreement) -> Option<PeerConnection<TcpStream>> {
     let upgraded = hyper::upgrade::on(response).await.ok()?;
     let Parts { io, read_buf, .. } = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let mut connection = Connection::new(io.into_inner(), Role::Client, &read_buf);
-    if opening.extensions.is_some() {
-        connection.allow_extension();
+    let mut connection = PeerConnection::new(io.into_inner(), Role::Client, &read_buf);
+    if agreement.extensions.is_some() {
+        connection.allow_reserved_bits();
     }
     Some(connection)
 }

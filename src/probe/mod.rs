@@ -1,4 +1,4 @@
-//! A WebSocket client that reports what a browser's events would, and why.
+//! A WebSocket client that reports the events of a browser's API, and the reason for each ending.
 
 use std::time::{Duration, Instant};
 
@@ -8,123 +8,116 @@ use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     authority::Url,
-    peer::{CloseFrame, Connection, Event, Message, ReadError},
-    websocket::close_code::{CloseCode, CloseStatus},
+    peer::{PeerConnection, PeerEvent, ReadError, close_frame},
+    websocket::close_code::{CloseCode, CloseFrame, CloseStatus},
 };
 
 mod handshake;
 
-/// How long the server may take to answer the Close frame that ends the wait.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long the server may take to hang up after the closing handshake.
-const HANG_UP_PATIENCE: Duration = Duration::from_secs(2);
-/// How many bytes of messages a probe takes in all before it closes with 1009.
-const MESSAGES_LIMIT: usize = 64 << 20;
+pub use crate::peer::Message;
 
-/// What a probe is to do.
+/// How long the server may take to answer the Close frame that ends the wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the server may take to hang up after the closing handshake.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(2);
+/// The largest sum of message bytes that a probe receives. More closes with 1009.
+const MAX_MESSAGES: usize = 64 << 20;
+
+/// The course of a probe.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Where to connect to.
+    /// The WebSocket to open.
     pub url: Url,
-    /// The subprotocols to offer, the favourite first.
+    /// The subprotocols to offer, the first choice first.
     pub subprotocols: Vec<String>,
-    /// More headers for the opening handshake.
+    /// Further headers of the opening handshake.
     pub headers: HeaderMap,
-    /// Text messages to send once the connection is open.
+    /// Text messages to send after `onopen`.
     pub send: Vec<String>,
-    /// The code and reason to close with, right after these messages; without one the server is given the whole wait
-    /// to close, and then closed with 1000.
+    /// The code and the reason to close with, directly after these messages. `None`: the server may close until the wait
+    /// is over; then the probe closes with 1000.
     pub close: Option<(CloseCode, String)>,
-    /// How long all of it may take, from the connection on.
+    /// The time limit, from the connection on.
     pub wait: Duration,
 }
 
 impl Plan {
     fn close_frame(&self) -> CloseFrame {
         let (code, reason) = self.close.clone().unwrap_or((CloseCode::NORMAL, String::new()));
-        CloseFrame::new(code.0, reason)
+        close_frame(code, reason)
     }
 }
 
-/// What happened, told as soon as it does.
+/// An event, reported when it happens.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// `onopen`.
-    Open(&'a Opening),
+    Open(&'a Agreement),
     /// `onmessage`.
-    Message(&'a ReceivedMessage),
+    Message(&'a Message),
 }
 
-/// What the opening handshake agreed on.
+/// The result of an opening handshake.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Opening {
+pub struct Agreement {
     /// The subprotocol that the server chose.
     pub subprotocol: Option<String>,
     /// The extensions that the server agreed to.
     pub extensions: Option<String>,
 }
 
-/// What was found out.
+/// The result of a probe.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// The URL as given.
+    /// The URL.
     pub url: String,
-    /// Whether `onopen` would have been called.
+    /// Whether a browser would call `onopen`.
     pub opened: bool,
-    /// The HTTP status that answered the upgrade.
+    /// The HTTP status of the answer to the upgrade.
     pub status: Option<u16>,
     /// The subprotocol that the server chose.
     pub subprotocol: Option<String>,
     /// The extensions that the server agreed to.
     pub extensions: Option<String>,
-    /// The messages received.
-    pub messages: Vec<ReceivedMessage>,
-    /// What `onclose` would have been given.
-    pub close: Close,
-    /// What went wrong, in words.
+    /// The received messages. Text is a JSON string, bytes are `{"binary": "..."}` in hexadecimal digits.
+    pub messages: Vec<Message>,
+    /// The event of `onclose`.
+    pub close: CloseEvent,
+    /// The reason of a failure, in words.
     pub error: Option<String>,
     /// From the start to the end of the connection, in seconds.
     pub duration_seconds: f64,
 }
 
-/// A message from the server: text as a JSON string, bytes as `{"binary": "..."}` in hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReceivedMessage {
-    /// UTF-8 text.
-    Text(String),
-    /// Bytes; also a message in the form that an agreed extension gave it.
-    Binary(Vec<u8>),
-}
-
 /// A browser's close event.
 #[derive(Debug, Serialize, PartialEq, Eq)]
-pub struct Close {
-    /// The code of the server's Close frame, 1005 where it carried none, 1006 where there was none.
+pub struct CloseEvent {
+    /// The code of the server's Close frame; 1005 if the frame has none, 1006 if there is no Close frame.
     pub code: u16,
     /// The code's name.
     pub name: &'static str,
     /// The reason in that frame.
     pub reason: String,
-    /// `wasClean`: Close frames went both ways.
+    /// `wasClean`: both endpoints sent a Close frame.
     pub clean: bool,
 }
 
-/// Opens a WebSocket, does as planned, and reports.
+/// Opens a WebSocket, follows the plan, and reports.
 pub async fn run(plan: &Plan, mut observe: impl FnMut(Progress<'_>)) -> Report {
     let started = Instant::now();
-    let mut report = Report::of_nothing(plan.url.to_string());
+    let mut report = Report::never_opened(plan.url.to_string());
     match timeout(plan.wait, handshake::open(plan)).await {
         Err(_) => report.error = Some(format!("no WebSocket within {}", humantime::format_duration(plan.wait))),
-        Ok(Err(refusal)) => {
-            report.status = refusal.status.as_ref().map(StatusCode::as_u16);
-            report.error = Some(refusal.why);
+        Ok(Err(failure)) => {
+            report.status = failure.status.as_ref().map(StatusCode::as_u16);
+            report.error = Some(failure.message);
         }
-        Ok(Ok((connection, opening))) => {
-            report.open(&opening);
-            observe(Progress::Open(&opening));
+        Ok(Ok((connection, agreement))) => {
+            report.open(&agreement);
+            observe(Progress::Open(&agreement));
             let rest = plan.wait.saturating_sub(started.elapsed());
-            Conversation { connection, report: &mut report, closing: false, received: 0 }
-                .hold(plan, rest, &mut observe)
+            OpenProbe { connection, report: &mut report, sent_close: false, received: 0 }
+                .run(plan, rest, &mut observe)
                 .await;
         }
     }
@@ -132,24 +125,23 @@ pub async fn run(plan: &Plan, mut observe: impl FnMut(Progress<'_>)) -> Report {
     report
 }
 
-/// An open connection, on its way to the report.
-struct Conversation<'a> {
-    connection: Connection<TcpStream>,
+/// An open connection and its report so far.
+struct OpenProbe<'a> {
+    connection: PeerConnection<TcpStream>,
     report: &'a mut Report,
-    /// Our Close frame is sent.
-    closing: bool,
+    sent_close: bool,
     /// Bytes of messages so far.
     received: usize,
 }
 
-impl Conversation<'_> {
-    async fn hold(mut self, plan: &Plan, wait: Duration, observe: &mut impl FnMut(Progress<'_>)) {
+impl OpenProbe<'_> {
+    async fn run(mut self, plan: &Plan, wait: Duration, observe: &mut impl FnMut(Progress<'_>)) {
         let talk = async {
-            self.speak(plan).await;
-            self.listen(observe).await
+            self.send(plan).await;
+            self.receive(observe).await
         };
         let end = match timeout(wait, talk).await {
-            Err(_) if !self.closing => timeout(ANSWER_PATIENCE, self.close_and_listen(plan, observe)).await,
+            Err(_) if !self.sent_close => timeout(ANSWER_TIMEOUT, self.close_and_receive(plan, observe)).await,
             end => end,
         };
         match end {
@@ -159,9 +151,9 @@ impl Conversation<'_> {
         }
     }
 
-    async fn speak(&mut self, plan: &Plan) {
+    async fn send(&mut self, plan: &Plan) {
         for text in &plan.send {
-            // Where the server has hung up, what it said before is still to be read, and tells more.
+            // If the server hung up, the bytes that it sent before explain more than this error.
             let _ = self.connection.send(Message::Text(text.clone())).await;
         }
         if plan.close.is_some() {
@@ -169,28 +161,27 @@ impl Conversation<'_> {
         }
     }
 
-    async fn close_and_listen(
+    async fn close_and_receive(
         &mut self,
         plan: &Plan,
         observe: &mut impl FnMut(Progress<'_>),
     ) -> Result<CloseFrame, ReadError> {
         self.close(&plan.close_frame()).await;
-        self.listen(observe).await
+        self.receive(observe).await
     }
 
     /// Reads until the server's Close frame, or until nothing more can be read.
-    async fn listen(&mut self, observe: &mut impl FnMut(Progress<'_>)) -> Result<CloseFrame, ReadError> {
+    async fn receive(&mut self, observe: &mut impl FnMut(Progress<'_>)) -> Result<CloseFrame, ReadError> {
         loop {
             match self.connection.next_event().await? {
-                Event::Close(frame) => return Ok(frame),
-                Event::Ping(payload) if !self.closing => self.connection.pong(payload).await?,
-                Event::Ping(_) | Event::Pong => {}
-                Event::Message(message) => {
-                    let message = ReceivedMessage::from(message);
+                PeerEvent::Close(frame) => return Ok(frame),
+                PeerEvent::Ping(payload) if !self.sent_close => self.connection.pong(payload).await?,
+                PeerEvent::Ping(_) | PeerEvent::Pong => {}
+                PeerEvent::Message(message) => {
                     self.received += message.len();
-                    if self.received > MESSAGES_LIMIT {
-                        let what = format!("more than {MESSAGES_LIMIT} bytes of messages");
-                        return Err(ReadError::Violation { code: CloseCode::TOO_BIG.0, what });
+                    if self.received > MAX_MESSAGES {
+                        let message = format!("more than {MAX_MESSAGES} bytes of messages");
+                        return Err(ReadError::Violation { code: CloseCode::TOO_BIG.0, message });
                     }
                     observe(Progress::Message(&message));
                     self.report.messages.push(message);
@@ -201,40 +192,40 @@ impl Conversation<'_> {
 
     /// Completes the closing handshake that the server's Close frame begins or ends.
     async fn finish(mut self, frame: CloseFrame) {
-        if !self.closing {
+        if !self.sent_close {
             self.close(&frame).await;
         }
-        if !self.closing {
-            self.report.error = Some("the answer to the server's Close frame could not be sent".to_owned());
+        if !self.sent_close {
+            self.report.error = Some("the answer to the server's Close frame cannot be sent".to_owned());
         }
-        self.report.close = Close::new(frame.status(), frame.reason, self.closing);
-        self.connection.hang_up(HANG_UP_PATIENCE).await;
+        self.report.close = CloseEvent::new(frame.status, frame.reason, self.sent_close);
+        self.connection.hang_up(HANG_UP_TIMEOUT).await;
     }
 
-    /// Ends a connection that had no closing handshake.
+    /// Ends a connection without a closing handshake.
     async fn fail(mut self, error: ReadError) {
         self.report.error = Some(match error {
             ReadError::Ended => "the server ended the connection without a Close frame".to_owned(),
             ReadError::Broken(error) => format!("the connection broke: {error}"),
-            ReadError::Violation { code, what } => {
-                if !self.closing {
-                    self.close(&CloseFrame::new(code, what.clone())).await;
+            ReadError::Violation { code, message } => {
+                if !self.sent_close {
+                    self.close(&close_frame(CloseCode(code), message.clone())).await;
                 }
-                format!("failed the connection with {code}: {what}")
+                format!("failed the connection with {code}: {message}")
             }
         });
-        self.connection.hang_up(HANG_UP_PATIENCE).await;
+        self.connection.hang_up(HANG_UP_TIMEOUT).await;
     }
 
     async fn close(&mut self, frame: &CloseFrame) {
-        // A Close frame that cannot be sent leaves the session unclean, and reading tells why.
-        self.closing = matches!(timeout(HANG_UP_PATIENCE, self.connection.close(frame)).await, Ok(Ok(())));
+        // If a Close frame cannot be sent, the session is not clean, and the next read returns the reason.
+        self.sent_close = matches!(timeout(HANG_UP_TIMEOUT, self.connection.close(frame)).await, Ok(Ok(())));
     }
 }
 
 impl Report {
-    /// The report of a connection that never was, as a browser tells it: closed with 1006.
-    fn of_nothing(url: String) -> Self {
+    /// The report of a connection that was never open. A browser reports it as closed with 1006.
+    fn never_opened(url: String) -> Self {
         Self {
             url,
             opened: false,
@@ -242,28 +233,28 @@ impl Report {
             subprotocol: None,
             extensions: None,
             messages: Vec::new(),
-            close: Close::new(CloseStatus::Abnormal, String::new(), false),
+            close: CloseEvent::new(CloseStatus::Abnormal, String::new(), false),
             error: None,
             duration_seconds: 0.0,
         }
     }
 
-    fn open(&mut self, opening: &Opening) {
+    fn open(&mut self, agreement: &Agreement) {
         self.opened = true;
         self.status = Some(StatusCode::SWITCHING_PROTOCOLS.as_u16());
-        self.subprotocol.clone_from(&opening.subprotocol);
-        self.extensions.clone_from(&opening.extensions);
+        self.subprotocol.clone_from(&agreement.subprotocol);
+        self.extensions.clone_from(&agreement.extensions);
     }
 }
 
-impl Close {
+impl CloseEvent {
     fn new(status: CloseStatus, reason: String, clean: bool) -> Self {
-        let code = status.number().expect("a frame with half a code fails the connection");
+        let code = status.number().expect("a Close frame with half a code fails the connection");
         Self { code, name: status.name(), reason, clean }
     }
 }
 
-impl ReceivedMessage {
+impl Message {
     fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -272,16 +263,7 @@ impl ReceivedMessage {
     }
 }
 
-impl From<Message> for ReceivedMessage {
-    fn from(message: Message) -> Self {
-        match message {
-            Message::Text(text) => Self::Text(text),
-            Message::Binary(bytes) => Self::Binary(bytes),
-        }
-    }
-}
-
-impl Serialize for ReceivedMessage {
+impl Serialize for Message {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Text(text) => serializer.serialize_str(text),
@@ -291,9 +273,6 @@ impl Serialize for ReceivedMessage {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut digits, byte| {
-        write!(digits, "{byte:02x}").expect("a String takes all text");
-        digits
-    })
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.map(|digit| char::from_digit(digit.into(), 16).expect("below 16")).collect()
 }

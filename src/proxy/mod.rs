@@ -27,7 +27,7 @@ pub use listener::Listener;
 
 use self::routing::Routing;
 use crate::{
-    admission::{self, Admission},
+    admission::{self, Admission, OtherDescriptors},
     config::Config,
     journal::Journal,
     metrics::{Metrics, RouteMetrics},
@@ -123,5 +123,13 @@ impl Proxy {
 }
 
 fn admission_limits(config: &Config) -> admission::Limits {
-    admission::Limits { connections: config.connections, connections_per_ip: config.connections_per_ip }
+    admission::Limits {
+        connections: config.connections,
+        connections_per_ip: config.connections_per_ip,
+        others: OtherDescriptors {
+            workers: config.workers.get(),
+            client_listeners: config.listen.len(),
+            admin_listeners: 1 + usize::from(config.metrics.listen.is_some()),
+        },
+    }
 }

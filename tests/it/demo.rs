@@ -1,8 +1,8 @@
-//! The demo's server and clients over real sockets: by raw bytes, and by tokio-tungstenite.
+//! The demo's server and clients over real sockets, with raw bytes and with tokio-tungstenite.
 
 use std::{io::ErrorKind, net::SocketAddr};
 
-use closewatch::demo::{Server, clients};
+use closewatch::demo::{DemoServer, clients};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -25,14 +25,14 @@ struct Demo {
 }
 
 async fn start() -> Demo {
-    let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let server = DemoServer::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel();
     let running = tokio::spawn(server.run(async { drop(stopped.await) }));
     Demo { address, stop, running }
 }
 
-/// Sends a request's head and reads the answer's, byte by byte so that nothing behind it is taken.
+/// Sends a request's head and reads the head of the answer, byte by byte, so that the bytes behind it stay unread.
 async fn request(address: SocketAddr, head: &str) -> (TcpStream, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
@@ -72,7 +72,7 @@ async fn expect_end(stream: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn any_code_is_put_on_the_wire_as_asked() {
+async fn close_sends_any_code() {
     let demo = start().await;
     for code in [0_u16, 999, 1000, 1001, 1004, 1005, 1006, 1012, 1014, 1015, 1016, 2999, 3000, 4999, 5000, 65535] {
         let mut stream = upgrade(demo.address).await;
@@ -85,7 +85,7 @@ async fn any_code_is_put_on_the_wire_as_asked() {
 }
 
 #[tokio::test]
-async fn close_alone_is_an_empty_close_frame() {
+async fn close_alone_sends_an_empty_close_frame() {
     let demo = start().await;
     let mut stream = upgrade(demo.address).await;
     stream.write_all(&text("close")).await.unwrap();
@@ -93,7 +93,7 @@ async fn close_alone_is_an_empty_close_frame() {
 }
 
 #[tokio::test]
-async fn a_long_reason_is_cut_between_characters() {
+async fn long_reason_is_cut_between_characters() {
     let demo = start().await;
     let address = demo.address;
     let (mut socket, _) = client_async(format!("ws://{address}"), connect(address).await).await.unwrap();
@@ -103,7 +103,7 @@ async fn a_long_reason_is_cut_between_characters() {
 }
 
 #[tokio::test]
-async fn a_close_frame_is_answered_with_the_same_content() {
+async fn close_frame_is_answered_with_the_same_content() {
     let demo = start().await;
     for payload in [&b""[..], b"\x03\xe8", b"\x03\xf6gateway", b"\x0f\xa1bye"] {
         let mut stream = upgrade(demo.address).await;
@@ -115,7 +115,7 @@ async fn a_close_frame_is_answered_with_the_same_content() {
 }
 
 #[tokio::test]
-async fn abort_is_a_reset() {
+async fn abort_sends_rst() {
     let demo = start().await;
     let mut stream = upgrade(demo.address).await;
     stream.write_all(&text("abort")).await.unwrap();
@@ -123,31 +123,31 @@ async fn abort_is_a_reset() {
 }
 
 #[tokio::test]
-async fn vanish_is_a_fin_without_a_close_frame() {
+async fn vanish_sends_fin_without_a_close_frame() {
     let demo = start().await;
     let mut stream = upgrade(demo.address).await;
     stream.write_all(&text("vanish")).await.unwrap();
     expect_end(&mut stream).await;
-    // Still a connection whose other direction is open: what is sent now meets no reset.
+    // The other direction is still open: bytes sent now meet no reset.
     stream.write_all(&text("too late")).await.unwrap();
     stream.shutdown().await.unwrap();
 }
 
 #[tokio::test]
-async fn silent_leaves_close_frames_unanswered_and_the_connection_open() {
+async fn silent_server_answers_no_close_frame() {
     let demo = start().await;
     let mut stream = upgrade(demo.address).await;
     let frames = [text("silent"), text("still here"), frame(0x88, b"\x03\xe8"), text("after"), frame(0x89, b"p")];
     stream.write_all(&frames.concat()).await.unwrap();
     expect_bytes(&mut stream, b"\x81\x0astill here").await;
-    // The server says nothing more and hangs up only after the client does.
+    // The server sends nothing more, and hangs up only after the client.
     assert_eq!(stream.try_read(&mut [0; 16]).unwrap_err().kind(), ErrorKind::WouldBlock);
     stream.shutdown().await.unwrap();
     expect_end(&mut stream).await;
 }
 
 #[tokio::test]
-async fn frames_behind_the_request_head_in_the_same_packet_are_read() {
+async fn frames_in_the_packet_of_the_request_are_read() {
     let demo = start().await;
     let mut stream = connect(demo.address).await;
     let head = format!("GET /any/path HTTP/1.1\r\n{UPGRADE}\r\n");
@@ -159,7 +159,7 @@ async fn frames_behind_the_request_head_in_the_same_packet_are_read() {
 }
 
 #[tokio::test]
-async fn a_breach_of_the_protocol_is_answered_with_1002() {
+async fn violation_fails_the_connection_with_1002() {
     let demo = start().await;
     let mut stream = upgrade(demo.address).await;
     stream.write_all(b"\x81\x02hi").await.unwrap();
@@ -194,7 +194,7 @@ async fn tungstenite_gets_echoes_pings_and_floods() {
 }
 
 #[tokio::test]
-async fn a_path_refuses_the_upgrade_with_its_status() {
+async fn status_path_refuses_the_upgrade() {
     let demo = start().await;
     for (path, status) in [
         ("/status/401", "HTTP/1.1 401 Unauthorized"),
@@ -226,7 +226,7 @@ async fn plain_requests_and_bad_upgrades_get_plain_answers() {
 }
 
 #[tokio::test]
-async fn stopping_closes_sessions_with_1001_and_frees_the_port() {
+async fn stop_closes_sessions_with_1001_and_frees_the_port() {
     let demo = start().await;
     let mut stream = upgrade(demo.address).await;
     let (mut idle, _) = request(demo.address, "GET / HTTP/1.1\r\nHost: demo\r\n").await;
@@ -241,7 +241,7 @@ async fn stopping_closes_sessions_with_1001_and_frees_the_port() {
 }
 
 #[tokio::test]
-async fn clients_close_sessions_and_return_after_the_server_was_away() {
+async fn clients_return_after_the_server_was_away() {
     let demo = start().await;
     let address = demo.address;
     let (stop, stopped) = oneshot::channel();
@@ -259,7 +259,7 @@ async fn clients_close_sessions_and_return_after_the_server_was_away() {
 }
 
 #[tokio::test]
-async fn the_first_client_has_a_clean_close_at_once() {
+async fn first_client_closes_cleanly_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let playing = tokio::spawn(clients::run(listener.local_addr().unwrap(), std::future::pending()));
     let (stream, _) = listener.accept().await.unwrap();

@@ -1,48 +1,57 @@
-//! No file descriptor is left: those who have a connection notice nothing, those who come wait, and it passes.
+//! No file descriptor is left: open sessions go on, new clients wait, and closewatch recovers.
 
 use std::{thread, time::Duration};
 
 use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, eventually};
 
-const OPEN_FILES: usize = 64;
+/// So few that all can be taken.
+const FEW_FILES: usize = 64;
+/// The connections that `limits.connections: auto` allows with 256 and 1024 files, two relay threads at most, one
+/// listener and one admin.
+const AUTO: [(usize, usize); 2] = [(256, 102), (1024, 462)];
 
-/// How long it is left without descriptors. An accept that is tried again and again takes a core for all of that time.
-const WITHOUT: Duration = Duration::from_secs(1);
-const LITTLE_OF_A_CORE: Duration = Duration::from_millis(250);
+/// How long no descriptor is left. An accept that is retried without a pause uses a CPU for all of this time.
+const SHORTAGE: Duration = Duration::from_secs(1);
+const CPU_TIME_IN_SHORTAGE: Duration = Duration::from_millis(250);
 
-/// A program that may have so few open files, whatever the number of connections is that it is told.
-fn start(server: &Server) -> Program {
+/// A program with few open files, and a limit of connections that ignores this.
+fn start_with_few_files(server: &Server) -> Program {
     let config = "limits: {connections: 1000}\nlog: {format: json}\n";
-    Program::start_after(&format!("ulimit -n {OPEN_FILES}"), &format!("{}{config}", server.upstream()))
+    Program::start_after(&format!("ulimit -n {FEW_FILES}"), &format!("{}{config}", server.upstream()))
 }
 
-/// Connections that say nothing, one for each descriptor that is left.
+/// A program with a hard limit of open files, two relay threads, and limits that follow from this.
+fn start_with_auto_limit(server: &Server, open_files: usize) -> Program {
+    Program::start_after(&format!("ulimit -n {open_files}"), &format!("{}workers: 2\n", server.upstream()))
+}
+
+/// Silent connections, one for each descriptor that is left.
 fn take_all_descriptors(program: &Program) -> Vec<Peer> {
-    let silent = (0..program.free_descriptors(OPEN_FILES)).map(|_| program.connect()).collect();
-    eventually("all descriptors are taken", || (program.free_descriptors(OPEN_FILES) == 0).then_some(()));
+    let silent = (0..program.free_descriptors(FEW_FILES)).map(|_| program.connect()).collect();
+    eventually("all descriptors are taken", || (program.free_descriptors(FEW_FILES) == 0).then_some(()));
     silent
 }
 
-fn times_told(program: &Program) -> usize {
-    program.log().iter().filter(|line| line.contains("connections cannot be accepted")).count()
+fn count_failed_accepts(program: &Program) -> usize {
+    program.log().iter().filter(|line| line.contains("accept failed: too many open files; retrying")).count()
 }
 
 #[test]
 fn accept_pauses_and_sessions_go_on() {
     let server = Server::start();
-    let program = start(&server);
+    let program = start_with_few_files(&server);
     let mut session = Session::open(&program, &server);
     let silent = take_all_descriptors(&program);
     let mut waiting = program.connect();
     waiting.send(REQUEST);
-    eventually("it is told", || (times_told(&program) > 0).then_some(()));
+    eventually("a line in the log", || (count_failed_accepts(&program) > 0).then_some(()));
 
     let cpu_time = program.cpu_time();
     session.exchange();
-    thread::sleep(WITHOUT);
+    thread::sleep(SHORTAGE);
     session.exchange();
     let cpu_time = program.cpu_time().saturating_sub(cpu_time);
-    assert!(cpu_time < LITTLE_OF_A_CORE, "{cpu_time:?} of {WITHOUT:?}");
+    assert!(cpu_time < CPU_TIME_IN_SHORTAGE, "{cpu_time:?} in {SHORTAGE:?}");
     assert!(waiting.nothing_readable());
 
     drop(silent);
@@ -53,14 +62,14 @@ fn accept_pauses_and_sessions_go_on() {
     Session { client: waiting, server: late }.exchange();
     Session::open(&program, &server).exchange();
     session.exchange();
-    assert_eq!(times_told(&program), 1, "{:#?}", program.log());
+    assert_eq!(count_failed_accepts(&program), 1, "{:#?}", program.log());
 }
 
-/// The one descriptor that was left is the client's.
+/// The client gets the only descriptor that is left.
 #[test]
-fn where_none_is_left_for_the_server_the_answer_is_502() {
+fn handshake_without_server_descriptor_gets_502() {
     let server = Server::start();
-    let program = start(&server);
+    let program = start_with_few_files(&server);
     let mut silent = take_all_descriptors(&program);
     for _ in 0..3 {
         silent.pop();
@@ -82,22 +91,24 @@ fn where_none_is_left_for_the_server_the_answer_is_502() {
 
 /// The usual soft limit is meant for programs that use select(2), which closewatch does not.
 #[test]
-fn the_soft_limit_is_raised_whatever_the_number_of_connections() {
+fn soft_limit_is_raised_for_any_connection_limit() {
     let server = Server::start();
     let config = format!("{}limits: {{connections: 100}}\n", server.upstream());
-    let program = Program::start_after(&format!("ulimit -Sn {OPEN_FILES}"), &config);
+    let program = Program::start_after(&format!("ulimit -Sn {FEW_FILES}"), &config);
     let mut sessions: Vec<Session> = (0..100).map(|_| Session::open(&program, &server)).collect();
     sessions.iter_mut().for_each(Session::exchange);
     program.wait_for("closewatch_connections_active", &[], 100.0);
 }
 
 #[test]
-fn no_more_connections_are_taken_than_there_are_descriptors_for() {
-    let server = Server::start();
-    // A quarter is put aside for what is no connection, and a session needs two.
-    let program = Program::start_after("ulimit -n 256", &server.upstream());
-    let mut sessions: Vec<Session> = (0..96).map(|_| Session::open(&program, &server)).collect();
-    program.connect().receive_rest();
-    program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
-    sessions.iter_mut().for_each(Session::exchange);
+fn auto_limit_leaves_descriptors_for_every_session() {
+    for (open_files, connections) in AUTO {
+        let server = Server::start();
+        let program = start_with_auto_limit(&server, open_files);
+        let mut sessions: Vec<Session> = (0..connections).map(|_| Session::open(&program, &server)).collect();
+        program.connect().receive_rest();
+        program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
+        sessions.iter_mut().for_each(Session::exchange);
+        assert!(program.free_descriptors(open_files) > open_files / 16, "the admin has its share");
+    }
 }

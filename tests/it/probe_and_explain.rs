@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use closewatch::demo::Server;
+use closewatch::demo::DemoServer;
 use serde_json::{Value, json};
 
 /// What a command left behind.
@@ -29,7 +29,7 @@ fn closewatch(arguments: &[&str]) -> Outcome {
 /// Starts the demo's server for the rest of the test process.
 fn demo() -> String {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let server = runtime.block_on(Server::bind("127.0.0.1:0".parse().unwrap())).unwrap();
+    let server = runtime.block_on(DemoServer::bind("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = server.local_addr();
     thread::spawn(move || runtime.block_on(server.run(std::future::pending())));
     format!("ws://{address}")
@@ -99,7 +99,7 @@ fn probe_reports_the_code_that_the_server_closes_with() {
 }
 
 #[test]
-fn probe_reports_1006_for_every_end_without_a_sound_close_frame() {
+fn probe_reports_1006_without_a_legal_close_frame() {
     let url = demo();
     let close = json!({"code": 1006, "name": "Abnormal Closure", "reason": "", "clean": false});
     for (command, error) in [
@@ -107,12 +107,9 @@ fn probe_reports_1006_for_every_end_without_a_sound_close_frame() {
         ("abort", "the connection broke: Connection reset by peer (os error 104)"),
         (
             "close 1006 forged",
-            "failed the connection with 1002: a Close frame with code 1006, which may not stand on the wire",
+            "failed the connection with 1002: a Close frame with code 1006, which is illegal on the wire",
         ),
-        (
-            "close 5000",
-            "failed the connection with 1002: a Close frame with code 5000, which may not stand on the wire",
-        ),
+        ("close 5000", "failed the connection with 1002: a Close frame with code 5000, which is illegal on the wire"),
     ] {
         assert_eq!(probe(&url, &["--send", command]), (1, opened(&json!([]), &close, &json!(error))), "{command}");
     }
@@ -135,12 +132,12 @@ fn probe_closes_with_the_code_it_is_given() {
 #[test]
 fn probe_closes_with_1000_when_the_wait_is_over() {
     let close = json!({"code": 1000, "name": "Normal Closure", "reason": "", "clean": true});
-    let report = probe(&demo(), &["--send", "ping", "--send", "hello", "--wait", "300ms"]);
+    let report = probe(&demo(), &["--insecure", "--send", "ping", "--send", "hello", "--wait", "300ms"]);
     assert_eq!(report, (0, opened(&json!(["hello"]), &close, &Value::Null)));
 }
 
 #[test]
-fn probe_does_not_wait_for_a_silent_server_for_ever() {
+fn probe_leaves_a_silent_server() {
     let close = json!({"code": 1006, "name": "Abnormal Closure", "reason": "", "clean": false});
     let report = probe(&demo(), &["--send", "silent", "--close", "1000", "--wait", "300ms"]);
     let error = json!("the server did not answer the Close frame in time");
@@ -173,7 +170,7 @@ fn probe_offers_subprotocols_and_headers() {
 }
 
 #[test]
-fn probe_tells_why_there_is_no_websocket() {
+fn probe_reports_why_no_websocket_opened() {
     let refused = format!("{}/status/401", demo());
     let error = "the server refused the upgrade with 401 Unauthorized";
     assert_eq!(probe(&refused, &[]), (1, never_opened(&json!(401), error)));
@@ -205,19 +202,18 @@ fn probe_prints_the_events_of_a_browser_in_order() {
 fn probe_refuses_bad_usage_with_2() {
     for (arguments, message) in [
         (&["wss://127.0.0.1/"][..], "wss:// is not supported yet"),
-        (&["ws://127.0.0.1/", "--insecure"], "--insecure is not supported yet"),
         (&["http://127.0.0.1/"], "begins with ws://"),
         (&["ws://127.0.0.1:99999/"], "a port is a number from 1 to 65535"),
         (&["ws://127.0.0.1:abc"], "a port is a number from 1 to 65535"),
         (&["ws://127.0.0.1:-1/"], "a port is a number from 1 to 65535"),
         (&["ws://127.0.0.1/chat#room"], "has no fragment: write %23"),
-        (&["ws://127.0.0.1/", "--close", "1006"], "1006 may not be written into a Close frame"),
-        (&["ws://127.0.0.1/", "--close", "5000"], "5000 may not be written into a Close frame"),
+        (&["ws://127.0.0.1/", "--close", "1006"], "1006 is illegal in a Close frame"),
+        (&["ws://127.0.0.1/", "--close", "5000"], "5000 is illegal in a Close frame"),
         (&["ws://127.0.0.1/", "--close", "bye"], "a Close code is a number"),
         (&["ws://127.0.0.1/", "--header", "no colon"], "'Name: value'"),
         (&["ws://127.0.0.1/", "--header", "Upgrade: h2c"], "the probe sets upgrade itself"),
-        (&["ws://127.0.0.1/", "--subprotocol", "a b"], "a subprotocol is made of"),
-        (&["ws://127.0.0.1/", "--wait", "soon"], "a duration is 250ms, 30s, 5m"),
+        (&["ws://127.0.0.1/", "--subprotocol", "a b"], "allowed in a subprotocol"),
+        (&["ws://127.0.0.1/", "--wait", "soon"], "allowed: a duration such as 250ms, 30s or 5m"),
         (&["ws://127.0.0.1/", "--wait", "25h"], "at most 24h"),
         (&[], "required arguments were not provided"),
     ] {
@@ -284,7 +280,7 @@ fn explain_ends_quietly_when_nobody_reads_it() {
 fn the_exit_code_tells_where_nobody_reads_the_error() {
     for (arguments, exit) in [
         (&["explain", "9999"][..], 2),
-        (&["probe", "ws://127.0.0.1:1", "--insecure"], 2),
+        (&["probe", "wss://127.0.0.1:1"], 2),
         (&["health", "--admin", "127.0.0.1:1"], 1),
         (&["check", "--config", "/nowhere/closewatch.yaml"], 2),
     ] {
