@@ -10,11 +10,7 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    drain_closing_handshakes::close_both,
-    support::closewatch::Closewatch,
-    support::{Server, eventually},
-};
+use crate::support::{Program, Server, Session, eventually};
 
 /// Everything read-only, the user and group of nobody, no capability, none to be had; then the program.
 const CONTAINER: &str = r#"
@@ -39,23 +35,23 @@ fn as_process_1_without_rights_on_a_read_only_file_system() {
     container.args(["--pid", "--fork", "--kill-child", "--mount", "--mount-proc", "sh", "-c", CONTAINER, "sh"]);
     container.arg(&program).args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     container.args(["--upstream", &format!("ws://{}", server.address())]);
-    let mut closewatch = Closewatch::start_by(&mut container, "");
-    closewatch.is_process(child_of(closewatch.process()));
+    let mut program = Program::start_by(&mut container, "");
+    program.set_process(child_of(program.process()));
 
-    let status = fs::read_to_string(format!("/proc/{}/status", closewatch.process())).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", program.process())).unwrap();
     for line in ["Uid:\t65534\t65534\t65534\t65534", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000"] {
         assert!(status.contains(line), "{line:?} in {status}");
     }
     let processes = status.lines().find(|line| line.starts_with("NSpid:")).unwrap();
     assert!(processes.ends_with("\t1"), "{processes}");
 
-    let mut session = closewatch.session(&server);
+    let mut session = Session::open(&program, &server);
     session.exchange();
-    closewatch.signal("HUP");
-    closewatch.wait_for_log("the configuration was reloaded", 1);
-    closewatch.signal("TERM");
-    close_both(&mut session);
-    assert_eq!(closewatch.ended().code, Some(0));
+    program.signal("HUP");
+    program.wait_for_log("the configuration was reloaded", 1);
+    program.signal("TERM");
+    session.proxy_closes(1001, "");
+    assert_eq!(program.ended().code, Some(0));
 }
 
 /// What keeps the test from running here.

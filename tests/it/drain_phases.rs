@@ -2,34 +2,30 @@
 
 use serde_json::json;
 
-use crate::{
-    drain_closing_handshakes::{answer_both, close_both, going_away, receive_masked_close},
-    support::closewatch::{Closewatch, LOG_ALL, command, wait_until_closed},
-    support::{Server, Session, close},
-};
+use crate::support::{LOG_ALL, Outcome, Program, Server, Session, run, wait_until_closed};
 
 #[test]
 fn during_the_delay_all_goes_on_but_readiness() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("shutdown: {{delay: 1h}}\n{LOG_ALL}"));
-    closewatch.wait_for_phase("ready");
-    assert_eq!(closewatch.get("/-/ready").status, 200);
-    let mut before = closewatch.session(&server);
-    closewatch.signal("TERM");
-    closewatch.wait_for_phase("draining");
-    assert_eq!(closewatch.get("/-/ready").status, 503);
-    assert_eq!(closewatch.get("/-/healthy").status, 200);
+    let program = Program::before(&server, &format!("shutdown: {{delay: 1h}}\n{LOG_ALL}"));
+    program.wait_for_phase("ready");
+    assert_eq!(program.get("/-/ready").status, 200);
+    let mut before = Session::open(&program, &server);
+    program.signal("TERM");
+    program.wait_for_phase("draining");
+    assert_eq!(program.get("/-/ready").status, 503);
+    assert_eq!(program.get("/-/healthy").status, 200);
 
-    let mut during = closewatch.session(&server);
+    let mut during = Session::open(&program, &server);
     before.exchange();
     during.exchange();
-    assert_eq!(closewatch.scrape().sum("websocket_sessions_active", &[]), 2.0);
-    assert_eq!(closewatch.post("/-/reload", "").status, 200);
-    assert_eq!(closewatch.post("/-/close", r#"{"code": 4000, "count": 0}"#).body, "{\"closed\":0}\n");
+    assert_eq!(program.scrape().sum("websocket_sessions_active", &[]), 2.0);
+    assert_eq!(program.post("/-/reload", "").status, 200);
+    assert_eq!(program.post("/-/close", r#"{"code": 4000, "count": 0}"#).body, "{\"closed\":0}\n");
 
     // A second signal ends it at once, and everything is told.
-    closewatch.signal("TERM");
-    let ended = closewatch.ended();
+    program.signal("TERM");
+    let ended = program.ended();
     assert_eq!(ended.code, Some(1));
     let records = ended.records();
     assert_eq!(records.len(), 2);
@@ -44,15 +40,15 @@ fn during_the_delay_all_goes_on_but_readiness() {
 fn close_frames_are_spread() {
     let server = Server::start();
     let config = format!("workers: 2\nshutdown: {{spread: 1h, timeout: 2h}}\n{LOG_ALL}");
-    let closewatch = Closewatch::before(&server, &config);
-    let mut sessions = [(); 3].map(|()| closewatch.session(&server));
-    closewatch.drain();
-    close_both(&mut sessions[0]);
+    let program = Program::before(&server, &config);
+    let mut sessions = [(); 3].map(|()| Session::open(&program, &server));
+    program.drain();
+    sessions[0].proxy_closes(1001, "");
     // The others' turns are half an hour away, whichever thread has them.
     sessions[1].exchange();
     sessions[2].exchange();
-    closewatch.signal("INT");
-    let ended = closewatch.ended();
+    program.signal("INT");
+    let ended = program.ended();
     assert_eq!(ended.code, Some(1));
     let codes: Vec<_> = ended.records().iter().map(|record| record["code"].clone()).collect();
     assert_eq!(codes, [json!(1001), json!(1006), json!(1006)]);
@@ -62,82 +58,82 @@ fn close_frames_are_spread() {
 fn an_interrupt_waits_for_no_pause() {
     let server = Server::start();
     let config = format!("shutdown: {{delay: 1h, spread: 1h, timeout: 2h, linger: 1h}}\n{LOG_ALL}");
-    let closewatch = Closewatch::before(&server, &config);
-    let mut sessions = [(); 3].map(|()| closewatch.session(&server));
-    closewatch.signal("INT");
+    let program = Program::before(&server, &config);
+    let mut sessions = [(); 3].map(|()| Session::open(&program, &server));
+    program.signal("INT");
     for session in &mut sessions {
-        close_both(session);
+        session.proxy_closes(1001, "");
     }
-    assert_eq!(closewatch.drained().len(), 3);
+    assert_eq!(program.drained().len(), 3);
 }
 
 #[test]
 fn an_interrupt_hurries_a_drain_that_was_asked_for_before() {
     let server = Server::start();
     let config = format!("workers: 1\nshutdown: {{spread: 1h, timeout: 2h, linger: 1h}}\n{LOG_ALL}");
-    let closewatch = Closewatch::before(&server, &config);
-    let mut sessions = [(); 2].map(|()| closewatch.session(&server));
-    assert_eq!(closewatch.post("/-/drain", "").status, 202);
-    sessions[0].client.expect(going_away());
-    receive_masked_close(&mut sessions[0].server);
+    let program = Program::before(&server, &config);
+    let mut sessions = [(); 2].map(|()| Session::open(&program, &server));
+    assert_eq!(program.post("/-/drain", "").status, 202);
+    assert_eq!(sessions[0].client.receive_close(false).0, 1001);
+    sessions[0].server.receive_close(true);
     sessions[1].exchange();
-    closewatch.signal("INT");
-    close_both(&mut sessions[1]);
+    program.signal("INT");
+    sessions[1].proxy_closes(1001, "");
     // Whoever was told is not told again.
-    answer_both(&mut sessions[0]);
-    assert_eq!(closewatch.drained().len(), 2);
+    sessions[0].answer_close(1001);
+    assert_eq!(program.drained().len(), 2);
 }
 
 #[test]
 fn a_delay_that_was_asked_for_is_cut_short_by_an_interrupt() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "shutdown: {delay: 1h}\n");
-    assert_eq!(closewatch.post("/-/drain", "").status, 202);
-    closewatch.session(&server).exchange();
-    closewatch.wait_for("websocket_sessions_active", &[], 0.0);
-    closewatch.signal("INT");
-    assert_eq!(closewatch.ended().code, Some(0));
+    let program = Program::before(&server, "shutdown: {delay: 1h}\n");
+    assert_eq!(program.post("/-/drain", "").status, 202);
+    Session::open(&program, &server).exchange();
+    program.wait_for("websocket_sessions_active", &[], 0.0);
+    program.signal("INT");
+    assert_eq!(program.ended().code, Some(0));
 }
 
 #[test]
 fn metrics_answer_while_it_lingers_and_are_complete() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("shutdown: {{linger: 1h}}\n{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
-    closewatch.signal("TERM");
-    close_both(&mut session);
-    closewatch.wait_for_phase("drained");
-    let scrape = closewatch.scrape();
+    let program = Program::before(&server, &format!("shutdown: {{linger: 1h}}\n{LOG_ALL}"));
+    let mut session = Session::open(&program, &server);
+    program.signal("TERM");
+    session.proxy_closes(1001, "");
+    program.wait_for_phase("drained");
+    let scrape = program.scrape();
     let labels = [("code", "1001"), ("initiator", "proxy"), ("clean", "true")];
     assert_eq!(scrape.sum("websocket_closes_total", &labels), 1.0);
     assert_eq!(scrape.sum("websocket_proxy_actions_total", &[("action", "drain")]), 1.0);
     assert_eq!(scrape.sum("websocket_sessions_active", &[]), 0.0);
     scrape.assert_sums();
-    assert_eq!(closewatch.records(1).len(), 1);
+    assert_eq!(program.records(1).len(), 1);
 
-    closewatch.signal("TERM");
-    let ended = closewatch.ended();
+    program.signal("TERM");
+    let ended = program.ended();
     assert_eq!((ended.code, ended.records().len()), (Some(1), 1));
 }
 
 #[test]
 fn it_ends_with_0_after_the_linger() {
-    let closewatch = Closewatch::before(&Server::start(), "shutdown: {linger: 200ms}\n");
-    closewatch.signal("TERM");
-    closewatch.wait_for_phase("drained");
-    assert_eq!(closewatch.ended().code, Some(0));
+    let program = Program::before(&Server::start(), "shutdown: {linger: 200ms}\n");
+    program.signal("TERM");
+    program.wait_for_phase("drained");
+    assert_eq!(program.ended().code, Some(0));
 }
 
 #[test]
 fn a_second_signal_tells_the_unfinished_closing_handshakes() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, LOG_ALL);
-    let mut session = closewatch.session(&server);
-    closewatch.signal("TERM");
-    session.client.expect(going_away());
-    receive_masked_close(&mut session.server);
-    closewatch.signal("INT");
-    let ended = closewatch.ended();
+    let program = Program::before(&server, LOG_ALL);
+    let mut session = Session::open(&program, &server);
+    program.signal("TERM");
+    assert_eq!(session.client.receive_close(false).0, 1001);
+    session.server.receive_close(true);
+    program.signal("INT");
+    let ended = program.ended();
     assert_eq!(ended.code, Some(1));
     let records = ended.records();
     assert_eq!(records.len(), 1);
@@ -148,72 +144,73 @@ fn a_second_signal_tells_the_unfinished_closing_handshakes() {
 #[test]
 fn a_drain_that_is_asked_for_leaves_the_process_running() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("shutdown: {{linger: 200ms}}\n{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
-    assert_eq!(closewatch.post("/-/drain", "").body, "draining\n");
-    close_both(&mut session);
-    closewatch.wait_for_phase("drained");
-    assert_eq!(closewatch.post("/-/drain", "").status, 202);
-    assert_eq!(closewatch.get("/-/ready").body, "drained\n");
+    let program = Program::before(&server, &format!("shutdown: {{linger: 200ms}}\n{LOG_ALL}"));
+    let mut session = Session::open(&program, &server);
+    assert_eq!(program.post("/-/drain", "").body, "draining\n");
+    session.proxy_closes(1001, "");
+    program.wait_for_phase("drained");
+    assert_eq!(program.post("/-/drain", "").status, 202);
+    assert_eq!(program.get("/-/ready").body, "drained\n");
     // Its listeners stay closed, whatever the configuration says.
-    assert_eq!(closewatch.post("/-/reload", "").status, 200);
-    wait_until_closed(closewatch.address());
-    assert_eq!(closewatch.scrape().sum("websocket_closes_total", &[("code", "1001")]), 1.0);
-    closewatch.signal("TERM");
-    assert_eq!(closewatch.drained().len(), 1);
+    assert_eq!(program.post("/-/reload", "").status, 200);
+    wait_until_closed(program.address());
+    assert_eq!(program.scrape().sum("websocket_closes_total", &[("code", "1001")]), 1.0);
+    program.signal("TERM");
+    assert_eq!(program.drained().len(), 1);
 }
 
 #[test]
 fn a_signal_during_a_drain_that_was_asked_for_waits_for_its_end() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
-    let mut session = closewatch.session(&server);
-    assert_eq!(closewatch.post("/-/drain", "").status, 202);
-    session.client.expect(going_away());
-    closewatch.signal("TERM");
-    assert_eq!(closewatch.post("/-/drain", "").status, 202);
-    assert_eq!(receive_masked_close(&mut session.server), close(1001, ""));
-    answer_both(&mut session);
-    assert_eq!(closewatch.drained()[0]["clean"], true);
+    let program = Program::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
+    let mut session = Session::open(&program, &server);
+    assert_eq!(program.post("/-/drain", "").status, 202);
+    assert_eq!(session.client.receive_close(false).0, 1001);
+    program.signal("TERM");
+    assert_eq!(program.post("/-/drain", "").status, 202);
+    assert_eq!(session.server.receive_close(true), (1001, String::new()));
+    session.answer_close(1001);
+    assert_eq!(program.drained()[0]["clean"], true);
 }
 
 #[test]
 fn the_command_drains_and_waits_for_the_end_of_it() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("shutdown: {{delay: 300ms}}\n{LOG_ALL}"));
-    let admin = closewatch.admin().to_string();
-    assert_eq!(command(&["health", "--admin", &admin]).0, Some(0));
+    let program = Program::before(&server, &format!("shutdown: {{delay: 300ms}}\n{LOG_ALL}"));
+    let admin = program.admin().to_string();
+    assert_eq!(run(&["health", "--admin", &admin]).code, Some(0));
     // No session is open, and in the delay one may still come.
-    let waited = command(&["drain", "--wait", "--admin", &admin]);
-    assert_eq!(waited, (Some(0), format!("http://{admin} is drained: no session is left\n"), String::new()));
-    assert_eq!(closewatch.get("/-/ready").body, "drained\n");
-    wait_until_closed(closewatch.address());
-    assert_eq!(command(&["health", "--admin", &admin]).0, Some(1));
+    let waited = run(&["drain", "--wait", "--admin", &admin]);
+    let stdout = format!("http://{admin} is drained: no session is left\n");
+    assert_eq!(waited, Outcome { code: Some(0), stdout, stderr: String::new() });
+    assert_eq!(program.get("/-/ready").body, "drained\n");
+    wait_until_closed(program.address());
+    assert_eq!(run(&["health", "--admin", &admin]).code, Some(1));
     // Asked again it has nothing to wait for.
-    assert_eq!(command(&["drain", "--wait", "--admin", &admin]).0, Some(0));
-    closewatch.signal("TERM");
-    assert_eq!(closewatch.ended().code, Some(0));
-    assert_eq!(command(&["drain", "--wait", "--admin", &admin]).0, Some(1));
+    assert_eq!(run(&["drain", "--wait", "--admin", &admin]).code, Some(0));
+    program.signal("TERM");
+    assert_eq!(program.ended().code, Some(0));
+    assert_eq!(run(&["drain", "--wait", "--admin", &admin]).code, Some(1));
 }
 
 #[test]
 fn a_drain_of_many_sessions_tells_each_of_them_once() {
     const SESSIONS: usize = 2000;
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, &format!("shutdown: {{timeout: 10m, linger: 1h}}\n{LOG_ALL}"));
-    let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| closewatch.session(&server)).collect();
-    closewatch.signal("TERM");
+    let program = Program::before(&server, &format!("shutdown: {{timeout: 10m, linger: 1h}}\n{LOG_ALL}"));
+    let mut sessions: Vec<Session> = (0..SESSIONS).map(|_| Session::open(&program, &server)).collect();
+    program.signal("TERM");
     for session in &mut sessions {
-        close_both(session);
+        session.proxy_closes(1001, "");
     }
-    closewatch.wait_for_phase("drained");
-    let scrape = closewatch.scrape();
+    program.wait_for_phase("drained");
+    let scrape = program.scrape();
     let labels = [("code", "1001"), ("initiator", "proxy"), ("clean", "true")];
     assert_eq!(scrape.sum("websocket_closes_total", &labels), SESSIONS as f64);
     assert_eq!(scrape.sum("closewatch_log_records_dropped_total", &[]), 0.0);
     scrape.assert_sums();
-    closewatch.signal("TERM");
-    let records = closewatch.ended().records();
+    program.signal("TERM");
+    let records = program.ended().records();
     let mut ids: Vec<_> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
     ids.sort_unstable();
     ids.dedup();

@@ -1,15 +1,12 @@
 //! How sessions end, and that the record, the metrics and both endpoints tell the same of it.
 
+use closewatch::websocket::Endpoint;
 use serde_json::{Value, json};
 
-use crate::support::{Program, Server, Session, close, from_client, from_server};
-
-/// Asserts that a record has at least these keys with these values.
-fn assert_tells(record: &Value, expected: &Value) {
-    for (key, value) in expected.as_object().unwrap() {
-        assert_eq!(&record[key], value, "{key} of {record:#}");
-    }
-}
+use crate::support::{
+    Program, REQUEST, Server, Session, assert_record, close, close_from_client, close_from_server, from, from_client,
+    from_server,
+};
 
 fn saw(code: Option<u16>, reason: &str, clean: bool) -> Value {
     json!({"code": code, "reason": reason, "clean": clean})
@@ -28,7 +25,7 @@ fn a_clean_close_by_the_client() {
     session.client.expect_fin();
     session.server.expect_fin();
     let record = program.record();
-    assert_tells(
+    assert_record(
         &record,
         &json!({
             "event": "session_closed", "route": "default", "path": "/chat", "subprotocol": null, "extensions": null,
@@ -89,23 +86,15 @@ fn codes_are_told_as_they_stood_on_the_wire() {
     ];
     let mut seen = 0;
     for (first, answer, code, label, name, answered) in &cases {
-        for initiator in ["client", "server"] {
-            let Session { mut client, mut server } = Session::open(&program, &server);
-            if initiator == "client" {
-                client.send(from_client(0x88, first));
-                server.expect(from_client(0x88, first));
-                server.send(from_server(0x88, answer));
-                client.expect(from_server(0x88, answer));
-            } else {
-                server.send(from_server(0x88, first));
-                client.expect(from_server(0x88, first));
-                client.send(from_client(0x88, answer));
-                server.expect(from_client(0x88, answer));
-            }
-            drop((client, server));
+        for initiator in Endpoint::BOTH {
+            let mut session = Session::open(&program, &server);
+            session.pass(initiator, from(initiator, 0x88, first));
+            session.pass(initiator.other(), from(initiator.other(), 0x88, answer));
+            drop(session);
+            let initiator = initiator.as_str();
             seen += 1;
             let record = program.records(seen).pop().unwrap();
-            assert_tells(&record, &json!({"code": code, "name": name, "initiator": initiator, "clean": true}));
+            assert_record(&record, &json!({"code": code, "name": name, "initiator": initiator, "clean": true}));
             let (of_initiator, of_other) = match initiator {
                 "client" => (&record["client_saw"]["code"], &record["server_saw"]["code"]),
                 _ => (&record["server_saw"]["code"], &record["client_saw"]["code"]),
@@ -131,10 +120,10 @@ fn a_session_without_a_close_frame_is_a_1006_of_whoever_went_first() {
     let half = &from_client(0x81, b"half a frame")[..9];
     let mut count = 0;
     for (endpoint, how) in
-        ["client", "server"].into_iter().flat_map(|endpoint| ["eof", "truncated", "reset"].map(|how| (endpoint, how)))
+        Endpoint::BOTH.into_iter().flat_map(|endpoint| ["eof", "truncated", "reset"].map(|how| (endpoint, how)))
     {
-        let Session { client, server } = Session::open(&program, &server);
-        let (mut first, mut second) = if endpoint == "client" { (client, server) } else { (server, client) };
+        let (mut first, mut second) = Session::open(&program, &server).split(endpoint);
+        let endpoint = endpoint.as_str();
         if how == "truncated" {
             first.send(half);
             second.expect(half);
@@ -150,7 +139,7 @@ fn a_session_without_a_close_frame_is_a_1006_of_whoever_went_first() {
         }
         count += 1;
         let record = program.records(count).pop().unwrap();
-        assert_tells(
+        assert_record(
             &record,
             &json!({
                 "code": 1006, "name": "Abnormal Closure", "reason": "", "initiator": endpoint, "clean": false,
@@ -173,8 +162,7 @@ fn whoever_owes_an_answer_and_goes_is_at_fault() {
         let mut session = Session::open(&program, &server);
         session.client_closes(1000, "bye");
         if how == "truncated" {
-            session.server.send(&from_server(0x81, b"half")[..4]);
-            session.client.expect(&from_server(0x81, b"half")[..4]);
+            session.pass(Endpoint::Server, &from_server(0x81, b"half")[..4]);
         }
         if how == "reset" {
             session.server.reset();
@@ -187,7 +175,7 @@ fn whoever_owes_an_answer_and_goes_is_at_fault() {
             session.server.expect_fin();
         }
         count += 1;
-        assert_tells(
+        assert_record(
             &program.records(count).pop().unwrap(),
             &json!({
                 "code": 1000, "reason": "bye", "initiator": "client", "clean": false,
@@ -207,7 +195,7 @@ fn whoever_stays_silent_behind_a_close_frame_is_told_so() {
     // Neither is reset: the one was delivered a Close frame, the other's peer is not lost.
     session.server.expect_fin();
     session.client.expect_fin();
-    assert_tells(
+    assert_record(
         &program.record(),
         &json!({
             "code": 1000, "initiator": "client", "clean": false, "cause": "no_close_reply", "cause_endpoint": "server",
@@ -226,7 +214,7 @@ fn after_a_complete_closing_handshake_nobody_has_to_hang_up() {
     session.client_closes(1012, "");
     session.server.expect_fin();
     session.client.expect_fin();
-    assert_tells(&program.record(), &json!({"code": 1012, "initiator": "server", "clean": true, "reason": "restart"}));
+    assert_record(&program.record(), &json!({"code": 1012, "initiator": "server", "clean": true, "reason": "restart"}));
 }
 
 #[test]
@@ -234,16 +222,16 @@ fn a_close_frame_in_single_bytes_is_one() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let Session { mut client, mut server } = Session::open(&program, &server);
-    for byte in from_client(0x88, &close(4003, "piece by piece")) {
+    for byte in close_from_client(4003, "piece by piece") {
         client.send([byte]);
         server.expect([byte]);
     }
-    for byte in from_server(0x88, &close(4003, "")) {
+    for byte in close_from_server(4003, "") {
         server.send([byte]);
         client.expect([byte]);
     }
     drop((client, server));
-    assert_tells(&program.record(), &json!({"code": 4003, "reason": "piece by piece", "clean": true}));
+    assert_record(&program.record(), &json!({"code": 4003, "reason": "piece by piece", "clean": true}));
 }
 
 #[test]
@@ -251,14 +239,14 @@ fn two_close_frames_that_cross_are_clean() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let Session { mut client, mut server } = Session::open(&program, &server);
-    let (of_client, of_server) = (from_client(0x88, &close(1000, "")), from_server(0x88, &close(1001, "")));
+    let (of_client, of_server) = (close_from_client(1000, ""), close_from_server(1001, ""));
     client.send(&of_client);
     server.send(&of_server);
     server.expect(&of_client);
     client.expect(&of_server);
     drop((client, server));
     let record = program.record();
-    assert_tells(&record, &json!({"clean": true, "client_saw": saw(Some(1001), "", true)}));
+    assert_record(&record, &json!({"clean": true, "client_saw": saw(Some(1001), "", true)}));
     assert_eq!(record["server_saw"], saw(Some(1000), "", true));
 }
 
@@ -267,9 +255,9 @@ fn a_trace_id_is_taken_from_the_request() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let traceparent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    let request = crate::support::REQUEST.replace("\r\n\r\n", &format!("\r\n{traceparent}\r\n\r\n"));
+    let request = REQUEST.replace("\r\n\r\n", &format!("\r\n{traceparent}\r\n\r\n"));
     drop(Session::open_with(program.connect(), &server, &request));
-    assert_tells(&program.record(), &json!({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}));
+    assert_record(&program.record(), &json!({"trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"}));
 }
 
 #[test]

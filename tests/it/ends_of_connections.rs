@@ -1,6 +1,11 @@
 //! A leg ends as the other one did: FIN for FIN, RST for RST, once everything sent before has arrived.
 
-use crate::support::{Peer, Program, REQUEST, Server, Session, TcpEnd, close, eventually, from_client, from_server};
+use closewatch::websocket::Endpoint;
+
+use crate::support::{
+    Peer, Program, REQUEST, Server, Session, TcpEnd, close_from_client, close_from_server, eventually, from_client,
+    from_server,
+};
 
 #[test]
 fn a_fin_passes_and_the_other_direction_stays_open() {
@@ -31,7 +36,7 @@ fn a_fin_of_the_server_passes_and_the_client_may_still_send() {
     client.expect_fin();
     client.send(&bulk);
     // A JDK client answers a bare FIN so: it changes nothing of the ending, but is passed on and counted.
-    let answer = from_client(0x88, &close(1000, ""));
+    let answer = close_from_client(1000, "");
     client.send(&answer);
     server.expect([bulk, answer].concat());
     client.finish();
@@ -126,14 +131,14 @@ fn after_a_complete_closing_handshake_both_ends_see_fin() {
     let mut count = 0;
     // Who hangs up, and how. What still comes behind a Close frame is passed on or dropped, never answered by RST.
     for behind_close in [&[][..], b"and some more bytes"] {
-        for client_hangs_up in [true, false] {
+        for first in Endpoint::BOTH {
             for resets in [true, false] {
                 let Session { mut client, mut server } = Session::open(&program, &server);
-                client.send([from_client(0x88, &close(1000, "")), behind_close.to_vec()].concat());
-                server.expect([from_client(0x88, &close(1000, "")), behind_close.to_vec()].concat());
-                server.send([from_server(0x88, &close(1000, "")), behind_close.to_vec()].concat());
-                client.expect([from_server(0x88, &close(1000, "")), behind_close.to_vec()].concat());
-                let (first, mut second) = if client_hangs_up { (client, server) } else { (server, client) };
+                client.send([close_from_client(1000, ""), behind_close.to_vec()].concat());
+                server.expect([close_from_client(1000, ""), behind_close.to_vec()].concat());
+                server.send([close_from_server(1000, ""), behind_close.to_vec()].concat());
+                client.expect([close_from_server(1000, ""), behind_close.to_vec()].concat());
+                let (first, mut second) = Session { client, server }.split(first);
                 if resets {
                     first.reset();
                 } else {
@@ -179,9 +184,9 @@ fn no_rst_of_our_own_where_an_endpoint_still_sends() {
     let program = Program::before(&server, "timeouts: {close: 1s, hang_up: 150ms}\n");
     for _ in 0..2 {
         let Session { mut client, mut server } = Session::open(&program, &server);
-        server.send(from_server(0x88, &close(1008, "enough")));
+        server.send(close_from_server(1008, "enough"));
         client.send(from_client(0x82, &vec![5; 100_000]));
-        client.expect(from_server(0x88, &close(1008, "enough")));
+        client.expect(close_from_server(1008, "enough"));
         client.send(from_client(0x82, &vec![5; 100_000]));
         server.receive(200_000);
         client.expect_fin();

@@ -2,19 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    support::closewatch::Closewatch,
-    support::{Peer, Server},
-};
+use crate::support::{Peer, Program, Server, Session};
 
 /// A reader of the stream, greeted.
-fn reader(closewatch: &Closewatch) -> Peer {
-    try_reader(closewatch).unwrap()
+fn reader(program: &Program) -> Peer {
+    try_reader(program).unwrap()
 }
 
 /// The same, if there is room for it.
-fn try_reader(closewatch: &Closewatch) -> Option<Peer> {
-    let mut reader = Peer::connect(closewatch.admin());
+fn try_reader(program: &Program) -> Option<Peer> {
+    let mut reader = Peer::connect(program.admin());
     reader.send("GET /api/v1/closes/stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
     let head = reader.receive_head();
     if head.first_line() == "HTTP/1.0 503 Service Unavailable" {
@@ -35,8 +32,8 @@ fn next_record(reader: &mut Peer) -> Value {
     serde_json::from_slice(&line).unwrap()
 }
 
-fn close_one(closewatch: &Closewatch, server: &Server, code: u16) {
-    let mut session = closewatch.session(server);
+fn close_one(program: &Program, server: &Server, code: u16) {
+    let mut session = Session::open(program, server);
     session.client_closes(code, "");
     session.server_closes(code, "");
     session.client.finish();
@@ -46,67 +43,67 @@ fn close_one(closewatch: &Closewatch, server: &Server, code: u16) {
 #[test]
 fn records_are_told_as_they_happen() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
-    close_one(&closewatch, &server, 1000);
-    closewatch.records(1);
-    let mut readers = [reader(&closewatch), reader(&closewatch)];
+    let program = Program::before(&server, "");
+    close_one(&program, &server, 1000);
+    program.records(1);
+    let mut readers = [reader(&program), reader(&program)];
     for code in [4001, 4002] {
-        close_one(&closewatch, &server, code);
+        close_one(&program, &server, code);
         let [first, second] = readers.each_mut().map(next_record);
         assert_eq!(first["code"], json!(code));
         assert_eq!(first, second);
     }
-    assert_eq!(closewatch.records(3)[2]["code"], json!(4002));
+    assert_eq!(program.records(3)[2]["code"], json!(4002));
 }
 
 #[test]
 fn the_endings_of_a_drain_are_told_before_the_stream_ends() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
-    let mut reader = reader(&closewatch);
-    let mut sessions: Vec<_> = (0..50).map(|_| closewatch.session(&server)).collect();
-    closewatch.signal("TERM");
+    let program = Program::before(&server, "");
+    let mut reader = reader(&program);
+    let mut sessions: Vec<_> = (0..50).map(|_| Session::open(&program, &server)).collect();
+    program.signal("TERM");
     for session in &mut sessions {
-        crate::drain_closing_handshakes::close_both(session);
+        session.proxy_closes(1001, "");
     }
     for _ in 0..50 {
         assert_eq!(next_record(&mut reader)["action"], json!("drain"));
     }
     reader.expect_fin();
-    assert_eq!(closewatch.ended().code, Some(0));
+    assert_eq!(program.ended().code, Some(0));
 }
 
 #[test]
 fn slow_scrapers_and_readers_hold_up_nobody() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
+    let program = Program::before(&server, "");
     let scrapers: Vec<Peer> = (0..50)
         .map(|_| {
-            let mut scraper = Peer::connect_with_small_window(closewatch.admin());
+            let mut scraper = Peer::connect_with_small_window(program.admin());
             scraper.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
             scraper
         })
         .collect();
-    let readers: Vec<Peer> = (0..50).map(|_| reader(&closewatch)).collect();
-    let mut session = closewatch.session(&server);
+    let readers: Vec<Peer> = (0..50).map(|_| reader(&program)).collect();
+    let mut session = Session::open(&program, &server);
     for _ in 0..100 {
         session.exchange();
     }
-    close_one(&closewatch, &server, 1000);
-    assert_eq!(closewatch.records(1).len(), 1);
-    closewatch.wait_for("websocket_closes_total", &[("code", "1000")], 1.0);
+    close_one(&program, &server, 1000);
+    assert_eq!(program.records(1).len(), 1);
+    program.wait_for("websocket_closes_total", &[("code", "1000")], 1.0);
     drop((scrapers, readers));
     session.exchange();
 }
 
 #[test]
 fn readers_who_vanish_make_room_for_others() {
-    let closewatch = Closewatch::before(&Server::start(), "");
+    let program = Program::before(&Server::start(), "");
     for _ in 0..2 {
         let mut readers = Vec::new();
         while readers.len() < 64 {
-            readers.extend(try_reader(&closewatch));
+            readers.extend(try_reader(&program));
         }
-        assert!(try_reader(&closewatch).is_none(), "places are bounded");
+        assert!(try_reader(&program).is_none(), "places are bounded");
     }
 }

@@ -4,7 +4,9 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, close, from_client, from_server};
+use closewatch::websocket::Endpoint;
+
+use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, close_from_server, from_client, from_server};
 
 /// Sends what may be refused while it is still sent, and reads the answer.
 fn answer_to(program: &Program, bytes: &[u8]) -> String {
@@ -164,12 +166,10 @@ fn every_breach_passes_and_is_counted_once_a_session() {
         ("close_reason_utf8", from_client(0x88, b"\x03\xe8\xff\xff")),
     ];
     for (kind, bytes) in breaches.iter().chain(&breaches) {
-        session.client.send(bytes);
-        session.server.expect(bytes);
+        session.pass(Endpoint::Client, bytes);
         program.wait_for("websocket_protocol_violations_total", &[("from", "client"), ("kind", kind)], 1.0);
     }
-    session.server.send(from_server(0x88, &close(1002, "no")));
-    session.client.expect(from_server(0x88, &close(1002, "no")));
+    session.pass(Endpoint::Server, close_from_server(1002, "no"));
     drop(session);
     let record = program.record();
     let kinds = record["from_client"]["violations"].as_array().unwrap();

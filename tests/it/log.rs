@@ -7,12 +7,10 @@ use std::{
     path::Path,
 };
 
-use crate::support::{Program, Server, Session};
-
-const ALL: &str = "log: {sessions: all, format: json, max_per_second: 1000000}\n";
+use crate::support::{LOG_ALL, Program, Server, Session};
 
 fn start_after(commands: &str, server: &Server) -> Program {
-    Program::start_after(commands, &format!("{}{ALL}", server.upstream()))
+    Program::start_after(commands, &format!("{}{LOG_ALL}", server.upstream()))
 }
 
 /// Sessions that end without a Close frame, one after the other.
@@ -27,10 +25,10 @@ fn lose_sessions(count: usize, program: &Program, server: &Server) {
 #[test]
 fn lines_that_cannot_be_written_are_counted_and_hold_up_nobody() {
     let server = Server::start();
-    let program = start_after("exec >/dev/full", &server);
+    let program = start_after("exec >/dev/full;", &server);
     lose_sessions(20, &program, &server);
     program.wait_for("closewatch_log_records_dropped_total", &[], 20.0);
-    assert_eq!(program.terminated().status.code(), Some(0));
+    assert_eq!(program.terminated().code, Some(0));
 }
 
 /// A reader of the log that has stopped: a pipe takes 64 KiB, a record has more than half a KiB.
@@ -40,14 +38,14 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     let server = Server::start();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("log");
-    let program = start_after(&format!("mkfifo {0} && exec 1<>{0}", path.display()), &server);
+    let program = start_after(&format!("mkfifo {0} && exec 1<>{0} &&", path.display()), &server);
     let pipe = open_pipe(&path);
     let mut bystander = Session::open(&program, &server);
     lose_sessions(SESSIONS, &program, &server);
     bystander.exchange();
     assert!(lines_in(pipe) < SESSIONS, "the log was blocked");
     drop(bystander);
-    assert_eq!(program.terminated().status.code(), Some(0));
+    assert_eq!(program.terminated().code, Some(0));
 }
 
 /// It stays the pipe that it is: whoever opens one for both directions waits for nobody.

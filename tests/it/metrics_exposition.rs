@@ -1,6 +1,6 @@
 //! `/metrics` as Prometheus reads it: what is there from the start, what one session adds, what nobody can blow up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,6 +15,8 @@ use closewatch::websocket::closing_handshake::{Action, Cause, Ending, Party, See
 use closewatch::websocket::conformance::{Violation, WholeMessages};
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};
+
+use crate::support::Scrape;
 
 #[test]
 fn a_few_sessions_give_the_golden_exposition() {
@@ -108,9 +110,9 @@ fn every_family_is_described_from_the_start() {
 fn what_can_be_known_exists_at_zero_from_the_start() {
     let metrics = Metrics::new(options());
     metrics.route("chat");
-    let scrape = Scrape::of(&metrics);
+    let scrape = scrape(&metrics);
     let known = known_series();
-    let missing: Vec<_> = known.iter().filter(|series| scrape.0.get(*series) != Some(&0.0)).collect();
+    let missing: Vec<_> = known.iter().filter(|series| scrape.get(series) != Some(0.0)).collect();
     assert_eq!(missing, [""; 0]);
     assert_eq!(known.len(), 15 + 10 + 19 + 7 + 1 + 11 + 14 + 4 + 2 + 24 + 6, "the list itself is whole");
 }
@@ -196,14 +198,14 @@ fn known_series() -> Vec<String> {
 
 #[test]
 fn at_rest_the_three_sums_hold() {
-    let scrape = Scrape::of(&some_traffic());
-    let tls_failed = scrape.sum("websocket_closes_total", &[r#"code="1015""#]);
+    let scrape = scrape(&some_traffic());
+    let tls_failed = scrape.sum("websocket_closes_total", &[("code", "1015")]);
     assert_eq!(tls_failed, 2.0);
     let closes = scrape.sum("websocket_closes_total", &[]) - tls_failed;
-    let opened = scrape.sum("websocket_handshakes_total", &[r#"status="101""#]);
+    let opened = scrape.sum("websocket_handshakes_total", &[("status", "101")]);
     assert_eq!(closes, opened - scrape.sum("websocket_sessions_active", &[]));
     assert_eq!(scrape.sum("websocket_close_events_total", &[]), 2.0 * closes);
-    let unclean = scrape.sum("websocket_closes_total", &[r#"clean="false""#]) - tls_failed;
+    let unclean = scrape.sum("websocket_closes_total", &[("clean", "false")]) - tls_failed;
     assert_eq!(scrape.sum("websocket_abnormal_closes_total", &[]), unclean);
 }
 
@@ -214,7 +216,7 @@ fn a_client_that_sends_every_code_there_is_adds_a_bounded_number_of_series() {
     for code in 0..=u16::MAX {
         end_session(&route, &clean(CloseStatus::Sent(CloseCode(code)), Party::Client), seconds(1.0), seconds(1.0));
     }
-    let scrape = Scrape::of(&metrics);
+    let scrape = scrape(&metrics);
     let codes = scrape.values("websocket_close_frames_total", "code");
     // 1000 to 1003 and 1007 to 1014, reserved and invalid, three registered, two listed, sixteen others, two thousands.
     assert_eq!(codes.len(), 12 + 2 + 3 + 2 + 16 + 2, "{codes:?}");
@@ -224,9 +226,9 @@ fn a_client_that_sends_every_code_there_is_adds_a_bounded_number_of_series() {
     // No registered one, no others; and 1006, which exists at 0.
     assert_eq!(scrape.values("websocket_session_duration_seconds_count", "code").len(), 12 + 2 + 2 + 2 + 1);
     assert_eq!(scrape.values("websocket_close_views_total", "client").len(), 12 + 2 + 2 + 1);
-    assert_eq!(scrape.sum("websocket_close_frames_total", &[r#"from="client""#]), 65_536.0);
+    assert_eq!(scrape.sum("websocket_close_frames_total", &[("from", "client")]), 65_536.0);
     // 0 to 999, 1004 to 1006, 1015, 5000 and above.
-    let invalid = scrape.sum("websocket_close_frames_total", &[r#"from="client""#, r#"code="invalid""#]);
+    let invalid = scrape.sum("websocket_close_frames_total", &[("from", "client"), ("code", "invalid")]);
     assert_eq!(invalid, 1000.0 + 3.0 + 1.0 + 60_536.0);
 }
 
@@ -241,14 +243,14 @@ fn routes_whose_names_begin_alike_are_not_merged() {
             end_session(&metrics.route(name), &lost(Party::Client, Cause::Reset), seconds(1.0), seconds(1.0));
         }
     }
-    let scrape = Scrape::of(&metrics);
+    let scrape = scrape(&metrics);
     for (sessions, name) in (1..).zip(names) {
-        let route = format!(r#"route="{name}""#);
-        assert_eq!(scrape.sum("websocket_closes_total", &[&route]), f64::from(2 * sessions), "{name}");
-        assert_eq!(scrape.sum("websocket_close_events_total", &[&route]), f64::from(4 * sessions), "{name}");
-        assert_eq!(scrape.sum("websocket_close_views_total", &[&route]), f64::from(2 * sessions), "{name}");
-        assert_eq!(scrape.sum("websocket_abnormal_closes_total", &[&route]), f64::from(sessions), "{name}");
-        assert_eq!(scrape.sum("websocket_handshakes_total", &[&route]), f64::from(2 * sessions), "{name}");
+        let route = ("route", name);
+        assert_eq!(scrape.sum("websocket_closes_total", &[route]), f64::from(2 * sessions), "{name}");
+        assert_eq!(scrape.sum("websocket_close_events_total", &[route]), f64::from(4 * sessions), "{name}");
+        assert_eq!(scrape.sum("websocket_close_views_total", &[route]), f64::from(2 * sessions), "{name}");
+        assert_eq!(scrape.sum("websocket_abnormal_closes_total", &[route]), f64::from(sessions), "{name}");
+        assert_eq!(scrape.sum("websocket_handshakes_total", &[route]), f64::from(2 * sessions), "{name}");
     }
 }
 
@@ -257,7 +259,7 @@ fn a_route_asked_for_twice_is_one() {
     let metrics = Metrics::new(options());
     metrics.route("chat").session_opened();
     metrics.route("chat").session_opened();
-    assert_eq!(Scrape::of(&metrics).value(r#"websocket_sessions_active{route="chat"}"#), 2.0);
+    assert_eq!(scrape(&metrics).value(r#"websocket_sessions_active{route="chat"}"#), 2.0);
 }
 
 #[test]
@@ -270,7 +272,7 @@ fn what_the_workers_count_is_summed() {
         client.buffered(500);
     }
     route.traffic(0)[Endpoint::Client].buffered(-700);
-    let scrape = Scrape::of(&metrics);
+    let scrape = scrape(&metrics);
     assert_eq!(scrape.value(r#"websocket_frames_total{from="client",opcode="text",route="chat"}"#), 4.0);
     assert_eq!(scrape.value(r#"websocket_message_size_bytes_count{from="client",route="chat"}"#), 4.0);
     assert_eq!(scrape.value(r#"websocket_message_size_bytes_sum{from="client",route="chat"}"#), 400.0);
@@ -290,11 +292,11 @@ fn buckets_can_be_chosen() {
     for size in [100, 101, 1000, 1001] {
         route.traffic(0)[Endpoint::Server].message_size(size);
     }
-    let scrape = Scrape::of(&metrics);
-    let sizes = [r#"from="server""#];
+    let scrape = scrape(&metrics);
+    let sizes = [("from", "server")];
     assert_eq!(scrape.buckets("websocket_message_size_bytes", &sizes), [("100", 1.0), ("1000.5", 3.0), ("+Inf", 4.0)]);
-    assert_eq!(scrape.buckets("websocket_ping_rtt_seconds", &[r#"endpoint="client""#]), [("0.25", 0.0), ("+Inf", 0.0)]);
-    let durations = [r#"code="1000""#];
+    assert_eq!(scrape.buckets("websocket_ping_rtt_seconds", &[("endpoint", "client")]), [("0.25", 0.0), ("+Inf", 0.0)]);
+    let durations = [("code", "1000")];
     assert_eq!(scrape.buckets("websocket_session_duration_seconds", &durations), [("10", 0.0), ("+Inf", 0.0)]);
 }
 
@@ -303,11 +305,11 @@ fn guards_take_their_gauge_back() {
     let metrics = Metrics::new(options());
     let connection = metrics.connection_accepted();
     let handshake = metrics.route("chat").handshake_started();
-    let during = Scrape::of(&metrics);
+    let during = scrape(&metrics);
     assert_eq!(during.value("closewatch_connections_active"), 1.0);
     assert_eq!(during.value(r#"websocket_handshakes_in_progress{route="chat"}"#), 1.0);
     drop((connection, handshake));
-    let after = Scrape::of(&metrics);
+    let after = scrape(&metrics);
     assert_eq!(after.value("closewatch_connections_active"), 0.0);
     assert_eq!(after.value("closewatch_connections_accepted_total"), 1.0);
     assert_eq!(after.value(r#"websocket_handshakes_in_progress{route="chat"}"#), 0.0);
@@ -318,7 +320,7 @@ fn a_failed_reload_keeps_the_time_of_the_last_good_one() {
     let metrics = Metrics::new(options());
     metrics.reload_succeeded(UNIX_EPOCH + Duration::from_secs(1_000_000));
     metrics.reload_failed();
-    let scrape = Scrape::of(&metrics);
+    let scrape = scrape(&metrics);
     assert_eq!(scrape.value("closewatch_config_last_reload_successful"), 0.0);
     assert_eq!(scrape.value("closewatch_config_last_reload_success_timestamp_seconds"), 1_000_000.0);
 }
@@ -327,7 +329,7 @@ fn a_failed_reload_keeps_the_time_of_the_last_good_one() {
 fn a_route_is_told_as_it_is_written() {
     let metrics = Metrics::new(options());
     metrics.route("a \"b\\c\nd é").session_opened();
-    assert_eq!(Scrape::of(&metrics).value(r#"websocket_sessions_active{route="a \"b\\c\nd é"}"#), 1.0);
+    assert_eq!(scrape(&metrics).value(r#"websocket_sessions_active{route="a \"b\\c\nd é"}"#), 1.0);
 }
 
 /// Sessions of every kind on two routes, and whatever else can be counted, each number easy to find again.
@@ -468,6 +470,10 @@ fn options() -> MetricsOptions {
     }
 }
 
+fn scrape(metrics: &Metrics) -> Scrape {
+    Scrape::new(&text(metrics))
+}
+
 fn text(metrics: &Metrics) -> String {
     String::from_utf8(metrics.render()).expect("the text format is UTF-8")
 }
@@ -477,60 +483,4 @@ fn without_volatile_samples(text: &str) -> String {
     let volatile = ["process_", "closewatch_build_info{", "closewatch_config_last_reload_success_timestamp_seconds "];
     let stable = text.lines().filter(|line| !volatile.iter().any(|name| line.starts_with(name)));
     stable.flat_map(|line| [line, "\n"]).collect()
-}
-
-/// The samples of one scrape by their series, `name{label="value",...}`.
-struct Scrape(BTreeMap<String, f64>);
-
-impl Scrape {
-    fn of(metrics: &Metrics) -> Self {
-        let text = text(metrics);
-        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let by_series: BTreeMap<_, _> = samples
-            .iter()
-            .map(|sample| {
-                let (series, value) = sample.rsplit_once(' ').expect("a sample is a series and a value");
-                (series.to_owned(), value.parse().expect("a value is a number"))
-            })
-            .collect();
-        assert_eq!(by_series.len(), samples.len(), "no series is told twice");
-        Self(by_series)
-    }
-
-    fn value(&self, series: &str) -> f64 {
-        *self.0.get(series).unwrap_or_else(|| panic!("no {series}"))
-    }
-
-    /// The samples of a family that have all of these labels.
-    fn matching<'a>(&'a self, name: &str, labels: &[&str]) -> Vec<(&'a str, f64)> {
-        let has_labels = |series: &str| labels.iter().all(|label| series.contains(label));
-        let is_of =
-            |series: &str| series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-        let samples = self.0.iter().filter(move |(series, _)| is_of(series) && has_labels(series));
-        samples.map(|(series, value)| (series.as_str(), *value)).collect()
-    }
-
-    fn sum(&self, name: &str, labels: &[&str]) -> f64 {
-        self.matching(name, labels).into_iter().map(|(_, value)| value).sum()
-    }
-
-    /// The distinct values of a label in a family.
-    fn values(&self, name: &str, label: &str) -> BTreeSet<&str> {
-        self.matching(name, &[]).into_iter().map(|(series, _)| label_value(series, label)).collect()
-    }
-
-    /// The bounds and cumulative counts of a histogram, in rising order.
-    fn buckets(&self, name: &str, labels: &[&str]) -> Vec<(&str, f64)> {
-        let samples = self.matching(&format!("{name}_bucket"), labels);
-        let mut buckets: Vec<_> =
-            samples.into_iter().map(|(series, count)| (label_value(series, "le"), count)).collect();
-        let bound = |label: &str| label.parse::<f64>().expect("`le` is a number");
-        buckets.sort_by(|(one, _), (other, _)| bound(one).total_cmp(&bound(other)));
-        buckets
-    }
-}
-
-fn label_value<'a>(series: &'a str, label: &str) -> &'a str {
-    let (_, behind) = series.split_once(&format!("{label}=\"")).expect("the family has this label");
-    behind.split('"').next().expect("a split has a first part")
 }

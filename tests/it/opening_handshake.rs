@@ -1,7 +1,8 @@
 //! The opening handshake passes whole, both ways.
 
 use crate::support::{
-    Peer, Program, REQUEST, SWITCHING, Scrape, Server, Session, close, eventually, from_client, from_server,
+    Peer, Program, REQUEST, SWITCHING, Scrape, Server, Session, close_from_client, close_from_server, eventually,
+    from_client, from_server,
 };
 
 #[test]
@@ -371,10 +372,10 @@ fn bytes_right_behind_the_heads_reach_the_other_end_and_are_counted() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
-    let (hello, close_of_client) = (from_client(0x81, b"hello"), from_client(0x88, &close(4001, "bye")));
+    let (hello, close_of_client) = (from_client(0x81, b"hello"), close_from_client(4001, "bye"));
     client.send([REQUEST.as_bytes(), &hello, &close_of_client].concat());
     let (mut server, _) = server.accept_request();
-    let (greeting, close_of_server) = (from_server(0x82, &[7; 300]), from_server(0x88, &close(4001, "")));
+    let (greeting, close_of_server) = (from_server(0x82, &[7; 300]), close_from_server(4001, ""));
     server.send([SWITCHING.as_bytes(), &greeting, &close_of_server].concat());
     assert_eq!(client.receive_head().first_line(), "HTTP/1.1 101 Switching Protocols");
     client.expect([greeting, close_of_server].concat());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::support::{Peer, Program, REQUEST, Server, Session};
+use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session};
 
 const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
@@ -43,7 +43,7 @@ fn the_client_is_who_the_header_says() {
         let (mut server_end, request) = server.accept_request();
         let expected = client.map_or(own, |client| client.parse().unwrap());
         assert_eq!(request.values("X-Forwarded-For"), [expected.ip().to_string()]);
-        server_end.send(crate::support::SWITCHING);
+        server_end.send(SWITCHING);
         client_end.receive_head();
         Session { client: client_end, server: server_end }.exchange();
         count += 1;
@@ -122,7 +122,7 @@ fn the_server_is_told_of_the_client_by_version_2() {
     let mut connection = server.accept();
     expect_header(&mut connection, client.address(), program.address().port());
     connection.receive_head();
-    connection.send(crate::support::SWITCHING);
+    connection.send(SWITCHING);
     client.receive_head();
     Session { client, server: connection }.exchange();
     // Also of each who sends plain requests: none of them goes on a connection that speaks for another.

@@ -2,6 +2,8 @@
 
 use std::thread;
 
+use closewatch::websocket::Endpoint;
+
 use crate::support::{Peer, Program, Server, Session, TcpEnd, close, eventually, from_client, from_server};
 
 fn random_bytes(random: &mut fastrand::Rng, length: usize) -> Vec<u8> {
@@ -101,8 +103,7 @@ fn behind_a_length_beyond_all_lengths_bytes_pass_and_are_counted() {
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
     let endless = [&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4][..], &vec![5; 10_000]].concat();
-    session.client.send(&endless);
-    session.server.expect(&endless);
+    session.pass(Endpoint::Client, &endless);
     // The other direction is not concerned.
     session.server_closes(1000, "");
     session.client_closes(1000, "");
@@ -193,16 +194,12 @@ fn the_round_trips_of_pings_are_measured() {
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
     for (ping, pong) in [(b"one", b"one"), (b"two", b"no."), (b"six", b"six")] {
-        session.client.send(from_client(0x89, ping));
-        session.server.expect(from_client(0x89, ping));
-        session.server.send(from_server(0x8a, pong));
-        session.client.expect(from_server(0x8a, pong));
+        session.pass(Endpoint::Client, from_client(0x89, ping));
+        session.pass(Endpoint::Server, from_server(0x8a, pong));
     }
     program.wait_for("websocket_ping_rtt_seconds_count", &[("endpoint", "server")], 2.0);
-    session.server.send(from_server(0x89, b""));
-    session.client.expect(from_server(0x89, b""));
-    session.client.send(from_client(0x8a, b""));
-    session.server.expect(from_client(0x8a, b""));
+    session.pass(Endpoint::Server, from_server(0x89, b""));
+    session.pass(Endpoint::Client, from_client(0x8a, b""));
     program.wait_for("websocket_ping_rtt_seconds_count", &[("endpoint", "client")], 1.0);
     drop(session);
     let record = program.record();
@@ -220,21 +217,18 @@ fn a_message_is_measured_when_it_is_whole() {
     let from_client = [("from", "client")];
     let mut liar = Session::open(&program, &server);
     let header = [&[0x82, 0xff][..], &(u64::MAX >> 1).to_be_bytes(), &[0; 4], b"that was all"].concat();
-    liar.client.send(&header);
-    liar.server.expect(&header);
+    liar.pass(Endpoint::Client, &header);
     liar.client.reset();
     program.record();
 
     let mut session = Session::open(&program, &server);
     let message = self::from_client(0x82, &[7; 1000]);
-    session.client.send(&message[..500]);
-    session.server.expect(&message[..500]);
+    session.pass(Endpoint::Client, &message[..500]);
     program.wait_for("websocket_messages_total", &from_client, 2.0);
     assert_eq!(program.scrape().sum("websocket_message_size_bytes_count", &from_client), 0.0);
     // It is, whatever of the next one comes with its end.
     let end = [&message[500..], &[0x82]].concat();
-    session.client.send(&end);
-    session.server.expect(&end);
+    session.pass(Endpoint::Client, &end);
     program.wait_for("websocket_message_size_bytes_count", &from_client, 1.0);
     assert_eq!(program.scrape().sum("websocket_message_size_bytes_sum", &from_client), 1000.0);
 }

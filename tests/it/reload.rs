@@ -1,19 +1,14 @@
 //! Reloads: what changes, what stays, and a configuration that is refused.
 
-use std::{net::SocketAddr, process::Command};
+use std::net::SocketAddr;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{
-    drain_closing_handshakes::receive_masked_close,
-    support::closewatch::{Closewatch, wait_until_closed},
-    support::{Peer, REQUEST, Server, Session, close, from_client, from_server},
+use closewatch::websocket::Endpoint;
+
+use crate::support::{
+    Peer, Program, REQUEST, Server, Session, close_from_server, command, from_client, wait_until_closed,
 };
-
-/// What may not change, with `more` besides.
-fn configuration(more: &str) -> String {
-    format!("listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:0, control: true}}\n{more}")
-}
 
 /// An address that is free now.
 fn free_address() -> SocketAddr {
@@ -23,57 +18,56 @@ fn free_address() -> SocketAddr {
 #[test]
 fn sessions_keep_their_policy_and_new_ones_have_the_new() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
-    let mut old = closewatch.session(&server);
+    let program = Program::before(&server, "");
+    let mut old = Session::open(&program, &server);
     let more = format!("{}limits: {{message_bytes: 10}}\n", server.upstream());
-    assert_eq!(closewatch.reload(&configuration(&more)).body, "reloaded\n");
-    let mut new = closewatch.session(&server);
+    assert_eq!(program.reload(&more).body, "reloaded\n");
+    let mut new = Session::open(&program, &server);
 
     let long = from_client(0x81, b"more than ten bytes");
-    old.client.send(&long);
-    old.server.expect(&long);
+    old.pass(Endpoint::Client, &long);
     new.client.send(&long);
-    new.client.expect(from_server(0x88, &close(1009, "")));
-    assert_eq!(receive_masked_close(&mut new.server), close(1009, ""));
+    new.client.expect(close_from_server(1009, ""));
+    assert_eq!(new.server.receive_close(true), (1009, String::new()));
     old.exchange();
 }
 
 #[test]
 fn routes_come_and_go() {
     let (first, second) = (Server::start(), Server::start());
-    let closewatch = Closewatch::before(&first, "");
-    let mut old = closewatch.session(&first);
+    let program = Program::before(&first, "");
+    let mut old = Session::open(&program, &first);
     let routes =
         format!("routes:\n- {{name: chat, match: {{path_prefix: /chat}}, upstream: \"ws://{}\"}}\n", second.address());
-    assert_eq!(closewatch.reload(&configuration(&routes)).status, 200);
-    let mut new = closewatch.session(&second);
+    assert_eq!(program.reload(&routes).status, 200);
+    let mut new = Session::open(&program, &second);
     old.exchange();
     new.exchange();
-    let scrape = closewatch.scrape();
+    let scrape = program.scrape();
     let active = |route| scrape.sum("websocket_sessions_active", &[("route", route)]);
     assert_eq!((active("default"), active("chat")), (1.0, 1.0));
     // Its counters are there from the start.
     let first_1006 = r#"websocket_closes_total{clean="false",code="1006",initiator="client",route="chat"} 0"#;
-    assert!(closewatch.get("/metrics").body.lines().any(|line| line == first_1006));
+    assert!(program.get("/metrics").body.lines().any(|line| line == first_1006));
 }
 
 #[test]
 fn a_server_from_the_command_line_stays_the_only_one_and_unused_routes_are_told() {
     let server = Server::start();
     let upstream = format!("ws://{}", server.address());
-    let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+    let mut command = command();
     command.args(["run", "--config", "closewatch.yaml", "--upstream", &upstream]);
-    let routes = configuration("routes: [{name: chat, upstream: \"ws://127.0.0.1:1\"}]\n");
-    let closewatch = Closewatch::start_by(&mut command, &routes);
-    closewatch.session(&server).exchange();
+    let routes = "routes: [{name: chat, upstream: \"ws://127.0.0.1:1\"}]\n";
+    let program = Program::start_by(&mut command, routes);
+    Session::open(&program, &server).exchange();
     let told = "the routes of the file are not used";
-    closewatch.wait_for_log(told, 1);
-    assert_eq!(closewatch.reload(&routes).status, 200);
-    closewatch.wait_for_log(told, 2);
-    closewatch.session(&server).exchange();
-    assert_eq!(closewatch.reload(&configuration("")).status, 200);
-    closewatch.signal("TERM");
-    let ended = closewatch.ended();
+    program.wait_for_log(told, 1);
+    assert_eq!(program.reload(routes).status, 200);
+    program.wait_for_log(told, 2);
+    Session::open(&program, &server).exchange();
+    assert_eq!(program.reload("").status, 200);
+    program.signal("TERM");
+    let ended = program.ended();
     assert_eq!(ended.log.iter().filter(|line| line.contains(told) && line.contains("WARN")).count(), 2, "{ended:?}");
 }
 
@@ -81,16 +75,14 @@ fn a_server_from_the_command_line_stays_the_only_one_and_unused_routes_are_told(
 fn listeners_come_and_go_and_their_sessions_stay() {
     let server = Server::start();
     let (first, second) = (free_address(), free_address());
-    let with = |listen: &str| {
-        format!("listen: [{listen}]\nadmin: {{listen: 127.0.0.1:0, control: true}}\n{}", server.upstream())
-    };
-    let closewatch = Closewatch::start(&with(&first.to_string()));
+    let with = |listen: &str| format!("listen: [{listen}]\n{}", server.upstream());
+    let program = Program::start(&with(&first.to_string()));
     let mut on_first = Session::open_with(Peer::connect(first), &server, REQUEST);
-    assert_eq!(closewatch.reload(&with(&format!("{first}, {second}"))).status, 200);
+    assert_eq!(program.reload(&with(&format!("{first}, {second}"))).status, 200);
     let mut on_second = Session::open_with(Peer::connect(second), &server, REQUEST);
     let mut more_on_first = Session::open_with(Peer::connect(first), &server, REQUEST);
 
-    assert_eq!(closewatch.reload(&with(&second.to_string())).status, 200);
+    assert_eq!(program.reload(&with(&second.to_string())).status, 200);
     wait_until_closed(first);
     for session in [&mut on_first, &mut on_second, &mut more_on_first] {
         session.exchange();
@@ -98,21 +90,18 @@ fn listeners_come_and_go_and_their_sessions_stay() {
     Session::open_with(Peer::connect(second), &server, REQUEST).exchange();
 
     // One that went may come back.
-    assert_eq!(closewatch.reload(&with(&format!("{second}, {first}"))).status, 200);
+    assert_eq!(program.reload(&with(&format!("{second}, {first}"))).status, 200);
     Session::open_with(Peer::connect(first), &server, REQUEST).exchange();
 }
 
 #[test]
 fn two_listeners_may_have_ports_of_the_kernels_choice() {
     let server = Server::start();
-    let config = format!(
-        "listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]\nadmin: {{listen: 127.0.0.1:0, control: true}}\n{}",
-        server.upstream()
-    );
-    let closewatch = Closewatch::start(&config);
-    let addresses = closewatch.addresses();
+    let config = format!("listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n{}", server.upstream());
+    let program = Program::start(&config);
+    let addresses = program.addresses();
     assert_eq!(addresses.len(), 2);
-    assert_eq!(closewatch.post("/-/reload", "").status, 200);
+    assert_eq!(program.post("/-/reload", "").status, 200);
     for address in addresses {
         Session::open_with(Peer::connect(address), &server, REQUEST).exchange();
     }
@@ -121,31 +110,29 @@ fn two_listeners_may_have_ports_of_the_kernels_choice() {
 #[test]
 fn how_connections_begin_changes_without_a_new_socket() {
     let server = Server::start();
-    let with = |listen: &str| {
-        format!("listen: [{listen}]\nadmin: {{listen: 127.0.0.1:0, control: true}}\n{}", server.upstream())
-    };
-    let closewatch = Closewatch::start(&with("\"127.0.0.1:0\""));
-    closewatch.session(&server).exchange();
+    let with = |listen: &str| format!("listen: [{listen}]\n{}", server.upstream());
+    let program = Program::start(&with("\"127.0.0.1:0\""));
+    Session::open(&program, &server).exchange();
     let required = with("{address: \"127.0.0.1:0\", proxy_protocol: require}");
-    assert_eq!(closewatch.reload(&required).status, 200);
-    let mut client = closewatch.connect();
+    assert_eq!(program.reload(&required).status, 200);
+    let mut client = program.connect();
     client.send("PROXY TCP4 192.0.2.7 192.0.2.1 5555 80\r\n");
     Session::open_with(client, &server, REQUEST).client_closes(1000, "");
-    let mut other = closewatch.connect();
+    let mut other = program.connect();
     other.send(REQUEST);
     assert_eq!(other.receive_rest().0, b"");
-    assert_eq!(closewatch.scrape().sum("closewatch_connections_rejected_total", &[("reason", "proxy_protocol")]), 1.0);
+    assert_eq!(program.scrape().sum("closewatch_connections_rejected_total", &[("reason", "proxy_protocol")]), 1.0);
 }
 
 #[test]
 fn limits_of_request_heads_change() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
+    let program = Program::before(&server, "");
     let large = REQUEST.replace("Host:", &format!("X-Large: {}\r\nHost:", "x".repeat(20_000)));
-    let mut session = Session::open_with(closewatch.connect(), &server, &large);
+    let mut session = Session::open_with(program.connect(), &server, &large);
     let more = format!("{}limits: {{request_head_bytes: 8KiB}}\n", server.upstream());
-    assert_eq!(closewatch.reload(&configuration(&more)).status, 200);
-    let mut client = closewatch.connect();
+    assert_eq!(program.reload(&more).status, 200);
+    let mut client = program.connect();
     client.send(&large);
     assert_eq!(client.receive_head().first_line(), "HTTP/1.1 431 Request Header Fields Too Large");
     session.exchange();
@@ -154,117 +141,116 @@ fn limits_of_request_heads_change() {
 #[test]
 fn a_bad_file_changes_nothing_and_is_told() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
-    let successful = |closewatch: &Closewatch| {
-        let scrape = closewatch.scrape();
+    let program = Program::before(&server, "");
+    let successful = |program: &Program| {
+        let scrape = program.scrape();
         let name = "closewatch_config_last_reload_success";
         (scrape.sum(&format!("{name}ful"), &[]), scrape.sum(&format!("{name}_timestamp_seconds"), &[]))
     };
-    let (at_start, started) = successful(&closewatch);
+    let (at_start, started) = successful(&program);
     assert!(at_start == 1.0 && started > 1.6e9, "{at_start} {started}");
 
     let more = format!("{}limit: 7\nlog: {{level: loud}}\n", server.upstream());
-    let answer = closewatch.reload(&configuration(&more));
+    let answer = program.reload(&more);
     assert_eq!(answer.status, 400);
     let lines: Vec<&str> = answer.body.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(lines[0].starts_with("closewatch.yaml:4:1: limit: "), "{lines:?}");
     assert!(lines[1].starts_with("closewatch.yaml:5:14: log.level: "), "{lines:?}");
-    assert_eq!(successful(&closewatch), (0.0, started));
-    closewatch.wait_for_log("closewatch.yaml:4:1: limit: ", 1);
-    closewatch.session(&server).exchange();
+    assert_eq!(successful(&program), (0.0, started));
+    program.wait_for_log("closewatch.yaml:4:1: limit: ", 1);
+    Session::open(&program, &server).exchange();
 
-    assert_eq!(closewatch.reload(&configuration(&server.upstream())).status, 200);
-    let (at_end, reloaded) = successful(&closewatch);
+    assert_eq!(program.reload(&server.upstream()).status, 200);
+    let (at_end, reloaded) = successful(&program);
     assert!(at_end == 1.0 && reloaded > started, "{at_end} {reloaded}");
 }
 
 #[test]
 fn an_address_that_is_taken_changes_nothing() {
     let (server, other) = (Server::start(), Server::start());
-    let closewatch = Closewatch::before(&server, "");
+    let program = Program::before(&server, "");
     let free = free_address();
-    let config = format!(
-        "listen: [\"{free}\", \"{}\"]\nadmin: {{listen: 127.0.0.1:0, control: true}}\nupstream: ws://{}\n",
-        other.address(),
-        free_address(),
-    );
-    let answer = closewatch.reload(&config);
+    let config = format!("listen: [\"{free}\", \"{}\"]\nupstream: ws://{}\n", other.address(), free_address());
+    let answer = program.reload(&config);
     assert_eq!(answer.status, 400);
     assert!(answer.body.starts_with(&format!("listen {}: Address already in use", other.address())), "{answer:?}");
     // Not even the address that could be had.
     wait_until_closed(free);
-    closewatch.session(&server).exchange();
+    Session::open(&program, &server).exchange();
 }
 
 #[test]
 fn what_holds_for_the_life_of_the_process_is_refused() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "workers: 1\n");
+    let program = Program::before(&server, "workers: 1\n");
     let more = format!("{}workers: 2\nmetrics: {{codes: [4001]}}\nlog: {{format: json}}\n", server.upstream());
-    let answer = closewatch.reload(&configuration(&more));
+    let answer = program.reload(&more);
     assert_eq!(answer.status, 400);
     assert_eq!(answer.body, "workers, metrics.codes cannot change while closewatch runs; restart it\n");
-    assert_eq!(closewatch.scrape().sum("closewatch_config_last_reload_successful", &[]), 0.0);
+    assert_eq!(program.scrape().sum("closewatch_config_last_reload_successful", &[]), 0.0);
 }
 
 #[test]
 fn log_and_privacy_change() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "log: {sessions: off}\n");
+    let program = Program::before(&server, "log: {sessions: off}\n");
     let close_one = || {
-        let mut session = closewatch.session(&server);
+        let mut session = Session::open(&program, &server);
         session.client_closes(1000, "bye");
         session.server_closes(1000, "bye");
         session.client.finish();
     };
     close_one();
-    closewatch.records(1);
+    program.records(1);
     let more = format!(
         "{}log: {{format: json, sessions: all}}\nprivacy: {{path: off, client: off, reason: off}}\n",
         server.upstream()
     );
-    assert_eq!(closewatch.reload(&configuration(&more)).status, 200);
+    assert_eq!(program.reload(&more).status, 200);
     close_one();
-    let records = closewatch.records(2);
+    let records = program.records(2);
     assert_eq!((&records[0]["path"], &records[0]["reason"]), (&json!("/chat"), &json!("bye")));
     let private = &records[1];
     assert_eq!((&private["path"], &private["client"], &private["reason"]), (&json!(null), &json!(null), &json!(null)));
-    closewatch.signal("TERM");
-    assert_eq!(closewatch.ended().records(), records[1..]);
+    program.signal("TERM");
+    let log = program.ended().log;
+    let json = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let logged: Vec<_> = json.filter(|line| line["event"] == "session_closed").collect();
+    assert_eq!(logged, records[1..]);
 }
 
 #[test]
 fn sighup_reloads() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
-    closewatch.configure(&configuration("nonsense"));
-    closewatch.signal("HUP");
-    closewatch.wait_for_log("the configuration was not reloaded", 1);
-    closewatch.configure(&configuration(&format!("{}limits: {{message_bytes: 1}}\n", server.upstream())));
-    closewatch.signal("HUP");
-    closewatch.wait_for_log("the configuration was reloaded", 1);
-    let mut session = closewatch.session(&server);
+    let program = Program::before(&server, "");
+    program.configure("nonsense");
+    program.signal("HUP");
+    program.wait_for_log("the configuration was not reloaded", 1);
+    program.configure(&format!("{}limits: {{message_bytes: 1}}\n", server.upstream()));
+    program.signal("HUP");
+    program.wait_for_log("the configuration was reloaded", 1);
+    let mut session = Session::open(&program, &server);
     session.client.send(from_client(0x81, b"long"));
-    session.client.expect(from_server(0x88, &close(1009, "")));
+    session.client.expect(close_from_server(1009, ""));
 }
 
 #[test]
 fn control_can_be_taken_away() {
     let server = Server::start();
-    let closewatch = Closewatch::before(&server, "");
-    let config = format!("listen: 127.0.0.1:0\nadmin: {{listen: 127.0.0.1:0}}\n{}", server.upstream());
-    assert_eq!(closewatch.reload(&config).status, 200);
-    assert_eq!(closewatch.post("/-/reload", "").status, 403);
-    assert_eq!(closewatch.post("/-/drain", "").status, 403);
-    assert_eq!(closewatch.get("/-/ready").status, 200);
+    let program = Program::before(&server, "");
+    let config = format!("admin: {{listen: 127.0.0.1:0}}\n{}", server.upstream());
+    assert_eq!(program.reload(&config).status, 200);
+    assert_eq!(program.post("/-/reload", "").status, 403);
+    assert_eq!(program.post("/-/drain", "").status, 403);
+    assert_eq!(program.get("/-/ready").status, 200);
 }
 
 #[test]
 fn the_demo_does_not_take_the_file_of_the_directory_it_runs_in() {
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_closewatch"));
+    let mut demo = command();
     demo.args(["demo", "--no-traffic", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-    let demo = Closewatch::start_by(&mut demo, "");
+    let demo = Program::start_by(&mut demo, "");
     std::fs::write(demo.file("config.yaml"), "nonsense").unwrap();
     demo.signal("HUP");
     demo.wait_for_log("the configuration was reloaded", 1);

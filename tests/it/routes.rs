@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::{Peer, Program, REQUEST, Server, Session, close, from_client, from_server};
+use closewatch::websocket::Endpoint;
+
+use crate::support::{Peer, Program, REQUEST, Server, Session, close_from_server, from_client, from_server};
 
 fn request(host: &str, path: &str, headers: &str) -> String {
     let request = REQUEST.replace("/chat", path).replace("example.com", host);
@@ -38,8 +40,7 @@ fn each_route_has_its_server_its_counts_and_its_own_rules() {
     program.wait_for("websocket_proxy_actions_total", &[("route", "feed"), ("action", "idle_timeout")], 1.0);
     // Only the chat has no limit of frames.
     let large = from_client(0x82, &[0; 100]);
-    on_chat.client.send(&large);
-    on_chat.server.expect(&large);
+    on_chat.pass(Endpoint::Client, &large);
     on_rest.client.send(&large);
     assert_eq!(on_rest.client.receive_close(false).0, 1009);
     drop(on_rest);
@@ -237,8 +238,7 @@ fn many_sessions_at_once_do_not_mix() {
         session.client_closes(4000 + number, &number.to_string());
     }
     for (number, session) in (0_u16..).zip(&mut sessions) {
-        session.server.send(from_server(0x88, &close(4100 + number, "")));
-        session.client.expect(from_server(0x88, &close(4100 + number, "")));
+        session.pass(Endpoint::Server, close_from_server(4100 + number, ""));
     }
     drop(sessions);
     for record in program.records(50) {

@@ -1,15 +1,17 @@
 //! The process: what keeps it from starting, and that no session is lost when it stops.
 
-use std::{fs, net::TcpListener, process::Command};
+use std::{fs, net::TcpListener};
 
 use serde_json::Value;
 
-use crate::support::{Ended, Program, Server, Session, close, from_client, from_server};
+use crate::support::{Program, Server, Session, from_client, from_server, run};
 
-fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_closewatch")).arg("run").args(arguments).output().unwrap();
-    assert!(output.stdout.is_empty());
-    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+/// Asserts that `closewatch run` with these arguments fails with this code and one line, and returns the line.
+fn failure(arguments: &[&str], code: i32) -> String {
+    let outcome = run(&[&["run"], arguments].concat());
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(code), ""), "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    outcome.stderr
 }
 
 #[test]
@@ -19,10 +21,8 @@ fn a_port_in_use_is_one_line_and_exit_code_1() {
     let upstream = ["--upstream", "ws://127.0.0.1:9"];
     for listens in [["--listen", &address, "--admin", "127.0.0.1:0"], ["--listen", "127.0.0.1:0", "--admin", &address]]
     {
-        let (code, said) = run(&[&upstream[..], &listens[..]].concat());
-        assert_eq!(code, Some(1), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains(&address) && said.contains("in use"), "{said}");
+        let line = failure(&[&upstream[..], &listens[..]].concat(), 1);
+        assert!(line.contains(&address) && line.contains("in use"), "{line}");
     }
 }
 
@@ -34,16 +34,9 @@ fn a_configuration_that_cannot_be_read_is_one_line_and_exit_code_2() {
     fs::write(&broken, "upstream: ws://127.0.0.1:9\nlisten: nowhere\n").unwrap();
     let folder = directory.path().display().to_string();
     for (file, what) in [(&missing, "No such file"), (&broken, "broken.yaml:2:9: listen"), (&folder, "directory")] {
-        let (code, said) = run(&["--config", file]);
-        assert_eq!(code, Some(2), "{said}");
-        assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.contains(what) && said.contains(file.as_str()), "{said}");
+        let line = failure(&["--config", file], 2);
+        assert!(line.contains(what) && line.contains(file.as_str()), "{line}");
     }
-}
-
-fn records(ended: &Ended) -> Vec<Value> {
-    let lines = ended.log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    lines.filter(|line| line["event"] == "session_closed").collect()
 }
 
 #[test]
@@ -53,18 +46,13 @@ fn sessions_that_answer_are_closed_cleanly_when_it_stops() {
         Program::before(&server, "log: {format: json, sessions: all}\nshutdown: {timeout: 10s, reason: restart}\n");
     let mut sessions: Vec<Session> = (0..20).map(|_| Session::open(&program, &server)).collect();
     program.signal("TERM");
-    for Session { client, server } in &mut sessions {
-        assert_eq!(client.receive_close(false), (1001, "restart".to_owned()));
-        assert_eq!(server.receive_close(true), (1001, "restart".to_owned()));
-        client.send(from_client(0x88, &close(1001, "")));
-        server.send(from_server(0x88, &close(1001, "")));
-        client.expect_fin();
-        server.expect_fin();
+    for session in &mut sessions {
+        session.proxy_closes(1001, "restart");
     }
     drop(sessions);
     let ended = program.ended();
-    assert_eq!(ended.status.code(), Some(0));
-    let records = records(&ended);
+    assert_eq!(ended.code, Some(0));
+    let records = ended.records();
     assert_eq!(records.len(), 20);
     let mut ids: Vec<&str> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
     ids.sort_unstable();
@@ -98,8 +86,8 @@ fn what_is_left_at_the_deadline_is_cut_and_told() {
     halfway.server.expect_fin();
     closing.server.expect_fin();
     let ended = program.ended();
-    assert_eq!(ended.status.code(), Some(0));
-    let told: Vec<Value> = records(&ended);
+    assert_eq!(ended.code, Some(0));
+    let told: Vec<Value> = ended.records();
     let of_code = |code: u16| told.iter().find(|record| record["code"] == code).unwrap();
     assert_eq!(told.len(), 3, "{told:#?}");
     for (code, initiator) in [(1001, "proxy"), (1006, "proxy"), (1000, "client")] {
@@ -121,8 +109,8 @@ fn a_second_signal_ends_it_at_once_and_every_session_is_told() {
     }
     program.signal("INT");
     let ended = program.ended();
-    assert_eq!(ended.status.code(), Some(1));
-    let records = records(&ended);
+    assert_eq!(ended.code, Some(1));
+    let records = ended.records();
     assert_eq!(records.len(), 20);
     assert!(records.iter().all(|record| record["cause"] == "drain" && record["code"] == 1001), "{records:#?}");
 }
@@ -140,6 +128,6 @@ fn a_stop_without_sessions_is_quick_and_clean() {
         connection.send("HTTP/1.1 204 No Content\r\n\r\n");
         waiting.receive_head();
         program.signal(signal);
-        assert_eq!(program.ended().status.code(), Some(0));
+        assert_eq!(program.ended().code, Some(0));
     }
 }

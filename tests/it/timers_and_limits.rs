@@ -1,25 +1,13 @@
 //! What closewatch does to a session by itself: it closes it by a Close frame on both legs, between two frames.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Peer, Program, REQUEST, Server, Session, close, from_client, from_server};
+use closewatch::websocket::Endpoint;
 
-fn assert_tells(record: &Value, expected: &Value) {
-    for (key, value) in expected.as_object().unwrap() {
-        assert_eq!(&record[key], value, "{key} of {record:#}");
-    }
-}
-
-/// Both ends read a Close frame with this code and answer it.
-fn answer_close(Session { client, server }: &mut Session, code: u16) {
-    assert_eq!(client.receive_close(false), (code, String::new()));
-    assert_eq!(server.receive_close(true), (code, String::new()));
-    client.send(from_client(0x88, &close(code, "")));
-    server.send(from_server(0x88, &close(code, "")));
-    // The answers are closewatch's: neither end gets the other's.
-    client.expect_fin();
-    server.expect_fin();
-}
+use crate::support::{
+    Peer, Program, REQUEST, SWITCHING, Server, Session, assert_record, close_from_client, close_from_server,
+    from_client, from_server,
+};
 
 #[test]
 fn an_idle_session_gets_1001_on_both_legs() {
@@ -27,10 +15,10 @@ fn an_idle_session_gets_1001_on_both_legs() {
     let program = Program::before(&server, "timeouts: {idle: 200ms}\n");
     let mut session = Session::open(&program, &server);
     session.exchange();
-    answer_close(&mut session, 1001);
+    session.proxy_closes(1001, "");
     drop(session);
     let saw = json!({"code": 1001, "reason": "", "clean": true});
-    assert_tells(
+    assert_record(
         &program.record(),
         &json!({"code": 1001, "initiator": "proxy", "clean": true, "cause": null, "action": "idle_timeout",
             "client_saw": saw, "server_saw": saw}),
@@ -47,10 +35,10 @@ fn an_idle_session_that_does_not_answer_is_cut() {
     let mut session = Session::open(&program, &server);
     assert_eq!(session.client.receive_close(false).0, 1001);
     assert_eq!(session.server.receive_close(true).0, 1001);
-    session.client.send(from_client(0x88, &close(1001, "")));
+    session.client.send(close_from_client(1001, ""));
     session.client.expect_fin();
     session.server.expect_fin();
-    assert_tells(
+    assert_record(
         &program.record(),
         &json!({"code": 1001, "clean": false, "cause": "idle_timeout", "cause_endpoint": "proxy", "action": "idle_timeout"}),
     );
@@ -61,8 +49,8 @@ fn an_idle_session_that_does_not_answer_is_cut() {
 fn a_session_that_has_reached_its_age_gets_1001() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {max_age: 200ms}\n");
-    answer_close(&mut Session::open(&program, &server), 1001);
-    assert_tells(&program.record(), &json!({"code": 1001, "initiator": "proxy", "clean": true, "action": "max_age"}));
+    Session::open(&program, &server).proxy_closes(1001, "");
+    assert_record(&program.record(), &json!({"code": 1001, "initiator": "proxy", "clean": true, "action": "max_age"}));
 }
 
 /// A Close frame in the middle of another frame would be taken for its payload.
@@ -77,15 +65,15 @@ fn a_close_frame_is_put_in_between_two_frames() {
     // The client's leg stands between two frames, the server's does not.
     assert_eq!(client.receive_close(false).0, 1001);
     assert!(server.nothing_readable());
-    client.send([&frame[500..], &from_client(0x81, b"dropped"), &from_client(0x88, &close(1001, ""))].concat());
+    client.send([&frame[500..], &from_client(0x81, b"dropped"), &close_from_client(1001, "")].concat());
     server.expect(&frame[500..]);
     assert_eq!(server.receive_close(true).0, 1001);
-    server.send([from_server(0x81, b"dropped too"), from_server(0x88, &close(1001, ""))].concat());
+    server.send([from_server(0x81, b"dropped too"), close_from_server(1001, "")].concat());
     client.expect_fin();
     server.expect_fin();
     drop((client, server));
     let record = program.record();
-    assert_tells(&record, &json!({"clean": true, "action": "idle_timeout"}));
+    assert_record(&record, &json!({"clean": true, "action": "idle_timeout"}));
     // What is dropped is counted all the same.
     assert_eq!(record["from_client"]["messages"], 2);
     assert_eq!(record["from_server"]["messages"], 1);
@@ -99,18 +87,17 @@ fn a_frame_beyond_the_limit_does_not_pass_and_both_legs_get_1009() {
     let too_large = from_client(0x82, &[2; 1001]);
     for first_piece in [1, 3, too_large.len()] {
         let mut session = Session::open(&program, &server);
-        session.client.send(&allowed);
-        session.server.expect(&allowed);
+        session.pass(Endpoint::Client, &allowed);
         session.client.send(&too_large[..first_piece]);
         if first_piece < too_large.len() {
             // Half a header is no reason yet.
             session.exchange_from_server();
             session.client.send(&too_large[first_piece..]);
         }
-        answer_close(&mut session, 1009);
+        session.proxy_closes(1009, "");
     }
     for record in program.records(3) {
-        assert_tells(&record, &json!({"code": 1009, "initiator": "proxy", "clean": true, "action": "limit"}));
+        assert_record(&record, &json!({"code": 1009, "initiator": "proxy", "clean": true, "action": "limit"}));
         assert_eq!(record["from_client"]["bytes"], 1008 + 1009 + 8, "all of it was read: {record:#}");
     }
 }
@@ -128,18 +115,17 @@ fn a_length_of_2_to_the_63_is_only_a_length() {
         session.server.expect(&beginning);
         assert_eq!(session.client.receive_close(false).0, 1009);
         assert_eq!(session.server.receive_close(true).0, 1009);
-        session.server.send(from_server(0x88, &close(1009, "")));
+        session.server.send(close_from_server(1009, ""));
         session.client.reset();
-        assert_tells(&program.record(), &json!({"code": 1009, "initiator": "proxy", "action": "limit"}));
+        assert_record(&program.record(), &json!({"code": 1009, "initiator": "proxy", "action": "limit"}));
     }
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
     let bytes = [huge(0x82), vec![7; 100_000]].concat();
-    session.client.send(&bytes);
-    session.server.expect(&bytes);
+    session.pass(Endpoint::Client, &bytes);
     session.client.finish();
     drop(session);
-    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
+    assert_record(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
 }
 
 #[test]
@@ -156,7 +142,7 @@ fn under_a_limit_a_header_passes_when_it_is_whole() {
     client.finish();
     assert_eq!(server.receive_rest().0, [0x82]);
     drop((client, server));
-    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
+    assert_record(&program.record(), &json!({"code": 1006, "cause": "truncated", "cause_endpoint": "client"}));
 }
 
 #[test]
@@ -167,8 +153,8 @@ fn a_message_beyond_the_limit_gets_1009_at_the_frame_that_exceeds_it() {
     let (begin, go_on) = (from_server(0x02, &[1; 600]), from_server(0x00, &[2; 400]));
     server.send([&begin[..], &from_server(0x89, b"ping"), &go_on, &from_server(0x80, &[3; 1])].concat());
     client.expect([&begin[..], &from_server(0x89, b"ping"), &go_on].concat());
-    answer_close(&mut Session { client, server }, 1009);
-    assert_tells(&program.record(), &json!({"code": 1009, "initiator": "proxy", "clean": true, "action": "limit"}));
+    Session { client, server }.proxy_closes(1009, "");
+    assert_record(&program.record(), &json!({"code": 1009, "initiator": "proxy", "clean": true, "action": "limit"}));
     program.wait_for("websocket_proxy_actions_total", &[("action", "limit")], 1.0);
 }
 
@@ -186,11 +172,11 @@ fn a_client_is_told_of_its_servers_loss_where_that_is_wanted() {
             drop(session.server);
         }
         assert_eq!(session.client.receive_close(false), (1014, "the service is gone".to_owned()));
-        session.client.send(from_client(0x88, &close(1014, "")));
+        session.client.send(close_from_client(1014, ""));
         session.client.expect_fin();
         drop(session.client);
         count += 1;
-        assert_tells(
+        assert_record(
             &program.records(count).pop().unwrap(),
             &json!({
                 "code": 1006, "initiator": "server", "clean": false, "cause": how, "cause_endpoint": "server",
@@ -212,12 +198,11 @@ fn a_loss_inside_a_frame_can_only_be_passed_on() {
     let server = Server::start();
     let program = Program::before(&server, "on_server_loss: {code: 1014}\n");
     let mut session = Session::open(&program, &server);
-    session.server.send(&from_server(0x81, b"half")[..4]);
-    session.client.expect(&from_server(0x81, b"half")[..4]);
+    session.pass(Endpoint::Server, &from_server(0x81, b"half")[..4]);
     drop(session.server);
     session.client.expect_fin();
     drop(session.client);
-    assert_tells(&program.record(), &json!({"code": 1006, "cause": "truncated", "action": null}));
+    assert_record(&program.record(), &json!({"code": 1006, "cause": "truncated", "action": null}));
 }
 
 #[test]
@@ -227,10 +212,10 @@ fn a_server_is_told_of_its_clients_loss_where_that_is_wanted() {
     let mut session = Session::open(&program, &server);
     session.client.reset();
     assert_eq!(session.server.receive_close(true), (1001, String::new()));
-    session.server.send(from_server(0x88, &close(1001, "")));
+    session.server.send(close_from_server(1001, ""));
     session.server.expect_fin();
     drop(session.server);
-    assert_tells(
+    assert_record(
         &program.record(),
         &json!({"code": 1006, "initiator": "client", "cause": "reset", "cause_endpoint": "client", "action": "client_loss"}),
     );
@@ -284,7 +269,7 @@ fn a_request_head_that_never_ends_is_given_up() {
     client.send(REQUEST);
     let (mut connection, _) = server.accept_request();
     program.connect().receive_rest();
-    connection.send(crate::support::SWITCHING);
+    connection.send(SWITCHING);
     client.receive_head();
     program.connect().receive_rest();
     Session { client, server: connection }.exchange();

@@ -1,106 +1,31 @@
-//! The laboratory of one case: the network, closewatch in its middle, and sessions through it.
+//! The laboratory of one case: the network, closewatch in the middle, and sessions through it.
 
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
-    time::Duration,
-};
+use std::{io, net::SocketAddr, time::Duration};
 
+use closewatch::websocket::Endpoint;
 use serde_json::{Value, json};
-use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::{
-    closewatch::Closewatch,
-    eventually::{SOON, eventually},
-    network::{Endpoint, Network, PROXY_ADDRESS},
+    network::{Network, PROXY_ADDRESS, address},
+    support::{Peer, Program, REQUEST, Server, Session, assert_record, eventually, eventually_within, get},
 };
 
-/// The keepalive that nearly every case runs with: a silent link is dead after 3 s.
+/// The keepalive of nearly every case: a silent link is dead after 3 s.
 const KEEPALIVE: &str = "{idle: 1s, interval: 1s, probes: 2}";
 
-/// By when a dead link must have been told: the 3 s, and as much again for a busy machine.
-pub(crate) const IN_TIME: Duration = Duration::from_secs(6);
+/// A dead link must be reported within five times those 3 s.
+pub(crate) const IN_TIME: Duration = Duration::from_secs(15);
 
-/// Receive buffer of a reader that is to be slow, in bytes.
+/// The receive buffer of a slow reader, in bytes.
 const SMALL_BUFFER: usize = 16 * 1024;
 
-/// How many connections the server's kernel takes for it.
+/// The number of connections that the server's kernel queues.
 const BACKLOG: i32 = 1024;
 
 pub(crate) struct Lab {
     pub(crate) network: Network,
-    listener: TcpListener,
-    closewatch: Closewatch,
-}
-
-/// A session, seen from its two ends.
-pub(crate) struct Session {
-    pub(crate) client: TcpStream,
-    pub(crate) server: TcpStream,
-}
-
-impl Session {
-    pub(crate) fn end(&mut self, endpoint: Endpoint) -> &mut TcpStream {
-        match endpoint {
-            Endpoint::Client => &mut self.client,
-            Endpoint::Server => &mut self.server,
-        }
-    }
-
-    /// `last` is asked and answers: it has acknowledged all that was sent to it.
-    pub(crate) fn talk(&mut self, last: Endpoint) {
-        for from in [last.other(), last] {
-            let message = message(from, b"hello");
-            self.end(from).write_all(&message).unwrap();
-            expect_bytes(self.end(from.other()), &message);
-        }
-    }
-
-    /// One end and the other.
-    pub(crate) fn split(self, endpoint: Endpoint) -> (TcpStream, TcpStream) {
-        match endpoint {
-            Endpoint::Client => (self.client, self.server),
-            Endpoint::Server => (self.server, self.client),
-        }
-    }
-
-    /// One end is reset; the other is left.
-    pub(crate) fn reset(self, endpoint: Endpoint) -> TcpStream {
-        let (gone, left) = self.split(endpoint);
-        SockRef::from(&gone).set_linger(Some(Duration::ZERO)).unwrap();
-        left
-    }
-
-    /// One end hangs up, in both directions; the other is left.
-    pub(crate) fn hang_up(self, endpoint: Endpoint) -> TcpStream {
-        self.split(endpoint).1
-    }
-
-    /// An endpoint gets a Close frame of closewatch's.
-    pub(crate) fn expect_close_frame(&mut self, endpoint: Endpoint, code: u16, reason: &str) {
-        let payload = [&code.to_be_bytes()[..], reason.as_bytes()].concat();
-        let unmasked = frame_header(endpoint.other(), 0x88, payload.len());
-        let stream = self.end(endpoint);
-        let mut head = vec![0; unmasked.len()];
-        stream.read_exact(&mut head).unwrap();
-        assert_eq!(head[..2], unmasked[..2]);
-        let mut body = vec![0; payload.len()];
-        stream.read_exact(&mut body).unwrap();
-        // The server's is masked (RFC 6455, 5.3).
-        for (byte, mask) in body.iter_mut().zip(head[2..].iter().cycle()) {
-            *byte ^= mask;
-        }
-        assert_eq!(body, payload);
-    }
-
-    /// Both ends say goodbye as RFC 6455 wants it, and hang up.
-    pub(crate) fn close(mut self) {
-        let (goodbye, answer) = (close_frame(Endpoint::Client, 1000), close_frame(Endpoint::Server, 1000));
-        self.client.write_all(&goodbye).unwrap();
-        expect_bytes(&mut self.server, &goodbye);
-        self.server.write_all(&answer).unwrap();
-        expect_bytes(&mut self.client, &answer);
-    }
+    server: Server,
+    program: Program,
 }
 
 impl Lab {
@@ -117,233 +42,159 @@ impl Lab {
         Self::make(keepalive, "", BACKLOG)
     }
 
-    /// `backlog`: how many connections the server's kernel takes for it, besides one.
+    /// The server's kernel queues one connection more than `backlog`.
     pub(crate) fn with_backlog(backlog: i32) -> Self {
         Self::make(KEEPALIVE, "", backlog)
     }
 
     fn make(keepalive: &str, settings: &str, backlog: i32) -> Self {
         let network = Network::new().unwrap();
-        let listener = network.host(Endpoint::Server).run(|| listen(0, backlog));
-        let server = listener.local_addr().unwrap();
+        let server = listen(&network, 0, backlog).unwrap();
         let config = format!(
             "listen: {PROXY_ADDRESS}:0\n\
-             upstream: {{url: ws://{server}, connect_timeout: 1s}}\n\
-             admin: {{listen: 127.0.0.1:0}}\n\
+             upstream: {{url: ws://{}, connect_timeout: 1s}}\n\
              workers: 1\n\
              keepalive: {keepalive}\n\
-             {settings}\n"
+             {settings}\n",
+            server.address()
         );
-        let closewatch = Closewatch::start(&network.proxy, &config);
-        Self { network, listener, closewatch }
+        let program = network.proxy.run(|| Program::start(&config));
+        Self { network, server, program }
     }
 
     /// A session after its opening handshake.
     pub(crate) fn open(&self) -> Session {
-        self.open_with_buffer(None)
+        Session::open_with(self.connect(), &self.server, REQUEST)
     }
 
-    /// A session on which nothing is under way any more. The last to speak was `last`.
+    /// A session with all data acknowledged. `last` was the last to send.
     pub(crate) fn open_and_idle(&self, last: Endpoint) -> Session {
         let mut session = self.open();
-        session.talk(last);
-        eventually(SOON, "all is acknowledged", || self.network.is_quiet().then_some(()));
+        talk(&mut session, last);
+        eventually("all is acknowledged", || self.network.is_quiet().then_some(()));
         session
     }
 
-    /// A session one end of which has little room for what it does not read.
+    /// A session. One endpoint has a small receive buffer.
     pub(crate) fn open_with_slow_reader(&self, endpoint: Endpoint) -> Session {
-        self.open_with_buffer(Some(endpoint))
+        let client = match endpoint {
+            Endpoint::Client => self.connect_with_receive_buffer(Some(SMALL_BUFFER)),
+            Endpoint::Server => {
+                self.server.set_receive_buffer(SMALL_BUFFER);
+                self.connect()
+            }
+        };
+        Session::open_with(client, &self.server, REQUEST)
     }
 
-    /// Sends an upgrade request and does not wait for the answer.
-    pub(crate) fn request(&self) -> TcpStream {
-        self.request_with_buffer(false)
+    /// Sends an upgrade request and does not wait for the response.
+    pub(crate) fn request(&self) -> Peer {
+        let mut client = self.connect();
+        client.send(REQUEST);
+        client
     }
 
-    /// The server is gone, and one that starts at the same address takes its place.
+    /// Replaces the server by another one at the same address.
     pub(crate) fn restart_server(&mut self) {
-        let port = self.listener.local_addr().unwrap().port();
-        // The port is free only once the old one has let go of it.
-        self.listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        self.listener = self.network.host(Endpoint::Server).run(|| listen(port, BACKLOG));
+        let port = self.server.address().port();
+        // The port is free only after the old server is closed.
+        self.server = Server::start();
+        // A program that another case starts holds a copy of the old listener for the time between its fork and its exec.
+        self.server = eventually("the port is free", || listen(&self.network, port, BACKLOG).ok());
     }
 
-    /// A connection to the server from somewhere else, which closewatch knows nothing of.
-    pub(crate) fn connect_to_server(&self) -> TcpStream {
-        let address = self.listener.local_addr().unwrap();
-        self.network.host(Endpoint::Server).run(|| TcpStream::connect(address)).unwrap()
+    /// Connects to the server without closewatch.
+    pub(crate) fn connect_to_server(&self) -> Peer {
+        let address = self.server.address();
+        self.network.host(Endpoint::Server).run(|| Peer::connect(address))
     }
 
+    /// The records so far, the newest first.
     pub(crate) fn records(&self) -> Vec<Value> {
-        self.closewatch.records(&self.network.proxy)
+        let admin = self.program.admin();
+        let answer = self.network.proxy.run(|| get(admin, "/api/v1/closes?limit=1000"));
+        serde_json::from_str(&answer.body).unwrap()
     }
 
-    /// Waits for the end of the only session, and compares what is told of it with `expected`, key by key. Then all
-    /// counts must fit.
-    pub(crate) fn expect_told(&self, expected: &Value, within: Duration) -> Value {
-        let records = eventually(within, "an ending is told", || Some(self.records()).filter(|all| !all.is_empty()));
-        let [record] = &records[..] else { panic!("more than one ending: {records:?}") };
-        expect_record(record, expected);
-        self.expect_sums(1);
+    /// Waits for the end of the only session, and compares its record with `expected`, key by key. The sums of the
+    /// metrics hold then.
+    pub(crate) fn expect_record(&self, expected: &Value, within: Duration) -> Value {
+        let records = eventually_within(within, "a record", || Some(self.records()).filter(|all| !all.is_empty()));
+        let [record] = &records[..] else { panic!("more than one record: {records:?}") };
+        assert_record(record, expected);
+        self.expect_closed(1);
         record.clone()
     }
 
-    /// At rest, the three sums hold, and each of the sessions there were is in them.
-    pub(crate) fn expect_sums(&self, sessions: u32) {
-        let sessions = f64::from(sessions);
-        eventually(SOON, "the sums hold", || {
-            let metrics = self.closewatch.metrics(&self.network.proxy);
-            let sums = [
-                (metrics.sum("websocket_handshakes_total", &["status=\"101\""]), sessions),
-                (metrics.sum("websocket_sessions_active", &[]), 0.0),
-                (metrics.sum("websocket_closes_total", &[]), sessions),
-                (metrics.sum("websocket_close_events_total", &[]), 2.0 * sessions),
-                (
-                    metrics.sum("websocket_abnormal_closes_total", &[]),
-                    metrics.sum("websocket_closes_total", &["clean=\"false\""]),
-                ),
-            ];
-            sums.into_iter().all(|(is, should)| (is - should).abs() < 0.5).then_some(())
+    /// Waits until `sessions` sessions have been opened and closed. The sums of the metrics hold then.
+    pub(crate) fn expect_closed(&self, sessions: u32) {
+        let scrape = self.network.proxy.run(|| {
+            self.program.wait_for("websocket_closes_total", &[], sessions.into());
+            self.program.wait_for("websocket_sessions_active", &[], 0.0);
+            self.program.scrape()
         });
+        assert_eq!(scrape.sum("websocket_handshakes_total", &[("status", "101")]), f64::from(sessions));
+        scrape.assert_sums();
     }
 
-    /// What closewatch counts.
-    pub(crate) fn count(&self, family: &str, labels: &[&str]) -> f64 {
-        self.closewatch.metrics(&self.network.proxy).sum(family, labels)
+    /// The sum of the samples of a metric that have all these labels.
+    pub(crate) fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+        self.network.proxy.run(|| self.program.scrape()).sum(metric, labels)
     }
 
-    fn open_with_buffer(&self, slow: Option<Endpoint>) -> Session {
-        let buffer = (slow == Some(Endpoint::Server)).then_some(SMALL_BUFFER);
-        if let Some(size) = buffer {
-            // What is accepted has its listener's.
-            SockRef::from(&self.listener).set_recv_buffer_size(size).unwrap();
-        }
-        let mut client = self.request_with_buffer(slow == Some(Endpoint::Client));
-        let (mut server, _) = self.listener.accept().unwrap();
-        prepare(&server);
-        expect_head(&mut server);
-        server.write_all(ANSWER).unwrap();
-        expect_head(&mut client);
-        Session { client, server }
+    fn connect(&self) -> Peer {
+        self.connect_with_receive_buffer(None)
     }
 
-    fn request_with_buffer(&self, is_slow: bool) -> TcpStream {
-        let address = self.closewatch.address;
-        let mut client = self.network.host(Endpoint::Client).run(|| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            if is_slow {
-                socket.set_recv_buffer_size(SMALL_BUFFER).unwrap();
-            }
-            socket.connect(&address.into()).unwrap();
-            TcpStream::from(socket)
-        });
-        prepare(&client);
-        client.write_all(REQUEST).unwrap();
-        client
+    fn connect_with_receive_buffer(&self, size: Option<usize>) -> Peer {
+        let address = self.program.address();
+        self.network.host(Endpoint::Client).run(|| {
+            Peer::connect_with(address, |socket| {
+                if let Some(size) = size {
+                    socket.set_recv_buffer_size(size).unwrap();
+                }
+            })
+        })
     }
 }
 
-const REQUEST: &[u8] = b"GET /chat HTTP/1.1\r\nHost: lab\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+fn listen(network: &Network, port: u16, backlog: i32) -> io::Result<Server> {
+    let address = SocketAddr::from((address(Endpoint::Server), port));
+    network.host(Endpoint::Server).run(|| Server::on_tcp(address, backlog))
+}
 
-const ANSWER: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+/// One message in each direction. `last` receives one and sends one: it has acknowledged everything.
+pub(crate) fn talk(session: &mut Session, last: Endpoint) {
+    for from in [last.other(), last] {
+        session.pass(from, message(from, b"hello"));
+    }
+}
 
-/// What is told where an endpoint was lost without a Close frame from anyone.
+/// A binary message of an endpoint.
+pub(crate) fn message(from: Endpoint, payload: &[u8]) -> Vec<u8> {
+    crate::support::from(from, 0x82, payload)
+}
+
+/// Both ends complete the closing handshake and hang up.
+pub(crate) fn close(mut session: Session) {
+    session.client_closes(1000, "");
+    session.server_closes(1000, "");
+}
+
+/// The record of a session whose endpoint was lost without a Close frame.
 pub(crate) fn lost(endpoint: Endpoint, cause: &str) -> Value {
     let abnormal = json!({"code": 1006, "reason": "", "clean": false});
     json!({
-        "code": 1006, "initiator": endpoint.name(), "clean": false, "cause": cause, "cause_endpoint": endpoint.name(),
+        "code": 1006, "initiator": endpoint.as_str(), "clean": false, "cause": cause, "cause_endpoint": endpoint.as_str(),
         "action": null, "client_saw": abnormal, "server_saw": abnormal,
     })
 }
 
-/// What is told where the client closed with 1000 and was answered.
+/// The record of a session that the client closed with 1000 and the server answered.
 pub(crate) fn closed_by_client() -> Value {
     let normal = json!({"code": 1000, "reason": "", "clean": true});
     json!({
         "code": 1000, "initiator": "client", "clean": true, "cause": null, "cause_endpoint": null, "action": null,
         "client_saw": normal, "server_saw": normal,
     })
-}
-
-pub(crate) fn expect_record(record: &Value, expected: &Value) {
-    for (key, value) in expected.as_object().unwrap() {
-        assert_eq!(&record[key], value, "{key} in {record:#}");
-    }
-}
-
-/// A binary message of an endpoint; a client's is masked with the key 0.
-pub(crate) fn message(from: Endpoint, payload: &[u8]) -> Vec<u8> {
-    [header(from, payload.len()), payload.to_vec()].concat()
-}
-
-/// The header of a binary message.
-pub(crate) fn header(from: Endpoint, length: usize) -> Vec<u8> {
-    frame_header(from, 0x82, length)
-}
-
-pub(crate) fn close_frame(from: Endpoint, code: u16) -> Vec<u8> {
-    [frame_header(from, 0x88, 2), code.to_be_bytes().to_vec()].concat()
-}
-
-fn frame_header(from: Endpoint, first_byte: u8, length: usize) -> Vec<u8> {
-    let (mask_bit, mask): (u8, &[u8]) = if from == Endpoint::Client { (0x80, &[0; 4]) } else { (0, &[]) };
-    let mut bytes = vec![first_byte];
-    if length < 126 {
-        bytes.push(mask_bit | u8::try_from(length).unwrap());
-    } else {
-        bytes.push(mask_bit | 127);
-        bytes.extend((length as u64).to_be_bytes());
-    }
-    bytes.extend_from_slice(mask);
-    bytes
-}
-
-pub(crate) fn expect_bytes(stream: &mut TcpStream, expected: &[u8]) {
-    let mut bytes = vec![0; expected.len()];
-    stream.read_exact(&mut bytes).unwrap();
-    assert!(bytes == expected, "other bytes than were sent");
-}
-
-/// The stream ends by RST, without another byte.
-pub(crate) fn expect_reset(stream: &mut TcpStream) {
-    // Unlike `read`, it goes on where a signal interrupts it.
-    assert_eq!(stream.read_exact(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-}
-
-/// The stream ends by FIN, without another byte.
-pub(crate) fn expect_fin(stream: &mut TcpStream) {
-    assert_eq!(stream.read_exact(&mut [0]).unwrap_err().kind(), ErrorKind::UnexpectedEof);
-}
-
-/// A program that another case starts holds a copy of a listener that was just dropped, for as long as a fork takes to
-/// become an exec: until then its port is not free.
-fn listen(port: u16, backlog: i32) -> TcpListener {
-    let address: std::net::SocketAddr = format!("{}:{port}", Endpoint::Server.address()).parse().unwrap();
-    let socket = eventually(SOON, "the server's port is free", || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&address.into()).and_then(|()| socket.listen(backlog)).ok().map(|()| socket)
-    });
-    // Also for accept(2).
-    socket.set_read_timeout(Some(SOON)).unwrap();
-    socket.into()
-}
-
-fn prepare(stream: &TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
-    stream.set_write_timeout(Some(SOON)).unwrap();
-}
-
-/// Reads a head byte by byte, so that nothing behind it is taken.
-fn expect_head(stream: &mut TcpStream) {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.extend(byte);
-    }
 }

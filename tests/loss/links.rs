@@ -1,15 +1,14 @@
 //! Links that die, and links that come back in time.
 
-use std::io::Write;
-
+use closewatch::websocket::Endpoint;
 use libtest_mimic::Trial;
 use serde_json::json;
 
 use crate::{
     case,
-    eventually::{SOON, eventually},
-    lab::{IN_TIME, Lab, close_frame, closed_by_client, expect_bytes, expect_reset, lost, message},
-    network::{Endpoint, Lost, Network},
+    lab::{IN_TIME, Lab, close, closed_by_client, lost, message, talk},
+    network::{Lost, Network},
+    support::{close as close_payload, eventually, from},
 };
 
 /// What befalls a link.
@@ -43,7 +42,7 @@ const FAULTS: [(Fault, &str, &str); 7] = [
 pub(crate) fn cases() -> Vec<Trial> {
     let mut cases = Vec::new();
     for endpoint in Endpoint::BOTH {
-        let name = endpoint.name();
+        let name = endpoint.as_str();
         for (fault, what, cause) in FAULTS {
             cases.push(case(format!("{name}::{what}_while_idle"), move || dies_while_idle(endpoint, fault)));
             cases.push(case(format!("{name}::{what}_in_flight"), move || dies_in_flight(endpoint, fault, cause)));
@@ -74,8 +73,8 @@ fn dies_while_idle(endpoint: Endpoint, fault: Fault) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
     fault.befall(endpoint, &lab.network);
-    lab.expect_told(&lost(endpoint, "timeout"), IN_TIME);
-    expect_reset(session.end(endpoint.other()));
+    lab.expect_record(&lost(endpoint, "timeout"), IN_TIME);
+    session.end(endpoint.other()).expect_rst();
 }
 
 /// There is no keepalive while data waits for an acknowledgement.
@@ -83,20 +82,20 @@ fn dies_in_flight(endpoint: Endpoint, fault: Fault, cause: &str) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
     fault.befall(endpoint, &lab.network);
-    session.end(endpoint.other()).write_all(&message(endpoint.other(), b"hello")).unwrap();
-    lab.expect_told(&lost(endpoint, cause), IN_TIME);
-    expect_reset(session.end(endpoint.other()));
+    session.end(endpoint.other()).send(message(endpoint.other(), b"hello"));
+    lab.expect_record(&lost(endpoint, cause), IN_TIME);
+    session.end(endpoint.other()).expect_rst();
 }
 
 fn back_in_time_while_idle(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
     lab.network.lose(endpoint, Lost::Both);
-    eventually(IN_TIME, "a keepalive probe is lost", || (lab.network.lost_packets(endpoint) > 0).then_some(()));
+    eventually("a keepalive probe is lost", || (lab.network.lost_packets(endpoint) > 0).then_some(()));
     lab.network.heal(endpoint);
-    session.talk(endpoint);
-    session.close();
-    lab.expect_told(&closed_by_client(), IN_TIME);
+    talk(&mut session, endpoint);
+    close(session);
+    lab.expect_record(&closed_by_client(), IN_TIME);
 }
 
 fn back_in_time_in_flight(endpoint: Endpoint) {
@@ -104,14 +103,14 @@ fn back_in_time_in_flight(endpoint: Endpoint) {
     let mut session = lab.open_and_idle(endpoint);
     lab.network.lose(endpoint, Lost::Both);
     let message = message(endpoint.other(), b"hello");
-    session.end(endpoint.other()).write_all(&message).unwrap();
-    eventually(IN_TIME, "it is sent again", || (lab.network.lost_packets(endpoint) > 1).then_some(()));
+    session.end(endpoint.other()).send(&message);
+    eventually("it is sent again", || (lab.network.lost_packets(endpoint) > 1).then_some(()));
     lab.network.heal(endpoint);
-    expect_bytes(session.end(endpoint), &message);
-    session.close();
-    let record = lab.expect_told(&closed_by_client(), IN_TIME);
-    assert!(record["tcp"][endpoint.name()]["retransmits"].as_u64() > Some(0), "{record:#}");
-    assert_eq!(record["tcp"][endpoint.other().name()]["retransmits"], 0, "{record:#}");
+    session.end(endpoint).expect(&message);
+    close(session);
+    let record = lab.expect_record(&closed_by_client(), IN_TIME);
+    assert!(record["tcp"][endpoint.as_str()]["retransmits"].as_u64() > Some(0), "{record:#}");
+    assert_eq!(record["tcp"][endpoint.other().as_str()]["retransmits"], 0, "{record:#}");
 }
 
 /// The kernel doubles the time between two attempts. Left alone, it would make none between 7 s and 13 s.
@@ -124,12 +123,12 @@ fn back_late_but_in_time(endpoint: Endpoint) {
     let mut session = lab.open_and_idle(endpoint);
     lab.network.lose(endpoint, Lost::Both);
     let message = message(endpoint.other(), b"hello");
-    session.end(endpoint.other()).write_all(&message).unwrap();
-    eventually(SOON, "it is sent 8 times", || (lab.network.lost_packets(endpoint) >= 8).then_some(()));
+    session.end(endpoint.other()).send(&message);
+    eventually("it is sent 8 times", || (lab.network.lost_packets(endpoint) >= 8).then_some(()));
     lab.network.heal(endpoint);
-    expect_bytes(session.end(endpoint), &message);
-    session.close();
-    lab.expect_told(&closed_by_client(), IN_TIME);
+    session.end(endpoint).expect(&message);
+    close(session);
+    lab.expect_record(&closed_by_client(), IN_TIME);
 }
 
 /// The kernel hears that the host is gone. It comes back, and that was that.
@@ -138,13 +137,13 @@ fn host_back_in_time(endpoint: Endpoint) {
     let mut session = lab.open_and_idle(endpoint);
     lab.network.remove_host(endpoint);
     let message = message(endpoint.other(), b"hello");
-    session.end(endpoint.other()).write_all(&message).unwrap();
-    eventually(IN_TIME, "no host is found", || lab.network.knows_no_host(endpoint).then_some(()));
+    session.end(endpoint.other()).send(&message);
+    eventually("no host is found", || lab.network.knows_no_host(endpoint).then_some(()));
     lab.network.return_host(endpoint);
-    expect_bytes(session.end(endpoint), &message);
-    session.talk(endpoint);
-    session.close();
-    lab.expect_told(&closed_by_client(), IN_TIME);
+    session.end(endpoint).expect(&message);
+    talk(&mut session, endpoint);
+    close(session);
+    lab.expect_record(&closed_by_client(), IN_TIME);
 }
 
 /// `on_server_loss` and `on_client_loss`.
@@ -156,10 +155,11 @@ fn other_is_told(lost_one: Endpoint) {
         Endpoint::Client => (Endpoint::Server, 1001),
         Endpoint::Server => (Endpoint::Client, 1014),
     };
-    session.expect_close_frame(told, code, "gone");
-    session.end(told).write_all(&close_frame(told, code)).unwrap();
+    let is_server = told == Endpoint::Server;
+    assert_eq!(session.end(told).receive_close(is_server), (code, "gone".to_owned()));
+    session.end(told).send(from(told, 0x88, &close_payload(code, "")));
     let mut expected = lost(lost_one, "timeout");
-    expected["action"] = format!("{}_loss", lost_one.name()).into();
-    expected[format!("{}_saw", told.name())] = json!({"code": code, "reason": "gone", "clean": true});
-    lab.expect_told(&expected, IN_TIME);
+    expected["action"] = format!("{}_loss", lost_one.as_str()).into();
+    expected[format!("{}_saw", told.as_str())] = json!({"code": code, "reason": "gone", "clean": true});
+    lab.expect_record(&expected, IN_TIME);
 }

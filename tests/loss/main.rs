@@ -3,10 +3,15 @@
 //!
 //! Needs root, `ip` (iproute2) and `nft` (nftables). Where they are missing the cases do not run, and say so; where
 //! `CI` is `true` or `CLOSEWATCH_REQUIRE_ALL` is `1` that is a failure. `CLOSEWATCH_BIN` names another program to test.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on is to fail there")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::cast_possible_truncation, reason = "frames made here are shorter than 4 GiB")]
+#![expect(clippy::float_cmp, reason = "samples that are compared are whole numbers")]
 
-mod closewatch;
-mod eventually;
+// Each binary uses a part of the support.
+#[allow(dead_code, unused_imports, reason = "tests/it uses the rest")]
+#[path = "../support/mod.rs"]
+mod support;
+
 mod lab;
 mod links;
 mod namespace;

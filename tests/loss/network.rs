@@ -1,44 +1,10 @@
 //! Three hosts, and what can happen to the links between them.
 
-use std::{fs, io};
+use std::{fs, io, net::Ipv4Addr};
 
-use crate::{
-    eventually::{SOON, eventually},
-    namespace::Namespace,
-};
+use closewatch::websocket::Endpoint;
 
-/// One end of a session, as the tables of records call it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Endpoint {
-    Client,
-    Server,
-}
-
-impl Endpoint {
-    pub(crate) const BOTH: [Self; 2] = [Self::Client, Self::Server];
-
-    /// Also the name of the interface that leads there.
-    pub(crate) const fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-        }
-    }
-
-    pub(crate) const fn other(self) -> Self {
-        match self {
-            Self::Client => Self::Server,
-            Self::Server => Self::Client,
-        }
-    }
-
-    pub(crate) const fn address(self) -> &'static str {
-        match self {
-            Self::Client => "10.203.1.2",
-            Self::Server => "10.203.2.2",
-        }
-    }
-}
+use crate::{namespace::Namespace, support::eventually};
 
 /// Which packets of a link get lost, as its endpoint sees them.
 #[derive(Debug, Clone, Copy)]
@@ -48,8 +14,16 @@ pub(crate) enum Lost {
     Both,
 }
 
-/// The address at which the client finds closewatch.
-pub(crate) const PROXY_ADDRESS: &str = "10.203.1.1";
+/// The address of closewatch for clients.
+pub(crate) const PROXY_ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 203, 1, 1);
+
+/// The address of an endpoint's host.
+pub(crate) const fn address(endpoint: Endpoint) -> Ipv4Addr {
+    match endpoint {
+        Endpoint::Client => Ipv4Addr::new(10, 203, 1, 2),
+        Endpoint::Server => Ipv4Addr::new(10, 203, 2, 2),
+    }
+}
 
 /// A client, closewatch and a server, each on a host of its own, and a cable from closewatch's to each of the others.
 pub(crate) struct Network {
@@ -64,7 +38,7 @@ impl Network {
         for host in [&network.proxy, &network.client, &network.server] {
             host.command("ip link set lo up");
         }
-        for (endpoint, own) in [(Endpoint::Client, PROXY_ADDRESS), (Endpoint::Server, "10.203.2.1")] {
+        for (endpoint, own) in [(Endpoint::Client, PROXY_ADDRESS), (Endpoint::Server, Ipv4Addr::new(10, 203, 2, 1))] {
             network.lay_cable(endpoint, own);
         }
         Ok(network)
@@ -85,22 +59,22 @@ impl Network {
 
     /// Switches off closewatch's own interface toward an endpoint.
     pub(crate) fn switch_off_interface(&self, endpoint: Endpoint) {
-        self.proxy.command(&format!("ip link set {} down", endpoint.name()));
+        self.proxy.command(&format!("ip link set {} down", endpoint.as_str()));
     }
 
     /// Takes an endpoint's host away: nobody answers for its address any more.
     pub(crate) fn remove_host(&self, endpoint: Endpoint) {
         self.host(endpoint).command("ip address flush dev eth0");
-        self.proxy.command(&format!("ip neigh flush dev {}", endpoint.name()));
+        self.proxy.command(&format!("ip neigh flush dev {}", endpoint.as_str()));
     }
 
     pub(crate) fn return_host(&self, endpoint: Endpoint) {
-        self.host(endpoint).command(&format!("ip address add {}/24 dev eth0", endpoint.address()));
+        self.host(endpoint).command(&format!("ip address add {}/24 dev eth0", address(endpoint)));
     }
 
     /// Whether the kernel beside closewatch has found out that nobody answers for an endpoint's address.
     pub(crate) fn knows_no_host(&self, endpoint: Endpoint) -> bool {
-        self.proxy.command(&format!("ip neigh show dev {}", endpoint.name())).contains("FAILED")
+        self.proxy.command(&format!("ip neigh show dev {}", endpoint.as_str())).contains("FAILED")
     }
 
     /// Loses packets of an endpoint's link.
@@ -159,7 +133,7 @@ impl Network {
 
     /// Whether the kernel beside closewatch has no connection with an endpoint any more, whatever is still to be read.
     pub(crate) fn is_without(&self, endpoint: Endpoint) -> bool {
-        self.proxy.command(&format!("ss -Htan dst {}", endpoint.address())).is_empty()
+        self.proxy.command(&format!("ss -Htan dst {}", address(endpoint))).is_empty()
     }
 
     /// Whether the kernel can be told not to wait ever longer between two attempts to get data through.
@@ -168,17 +142,17 @@ impl Network {
         fs::exists("/proc/sys/net/ipv4/tcp_rto_max_ms").unwrap()
     }
 
-    fn lay_cable(&self, endpoint: Endpoint, own_address: &str) {
-        let name = endpoint.name();
+    fn lay_cable(&self, endpoint: Endpoint, own_address: Ipv4Addr) {
+        let name = endpoint.as_str();
         let host = self.host(endpoint);
         self.proxy.command(&format!("ip link add {name} type veth peer name eth0 netns {}", host.path()));
         self.proxy.command(&format!("ip address add {own_address}/24 dev {name}"));
         self.proxy.command(&format!("ip link set {name} up"));
-        host.command(&format!("ip address add {}/24 dev eth0", endpoint.address()));
+        host.command(&format!("ip address add {}/24 dev eth0", address(endpoint)));
         host.command("ip link set eth0 up");
         for (side, interface) in [(&self.proxy, name), (host, "eth0")] {
             let show = format!("ip link show dev {interface}");
-            eventually(SOON, "the link is up", || side.command(&show).contains(" state UP ").then_some(()));
+            eventually("the link is up", || side.command(&show).contains(" state UP ").then_some(()));
         }
         self.proxy.run(|| notice_missing_hosts_early(name));
     }

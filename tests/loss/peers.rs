@@ -1,21 +1,14 @@
 //! Programs at either end that die or do not keep up, on links that are well.
 
-use std::{
-    collections::HashSet,
-    io::{Read, Write},
-    net::TcpStream,
-    os::fd::OwnedFd,
-    process::Command,
-};
+use std::{collections::HashSet, os::fd::OwnedFd, process::Command};
 
+use closewatch::websocket::Endpoint;
 use libtest_mimic::Trial;
 
 use crate::{
     case,
-    lab::{
-        IN_TIME, Lab, Session, closed_by_client, expect_bytes, expect_fin, expect_record, expect_reset, lost, message,
-    },
-    network::Endpoint,
+    lab::{IN_TIME, Lab, close, closed_by_client, lost, message},
+    support::{Peer, Session, assert_record},
 };
 
 /// How many sessions a server has that restarts.
@@ -24,7 +17,7 @@ const MANY: u32 = 500;
 pub(crate) fn cases() -> Vec<Trial> {
     let mut cases = Vec::new();
     for endpoint in Endpoint::BOTH {
-        let name = endpoint.name();
+        let name = endpoint.as_str();
         cases.push(case(format!("{name}::killed_while_idle"), move || killed_while_idle(endpoint)));
         cases.push(case(format!("{name}::killed_with_unread_data"), move || killed_with_unread_data(endpoint)));
         cases.push(case(format!("{name}::killed_inside_a_frame"), move || killed_inside_a_frame(endpoint)));
@@ -38,32 +31,32 @@ pub(crate) fn cases() -> Vec<Trial> {
 fn killed_while_idle(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut other = kill(lab.open_and_idle(endpoint), endpoint);
-    expect_fin(&mut other);
+    other.expect_fin();
     drop(other);
-    lab.expect_told(&lost(endpoint, "eof"), IN_TIME);
+    lab.expect_record(&lost(endpoint, "eof"), IN_TIME);
 }
 
 /// The kernel says RST for it.
 fn killed_with_unread_data(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
-    session.end(endpoint.other()).write_all(&message(endpoint.other(), b"hello")).unwrap();
-    session.end(endpoint).peek(&mut [0]).unwrap();
+    session.end(endpoint.other()).send(message(endpoint.other(), b"hello"));
+    session.end(endpoint).wait_until_readable();
     let mut other = kill(session, endpoint);
-    expect_reset(&mut other);
-    lab.expect_told(&lost(endpoint, "reset"), IN_TIME);
+    other.expect_rst();
+    lab.expect_record(&lost(endpoint, "reset"), IN_TIME);
 }
 
 fn killed_inside_a_frame(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
     let message = message(endpoint, b"a message that is never sent to its end");
-    session.end(endpoint).write_all(&message[..20]).unwrap();
+    session.end(endpoint).send(&message[..20]);
     let mut other = kill(session, endpoint);
-    expect_bytes(&mut other, &message[..20]);
-    expect_fin(&mut other);
+    other.expect(&message[..20]);
+    other.expect_fin();
     drop(other);
-    lab.expect_told(&lost(endpoint, "truncated"), IN_TIME);
+    lab.expect_record(&lost(endpoint, "truncated"), IN_TIME);
 }
 
 /// The server's kernel does not answer: nobody takes what it has for the server.
@@ -71,12 +64,10 @@ fn accept_queue_is_full() {
     let lab = Lab::with_backlog(0);
     let _the_one_that_fits = lab.connect_to_server();
     let mut client = lab.request();
-    let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap_or_default();
-    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
-    let failures = lab.count("websocket_handshake_failures_total", &["cause=\"upstream_timeout\""]);
-    assert!((failures - 1.0).abs() < 0.5, "{failures} handshakes failed so");
-    lab.expect_sums(0);
+    let head = client.receive_head();
+    assert!(head.first_line().starts_with("HTTP/1.1 504 "), "{}", head.text);
+    assert_eq!(lab.sum("websocket_handshake_failures_total", &[("cause", "upstream_timeout")]), 1.0);
+    lab.expect_closed(0);
 }
 
 /// Half of its connections have something unread in them and end by RST, half end by FIN. Then all clients return.
@@ -85,8 +76,8 @@ fn restarts_under_500_sessions() {
     let mut sessions: Vec<Session> = (0..MANY).map(|_| lab.open()).collect();
     let (idle, busy) = sessions.split_at_mut(MANY as usize / 2);
     for session in busy.iter_mut() {
-        session.client.write_all(&message(Endpoint::Client, b"hello")).unwrap();
-        session.server.peek(&mut [0]).unwrap();
+        session.client.send(message(Endpoint::Client, b"hello"));
+        session.server.wait_until_readable();
     }
     assert_eq!(idle.len(), busy.len());
     let (clients, servers): (Vec<_>, Vec<_>) =
@@ -94,9 +85,9 @@ fn restarts_under_500_sessions() {
     drop(servers);
     lab.restart_server();
     for (place, mut client) in (0..MANY).zip(clients) {
-        if place < MANY / 2 { expect_fin(&mut client) } else { expect_reset(&mut client) }
+        if place < MANY / 2 { client.expect_fin() } else { client.expect_rst() }
     }
-    lab.expect_sums(MANY);
+    lab.expect_closed(MANY);
     let records = lab.records();
     let told: HashSet<&str> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
     assert_eq!(told.len(), MANY as usize);
@@ -104,20 +95,20 @@ fn restarts_under_500_sessions() {
         let of_it: Vec<_> = records.iter().filter(|record| record["cause"] == cause).collect();
         assert_eq!(of_it.len(), MANY as usize / 2);
         for record in of_it {
-            expect_record(record, &lost(Endpoint::Server, cause));
+            assert_record(record, &lost(Endpoint::Server, cause));
         }
     }
 
     let again: Vec<Session> = (0..MANY).map(|_| lab.open()).collect();
-    again.into_iter().for_each(Session::close);
-    lab.expect_sums(2 * MANY);
+    again.into_iter().for_each(close);
+    lab.expect_closed(2 * MANY);
     for record in &lab.records()[..MANY as usize] {
-        expect_record(record, &closed_by_client());
+        assert_record(record, &closed_by_client());
     }
 }
 
 /// Gives one end to a program that then gets SIGKILL. What is left is the other end.
-fn kill(session: Session, endpoint: Endpoint) -> TcpStream {
+fn kill(session: Session, endpoint: Endpoint) -> Peer {
     let (victim, left) = session.split(endpoint);
     let mut program = Command::new("sleep").arg("600").stdin(OwnedFd::from(victim)).spawn().unwrap();
     program.kill().unwrap();

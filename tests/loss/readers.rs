@@ -1,20 +1,20 @@
 //! Readers that do not read: alive with a closed window, or dead behind one; and what their silence holds up.
 
 use std::{
-    io::{ErrorKind, Write},
-    net::TcpStream,
+    io::ErrorKind,
     thread::{self, JoinHandle},
     time::Duration,
 };
 
+use closewatch::websocket::Endpoint;
 use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::{
     case,
-    eventually::{SOON, eventually},
-    lab::{self, IN_TIME, Lab, closed_by_client, expect_bytes, expect_fin, expect_reset, header, lost, message},
-    network::{Endpoint, Lost},
+    lab::{self, IN_TIME, Lab, close, closed_by_client, lost, message},
+    network::Lost,
+    support::{PATIENCE, Peer, eventually, eventually_within},
 };
 
 /// More than the buffers between the two ends hold.
@@ -27,12 +27,12 @@ const FITS: usize = 300_000;
 const MANY_PROBES: u64 = 7;
 
 /// A `timeouts.close` of 2 s, and ample time for a busy machine.
-const CLOSE: (&str, Duration) = ("timeouts: {close: 2s}", Duration::from_secs(8));
+const CLOSE: (&str, Duration) = ("timeouts: {close: 2s}", Duration::from_secs(10));
 
 pub(crate) fn cases() -> Vec<Trial> {
     let mut cases = Vec::new();
     for reader in Endpoint::BOTH {
-        let name = reader.name();
+        let name = reader.as_str();
         cases.push(case(format!("{name}::reads_nothing_for_long_and_lives"), move || lives(reader)));
         cases.push(case(format!("{name}::reads_nothing_and_dies"), move || dies(reader)));
         cases.push(case(format!("{name}::gets_all_before_a_reset"), move || gets_all_before_a_reset(reader)));
@@ -51,12 +51,14 @@ fn lives(reader: Endpoint) {
     let mut session = lab.open_with_slow_reader(reader);
     let message = message(reader.other(), &vec![7; FLOOD]);
     let writing = write(session.end(reader.other()), message.clone());
-    eventually(3 * SOON, "the window is probed", || (lab.network.window_probes() >= MANY_PROBES).then_some(()));
+    eventually_within(3 * PATIENCE, "the window is probed", || {
+        (lab.network.window_probes() >= MANY_PROBES).then_some(())
+    });
     assert_eq!(lab.records(), [] as [Value; 0]);
-    expect_bytes(session.end(reader), &message);
+    session.end(reader).expect(&message);
     writing.join().unwrap();
-    session.close();
-    lab.expect_told(&closed_by_client(), IN_TIME);
+    close(session);
+    lab.expect_record(&closed_by_client(), IN_TIME);
 }
 
 /// The kernel makes no keepalive for it, and goes on probing for minutes.
@@ -65,8 +67,8 @@ fn dies(reader: Endpoint) {
     let mut session = lab.open_with_slow_reader(reader);
     fill(&lab, session.end(reader.other()), reader.other());
     lab.network.lose(reader, Lost::Both);
-    lab.expect_told(&lost(reader, "timeout"), IN_TIME);
-    let error = session.end(reader.other()).write_all(&vec![7; FLOOD]).unwrap_err();
+    lab.expect_record(&lost(reader, "timeout"), IN_TIME);
+    let error = session.end(reader.other()).try_send(vec![7; FLOOD]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
@@ -75,13 +77,14 @@ fn gets_all_before_a_reset(reader: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_with_slow_reader(reader);
     let message = message(reader.other(), &vec![7; FITS]);
-    session.end(reader.other()).write_all(&message).unwrap();
-    eventually(IN_TIME, "closewatch has it", || lab.network.is_quiet_at(reader.other()).then_some(()));
-    let mut reading = session.reset(reader.other());
-    eventually(IN_TIME, "closewatch is reset", || lab.network.is_without(reader.other()).then_some(()));
-    expect_bytes(&mut reading, &message);
-    expect_reset(&mut reading);
-    lab.expect_told(&lost(reader.other(), "reset"), IN_TIME);
+    session.end(reader.other()).send(&message);
+    eventually("closewatch has it", || lab.network.is_quiet_at(reader.other()).then_some(()));
+    let (resetting, mut reading) = session.split(reader.other());
+    resetting.reset();
+    eventually("closewatch is reset", || lab.network.is_without(reader.other()).then_some(()));
+    reading.expect(&message);
+    reading.expect_rst();
+    lab.expect_record(&lost(reader.other(), "reset"), IN_TIME);
 }
 
 /// A program that hangs up answers what still comes with RST. It was its FIN that came first.
@@ -89,15 +92,16 @@ fn gets_all_before_a_fin_and_a_reset(reader: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_with_slow_reader(reader);
     let message = message(reader.other(), &vec![7; FITS]);
-    session.end(reader.other()).write_all(&message).unwrap();
-    let mut reading = session.hang_up(reader.other());
-    eventually(IN_TIME, "closewatch has it", || lab.network.is_quiet_at(reader.other()).then_some(()));
-    reading.write_all(&lab::message(reader, b"too late")).unwrap();
-    eventually(IN_TIME, "closewatch is reset", || lab.network.is_without(reader.other()).then_some(()));
-    expect_bytes(&mut reading, &message);
-    expect_fin(&mut reading);
+    session.end(reader.other()).send(&message);
+    let (leaving, mut reading) = session.split(reader.other());
+    drop(leaving);
+    eventually("closewatch has it", || lab.network.is_quiet_at(reader.other()).then_some(()));
+    reading.send(lab::message(reader, b"too late"));
+    eventually("closewatch is reset", || lab.network.is_without(reader.other()).then_some(()));
+    reading.expect(&message);
+    reading.expect_fin();
     drop(reading);
-    lab.expect_told(&lost(reader.other(), "eof"), IN_TIME);
+    lab.expect_record(&lost(reader.other(), "eof"), IN_TIME);
 }
 
 /// What was sent before cannot be delivered in time: the session does not wait for it for ever.
@@ -105,8 +109,9 @@ fn other_resets(reader: Endpoint) {
     let lab = Lab::with(CLOSE.0);
     let mut session = lab.open_with_slow_reader(reader);
     fill(&lab, session.end(reader.other()), reader.other());
-    let _reading = session.reset(reader.other());
-    lab.expect_told(&lost(reader.other(), "reset"), CLOSE.1);
+    let (resetting, _reading) = session.split(reader.other());
+    resetting.reset();
+    lab.expect_record(&lost(reader.other(), "reset"), CLOSE.1);
 }
 
 fn other_dies(reader: Endpoint) {
@@ -114,22 +119,21 @@ fn other_dies(reader: Endpoint) {
     let mut session = lab.open_with_slow_reader(reader);
     fill(&lab, session.end(reader.other()), reader.other());
     lab.network.lose(reader.other(), Lost::Both);
-    lab.expect_told(&lost(reader.other(), "timeout"), IN_TIME + CLOSE.1);
+    lab.expect_record(&lost(reader.other(), "timeout"), IN_TIME + CLOSE.1);
 }
 
 /// Writes in a thread of its own, since the other end does not read yet.
-fn write(stream: &TcpStream, bytes: Vec<u8>) -> JoinHandle<()> {
-    let mut stream = stream.try_clone().unwrap();
-    thread::spawn(move || stream.write_all(&bytes).unwrap())
+fn write(peer: &Peer, bytes: Vec<u8>) -> JoinHandle<()> {
+    let mut peer = peer.again();
+    thread::spawn(move || peer.send(&bytes))
 }
 
 /// Sends a part of a message so large that it never ends, until every buffer up to the reader is full.
-fn fill(lab: &Lab, stream: &mut TcpStream, from: Endpoint) {
-    stream.write_all(&header(from, 1 << 40)).unwrap();
-    stream.set_nonblocking(true).unwrap();
-    eventually(IN_TIME, "the window is probed", || {
-        while stream.write(&[7; 1 << 12]).is_ok() {}
+fn fill(lab: &Lab, sender: &mut Peer, from: Endpoint) {
+    let mask_bit = if from == Endpoint::Client { 0x80 } else { 0 };
+    sender.send([&[0x82, mask_bit | 127][..], &(1_u64 << 40).to_be_bytes()].concat());
+    eventually("the window is probed", || {
+        sender.send_some(&vec![7; 1 << 20]);
         (lab.network.window_probes() >= 3).then_some(())
     });
-    stream.set_nonblocking(false).unwrap();
 }

@@ -1,15 +1,45 @@
-//! Frames as RFC 6455, 5.2 writes them, made by hand: nothing of closewatch's own takes part.
+//! Frames of RFC 6455, section 5.2, made by hand: no code of closewatch takes part.
+
+use closewatch::websocket::Endpoint;
 
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A frame of a server: `first` is its first byte (FIN, RSV, opcode).
+/// A frame of a server. `first` is its first byte: FIN, RSV and opcode.
 pub(crate) fn from_server(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, None, payload)
 }
 
-/// A frame of a client, masked.
+/// A masked frame of a client.
 pub(crate) fn from_client(first: u8, payload: &[u8]) -> Vec<u8> {
     frame(first, Some(MASK), payload)
+}
+
+/// A frame of an endpoint.
+pub(crate) fn from(endpoint: Endpoint, first: u8, payload: &[u8]) -> Vec<u8> {
+    match endpoint {
+        Endpoint::Client => from_client(first, payload),
+        Endpoint::Server => from_server(first, payload),
+    }
+}
+
+/// A server's Close frame.
+pub(crate) fn close_from_server(code: u16, reason: &str) -> Vec<u8> {
+    from_server(0x88, &close(code, reason))
+}
+
+/// A client's Close frame.
+pub(crate) fn close_from_client(code: u16, reason: &str) -> Vec<u8> {
+    from_client(0x88, &close(code, reason))
+}
+
+/// The payload of a Close frame (RFC 6455, section 5.5.1).
+pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
+    [&code.to_be_bytes(), reason.as_bytes()].concat()
+}
+
+/// A payload under a masking key (RFC 6455, section 5.3).
+pub(crate) fn masked(mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
 }
 
 /// A frame with the shortest form of its length.
@@ -34,14 +64,4 @@ fn frame(first: u8, mask: Option<[u8; 4]>, payload: &[u8]) -> Vec<u8> {
         bytes.extend_from_slice(payload);
     }
     bytes
-}
-
-/// A payload under a masking key (RFC 6455, 5.3).
-pub(crate) fn masked(mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key).collect()
-}
-
-/// The payload of a Close frame (RFC 6455, 5.5.1).
-pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
-    [&code.to_be_bytes(), reason.as_bytes()].concat()
 }

@@ -1,13 +1,14 @@
-//! One end of a connection, with its hands on every byte, FIN and RST.
+//! One end of a connection, which controls every byte, FIN and RST.
 
 use std::{
     io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr},
-    path::Path,
+    mem::MaybeUninit,
+    net::{IpAddr, Shutdown, SocketAddr},
+    os::fd::OwnedFd,
     time::Duration,
 };
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, masked};
 
@@ -15,7 +16,7 @@ use super::{PATIENCE, masked};
 #[derive(Debug)]
 pub(crate) struct Peer {
     socket: Socket,
-    /// Read, but not yet asked for.
+    /// Bytes that were read from the socket and not yet returned.
     unread: Vec<u8>,
 }
 
@@ -26,7 +27,7 @@ pub(crate) enum TcpEnd {
     Rst,
 }
 
-/// The head of a request or an answer.
+/// The head of a request or of a response.
 #[derive(Debug, Clone)]
 pub(crate) struct Head {
     pub(crate) text: String,
@@ -38,18 +39,18 @@ impl Head {
         self.text.lines().next().unwrap()
     }
 
-    /// The values of a header's lines, in order. The name's case counts.
+    /// The values of all lines of a header, in order. The name is case-sensitive.
     pub(crate) fn values(&self, name: &str) -> Vec<&str> {
         let lines = self.text.lines().skip(1).filter_map(|line| line.split_once(':'));
         lines.filter(|(found, _)| *found == name).map(|(_, value)| value.trim()).collect()
     }
 
-    /// The one value of a header, in any case.
+    /// The only value of a header. The name is case-insensitive.
     pub(crate) fn value(&self, name: &str) -> Option<&str> {
         let lines = self.text.lines().skip(1).filter_map(|line| line.split_once(':'));
         let mut values = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim());
         let value = values.next();
-        assert!(values.next().is_none(), "{name} stands twice in {:?}", self.text);
+        assert!(values.next().is_none(), "{name} occurs twice in {:?}", self.text);
         value
     }
 }
@@ -60,32 +61,33 @@ impl Peer {
         Self::connect_with(address, |_| {})
     }
 
-    /// Connects over TCP with a receive buffer so small that its reader is soon slow.
+    /// Connects over TCP with a small receive buffer, so that the reader is soon slow.
     pub(crate) fn connect_with_small_window(address: SocketAddr) -> Self {
         Self::connect_with(address, |socket| socket.set_recv_buffer_size(4096).unwrap())
     }
 
-    /// Connects over TCP from another address of this machine.
+    /// Connects over TCP from another address of this host.
     pub(crate) fn connect_from(source: IpAddr, address: SocketAddr) -> Self {
         Self::connect_with(address, |socket| socket.bind(&SocketAddr::from((source, 0)).into()).unwrap())
     }
 
-    /// Ends being slow: the kernel takes as much again as it would have.
+    /// Enlarges the receive buffer of a slow reader.
     pub(crate) fn widen_window(&self) {
         self.socket.set_recv_buffer_size(1 << 20).unwrap();
     }
 
-    fn connect_with(address: SocketAddr, prepare: impl FnOnce(&Socket)) -> Self {
+    /// Connects over TCP with a socket that `prepare` prepares.
+    pub(crate) fn connect_with(address: SocketAddr, prepare: impl FnOnce(&Socket)) -> Self {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         prepare(&socket);
         socket.connect(&address.into()).unwrap();
         Self::new(socket)
     }
 
-    fn new(socket: Socket) -> Self {
+    pub(super) fn new(socket: Socket) -> Self {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        // Unix sockets have no such thing.
+        // Unix sockets have no such option.
         let _ = socket.set_tcp_nodelay(true);
         Self { socket, unread: Vec::new() }
     }
@@ -95,7 +97,7 @@ impl Peer {
         self.socket.write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Writes as much as the kernel takes now, and says how much that was.
+    /// Writes as much as the kernel accepts now, and returns how much that was.
     pub(crate) fn send_some(&mut self, bytes: &[u8]) -> usize {
         self.socket.set_nonblocking(true).unwrap();
         let mut sent = 0;
@@ -110,12 +112,12 @@ impl Peer {
         sent
     }
 
-    /// Tries to write, whatever comes of it.
+    /// Tries to write all bytes.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.socket.write_all(bytes.as_ref())
     }
 
-    /// Reads exactly so many bytes.
+    /// Reads exactly `count` bytes.
     pub(crate) fn receive(&mut self, count: usize) -> Vec<u8> {
         while self.unread.len() < count {
             let missing = count - self.unread.len();
@@ -156,7 +158,7 @@ impl Peer {
         }
     }
 
-    /// Reads an answer whose body has a Content-Length.
+    /// Reads a response whose body has a Content-Length.
     pub(crate) fn receive_answer(&mut self) -> (Head, String) {
         let head = self.receive_head();
         let length = head.value("content-length").map_or(0, |length| length.parse().unwrap());
@@ -164,7 +166,7 @@ impl Peer {
         (head, String::from_utf8(body).unwrap())
     }
 
-    /// Reads a body in chunks, without trailers.
+    /// Reads a chunked body without trailers.
     pub(crate) fn receive_chunked(&mut self) -> String {
         let mut body = Vec::new();
         loop {
@@ -195,33 +197,33 @@ impl Peer {
         }
     }
 
-    /// Reads FIN, and nothing before it.
+    /// Reads FIN, without a byte before it.
     pub(crate) fn expect_fin(&mut self) {
         assert_eq!(self.receive_rest(), (Vec::new(), TcpEnd::Fin));
     }
 
-    /// Reads a Close frame of closewatch's own making: its code and reason. Toward a server it must be masked.
+    /// Reads a Close frame that closewatch made, and returns its code and reason. Only a server gets it masked.
     pub(crate) fn receive_close(&mut self, is_server: bool) -> (u16, String) {
         let header = self.receive(2);
         assert_eq!(header[0], 0x88, "a Close frame");
-        assert_eq!(header[1] & 0x80 != 0, is_server, "masked toward a server, and only there");
+        assert_eq!(header[1] & 0x80 != 0, is_server, "masked for a server only");
         let mask = if is_server { self.receive(4).try_into().unwrap() } else { [0; 4] };
         let payload = masked(mask, &self.receive(usize::from(header[1] & 0x7f)));
         let (code, reason) = payload.split_at(2);
         (u16::from_be_bytes([code[0], code[1]]), String::from_utf8(reason.to_vec()).unwrap())
     }
 
-    /// Reads RST, and nothing before it.
+    /// Reads RST, without a byte before it.
     pub(crate) fn expect_rst(&mut self) {
         assert_eq!(self.receive_rest(), (Vec::new(), TcpEnd::Rst));
     }
 
-    /// The same end again, for another thread: one reads, one writes.
+    /// The same end for another thread: one thread reads, the other one writes.
     pub(crate) fn again(&self) -> Self {
         Self { socket: self.socket.try_clone().unwrap(), unread: Vec::new() }
     }
 
-    /// Sends FIN: the other direction stays open.
+    /// Sends FIN. The other direction stays open.
     pub(crate) fn finish(&mut self) {
         self.socket.shutdown(Shutdown::Write).unwrap();
     }
@@ -235,7 +237,7 @@ impl Peer {
         self.socket.local_addr().unwrap().as_socket().unwrap()
     }
 
-    /// What is readable now, without waiting for it.
+    /// Whether no byte is readable now.
     pub(crate) fn nothing_readable(&mut self) -> bool {
         self.socket.set_nonblocking(true).unwrap();
         let result = self.socket.read(&mut [0]);
@@ -243,7 +245,21 @@ impl Peer {
         self.unread.is_empty() && result.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
-    /// Reads at least one more byte.
+    /// Asserts that nothing arrives for `duration`.
+    pub(crate) fn expect_silence(&mut self, duration: Duration) {
+        self.socket.set_read_timeout(Some(duration)).unwrap();
+        let error = self.socket.peek(&mut [MaybeUninit::uninit()]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}");
+        self.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
+    /// Waits until a byte is readable, and leaves it in the kernel.
+    #[allow(dead_code, reason = "only tests/loss uses it")]
+    pub(crate) fn wait_until_readable(&self) {
+        self.socket.peek(&mut [MaybeUninit::uninit()]).unwrap();
+    }
+
+    /// Reads at least one more byte, unless a signal interrupts it.
     fn fill(&mut self, wanted: usize) -> Result<(), TcpEnd> {
         let start = self.unread.len();
         self.unread.resize(start + wanted.clamp(64 << 10, 1 << 20), 0);
@@ -251,6 +267,7 @@ impl Peer {
         self.unread.truncate(start + *result.as_ref().unwrap_or(&0));
         match result {
             Ok(0) => Err(TcpEnd::Fin),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             Ok(_) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(TcpEnd::Rst),
             Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&self.unread)),
@@ -258,78 +275,8 @@ impl Peer {
     }
 }
 
-/// The service behind closewatch: each connection is accepted by the test.
-#[derive(Debug)]
-pub(crate) struct Server {
-    socket: Socket,
-}
-
-impl Server {
-    /// On a TCP port of its own.
-    pub(crate) fn start() -> Self {
-        Self::on_tcp(128, |_| {})
-    }
-
-    /// With receive buffers so small that it is soon a slow reader.
-    pub(crate) fn with_small_window() -> Self {
-        Self::on_tcp(128, |socket| socket.set_recv_buffer_size(4096).unwrap())
-    }
-
-    /// That accepts nobody, and has no room for others than the one who came first.
-    pub(crate) fn full() -> (Self, Peer) {
-        let server = Self::on_tcp(0, |_| {});
-        let first = Peer::connect(server.address());
-        (server, first)
-    }
-
-    /// The same on a Unix socket.
-    pub(crate) fn full_on_unix(path: &Path) -> (Self, Peer) {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        let address = SockAddr::unix(path).unwrap();
-        let server = Self::listen(socket, &address, 0);
-        let first = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        first.connect(&address).unwrap();
-        (server, Peer::new(first))
-    }
-
-    /// On a Unix socket.
-    pub(crate) fn on_unix(path: &Path) -> Self {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-        Self::listen(socket, &SockAddr::unix(path).unwrap(), 128)
-    }
-
-    fn on_tcp(backlog: i32, prepare: impl FnOnce(&Socket)) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        prepare(&socket);
-        Self::listen(socket, &SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(), backlog)
-    }
-
-    fn listen(socket: Socket, address: &SockAddr, backlog: i32) -> Self {
-        socket.bind(address).unwrap();
-        socket.listen(backlog).unwrap();
-        // On Linux the receive timeout bounds accept too.
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { socket }
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.socket.local_addr().unwrap().as_socket().unwrap()
-    }
-
-    /// The line of a configuration that puts closewatch before this server.
-    pub(crate) fn upstream(&self) -> String {
-        format!("upstream: ws://{}\n", self.address())
-    }
-
-    /// The next connection.
-    pub(crate) fn accept(&self) -> Peer {
-        Peer::new(self.socket.accept().unwrap().0)
-    }
-
-    /// The next connection and the head of its first request.
-    pub(crate) fn accept_request(&self) -> (Peer, Head) {
-        let mut connection = self.accept();
-        let head = connection.receive_head();
-        (connection, head)
+impl From<Peer> for OwnedFd {
+    fn from(peer: Peer) -> Self {
+        peer.socket.into()
     }
 }
