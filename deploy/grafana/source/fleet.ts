@@ -1,5 +1,5 @@
-// The dashboard for many: every job and route at a glance, from recorded series only (deploy/prometheus/recording.yaml),
-// so that it costs the same for ten sidecars and for ten thousand.
+// The dashboard of a fleet: all jobs and routes. It reads only recorded series (deploy/prometheus/recording.yaml), so its
+// cost does not depend on the number of sidecars.
 
 import { DashboardCursorSync, type Dashboard } from "@grafana/schema";
 
@@ -25,7 +25,7 @@ const endings: Row = {
       { open: `sum(job_route:websocket_sessions_active:sum{${routed}})` },
     ),
     stat(
-      { title: "Ended unclean, last hour", description: "The largest share of unclean endings that any job and route had in the last hour.", unit: "percentunit", width: 6 },
+      { title: "Ended unclean, last hour", description: "The largest share of unclean endings of a job and route in the last hour.", unit: "percentunit", width: 6 },
       { "{{job}} {{route}}": `topk(1, job_route:websocket_abnormal_closes:ratio_rate1h{${routed}} >= 0)` },
       { steps: burn, decimals: 1, name: true },
     ),
@@ -35,12 +35,12 @@ const endings: Row = {
       { steps: burn, decimals: 1, name: true },
     ),
     bands(
-      { title: "Since when", description: "The share of unclean endings over five minutes, one band for each job and route. Orange and red are the limits of the alert WebSocketAbnormalCloses.", unit: "percentunit" },
+      { title: "Since when", description: "Share of unclean endings over five minutes, one band for each job and route. Orange and red are the limits of the alert WebSocketAbnormalCloses.", unit: "percentunit" },
       { "{{job}} {{route}}": `job_route:websocket_abnormal_closes:ratio_rate5m{${routed}}` },
       burn,
     ),
     table(
-      { title: "Worst now", description: "Unclean endings a second, by job, route, endpoint at fault and cause. Choose the job in the dashboard of sessions to go on.", unit: "cps" },
+      { title: "Worst now", description: "Unclean endings per second, by job, route, endpoint at fault and cause. For details choose the job in closewatch / Sessions.", unit: "cps" },
       `topk(20, sum by (namespace, job, route, endpoint, cause) (job_route_cause:websocket_abnormal_closes:rate5m{${routed}}) > 0)`,
       { namespace: "Namespace", job: "Job", route: "Route", endpoint: "Endpoint", cause: "Cause", Value: "Sessions/s" },
     ),
@@ -50,30 +50,30 @@ const endings: Row = {
       { stacked: true },
     ),
     lines(
-      { title: "Upgrade failures", description: "Upgrade requests that became no session, by cause.", unit: "cps" },
+      { title: "Upgrade failures", description: "Upgrade requests that did not become a session, by cause.", unit: "cps" },
       { "{{cause}}": `sum by (cause) (job_route_cause:websocket_handshake_failures:rate5m{job=~"$job", route=~"$route|"})` },
       { stacked: true },
     ),
     heatmap(
-      { title: "Idle before a 1006", description: "Unannounced endings by how long the session had been silent; a stripe is an idle timeout on the way.", unit: "s" },
+      { title: "Idle before a 1006", description: "Endings without a Close frame, by the silence before. A stripe is an idle timeout on the way.", unit: "s" },
       `sum by (le) (job_route_code:websocket_idle_before_close_seconds_bucket:rate5m{${routed}, code="1006"})`,
     ),
     heatmap(
-      { title: "Lifetime", description: "Sessions that ended, by how long they had been open.", unit: "s" },
+      { title: "Lifetime", description: "Sessions that ended, by their duration.", unit: "s" },
       `sum by (le) (job_route:websocket_session_duration_seconds_bucket:rate5m{${routed}})`,
     ),
   ],
 };
 
 const cost: Row = {
-  title: "Traffic, and what closewatch costs",
+  title: "Traffic and cost",
   panels: [
     lines(
-      { title: "Bytes", description: "Bytes a second, by sender.", unit: "Bps", width: 8 },
+      { title: "Bytes", description: "Bytes per second, by sender.", unit: "Bps", width: 8 },
       { "from {{from}}": `sum by (from) (job_route_from:websocket_bytes:rate5m{${routed}})` },
     ),
     lines(
-      { title: "CPU", description: "CPU seconds a second of all instances of a job: 1 is one core.", unit: "short", width: 8 },
+      { title: "CPU", description: "CPU seconds per second of all instances of a job: 1 is one core.", unit: "short", width: 8 },
       { "{{job}}": 'sum by (job) (job:process_cpu_seconds:rate5m{job=~"$job"})' },
     ),
     lines(
@@ -87,7 +87,7 @@ const cost: Row = {
 export const fleet: Dashboard = {
   uid: "closewatch-fleet",
   title: "closewatch / Fleet",
-  description: "How WebSocket connections end across all services, from recorded series.",
+  description: "How the WebSocket connections of all jobs end, from recorded series.",
   tags: ["closewatch", "websocket"],
   schemaVersion: 39,
   editable: true,
@@ -102,7 +102,7 @@ export const fleet: Dashboard = {
       ),
       {
         ...choice("route", "Route", 'label_values(job_route:websocket_sessions_active:sum{job=~"$job"}, route)'),
-        description: "Sessions of health checks (route probe) are left out.",
+        description: "Without sessions of health checks (route probe).",
         regex: "/^(?!probe$).+$/",
       },
     ],

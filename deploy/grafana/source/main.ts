@@ -1,4 +1,4 @@
-// Writes every dashboard as JSON into the directory that is named: node main.js DIRECTORY
+// Writes every dashboard as JSON into a directory: node main.js DIRECTORY
 
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -1,4 +1,4 @@
-// Panels as this project's dashboards need them, each with a title, a description, a unit and its queries.
+// The panels of the dashboards, each with a title, a description, a unit and queries.
 
 import {
   AxisPlacement,
@@ -50,7 +50,7 @@ import type {
 
 export const dataSource: DataSourceRef = { type: "prometheus", uid: "${datasource}" };
 
-/** A query of Grafana's Prometheus data source, whose own type the schema leaves out. */
+/** A query of Grafana's Prometheus data source. The schema does not have its type. */
 export interface PrometheusQuery extends DataQuery {
   expr: string;
   format?: "time_series" | "table" | "heatmap";
@@ -64,13 +64,13 @@ type Unit = "short" | "percentunit" | "s" | "bytes" | "Bps" | "cps" | "dateTimeA
 
 const legend: VizLegendOptions = { calcs: [], displayMode: LegendDisplayMode.List, placement: "bottom", showLegend: true };
 
-/** What every panel has. */
+/** The common parts of every panel. */
 interface Subject {
   title: string;
-  /** What is seen, how to read it, and what to look at next. */
+  /** What it shows, how to read it, and the next step. */
   description: string;
   unit: Unit;
-  /** Its width of 24 columns. */
+  /** The width; a row has 24 columns. */
   width?: number;
   height?: number;
 }
@@ -78,10 +78,10 @@ interface Subject {
 /** Queries by the legend of their series. */
 type Queries = Record<string, string>;
 
-/** A panel that has no place yet. */
+/** A panel without a position. */
 export type UnplacedPanel = Panel & { gridPos: { w: number; h: number; x: number; y: number } };
 
-/** Lines over time; `stacked` where their sum means something. */
+/** Lines over time; `stacked` if their sum is meaningful. */
 export function lines(subject: Subject, queries: Queries, { stacked = false } = {}): UnplacedPanel {
   const options: TimeSeriesOptions = {
     legend: { ...legend, calcs: ["mean", "max"], displayMode: LegendDisplayMode.Table },
@@ -97,7 +97,7 @@ export function lines(subject: Subject, queries: Queries, { stacked = false } = 
   return panel("timeseries", subject, series(queries), options, { custom: { ...custom }, color: { mode: FieldColorModeId.PaletteClassicByName } });
 }
 
-/** One number over the whole time range, coloured by thresholds where there are any. */
+/** One number over the whole time range, with optional thresholds for its colour. */
 export function stat(subject: Subject, queries: Queries, { steps = [] as Threshold[], decimals = 0, name = false } = {}): UnplacedPanel {
   const options: StatOptions = {
     colorMode: steps.length ? BigValueColorMode.Background : BigValueColorMode.Value,
@@ -156,7 +156,7 @@ export function table(subject: Subject, expr: string, columns: Record<string, st
   return { ...panel("table", subject, [target], options, { decimals: 0 }), transformations: [organize] };
 }
 
-/** A histogram over time: time to the right, buckets upwards, colour for how many. */
+/** A histogram over time: time to the right, buckets upwards, colour for the count. */
 export function heatmap(subject: Subject, expr: string): UnplacedPanel {
   const options: HeatmapOptions = {
     calculate: false,
@@ -176,7 +176,7 @@ export function heatmap(subject: Subject, expr: string): UnplacedPanel {
   return panel("heatmap", subject, [target], options, { custom: { ...custom } });
 }
 
-/** A band for each series that takes the colour of the threshold it has passed: when did it begin? */
+/** A band for each series. Its colour is that of the threshold, so it shows when the series crossed one. */
 export function bands(subject: Subject, queries: Queries, steps: Threshold[]): UnplacedPanel {
   const options: StateTimelineOptions = {
     legend: { ...legend, showLegend: false },
@@ -200,7 +200,7 @@ export interface Row {
   collapsed?: boolean;
 }
 
-/** Gives every row and panel its place and its number. */
+/** Gives every row and panel its position and its id. */
 export function arrange(rows: Row[]): Array<Panel | RowPanel> {
   const arranged: Array<Panel | RowPanel> = [];
   let id = 0;

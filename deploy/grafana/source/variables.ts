@@ -1,4 +1,4 @@
-// The variables at a dashboard's top, and the selectors that apply them.
+// The variables of a dashboard, and the selectors that use them.
 
 import { VariableRefresh, VariableSort, type VariableModel } from "@grafana/schema";
 
@@ -20,12 +20,12 @@ export const instanceVariables: VariableModel[] = [
   choice("instance", "Instance", 'label_values(closewatch_build_info{job=~"$job"}, instance)'),
   {
     ...choice("route", "Route", `label_values(websocket_sessions_active{${instance}}, route)`),
-    description: "Sessions of health checks (route probe) are left out.",
+    description: "Without sessions of health checks (route probe).",
     regex: "/^(?!probe$).+$/",
   },
 ];
 
-/** Any number of a label's values; all of them at first. */
+/** A choice of any number of label values. Initially all are chosen. */
 export function choice(name: string, label: string, query: string): VariableModel {
   return {
     type: "query",

@@ -1,5 +1,5 @@
 {{/*
-What a chart of yours needs for the sidecar, beside a dependency on this chart with `deployment.enabled: false`:
+For a sidecar, your chart depends on this chart with `deployment.enabled: false`, and has:
 
   spec:
     template:
@@ -16,7 +16,7 @@ What a chart of yours needs for the sidecar, beside a dependency on this chart w
           {{- include "closewatch.volume" $closewatch | nindent 10 }}
 
 with {{- $closewatch := dict "Values" .Values.closewatch "Release" .Release }}; `targetPort: closewatch` in your Service;
-and `lifecycle: {preStop: {sleep: {seconds: 28}}}` in your own container: it has to outlive its sessions' drain.
+and `lifecycle: {preStop: {sleep: {seconds: 28}}}` in your own container: it must outlive the drain of its sessions.
 */}}
 
 {{- define "closewatch.fullname" -}}
@@ -41,7 +41,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
   "metrics" (dict "listen" (printf "0.0.0.0:%v" .Values.metricsPort)) -}}
 {{- $config := mergeOverwrite $own (deepCopy .Values.config) -}}
 {{- if not (or $config.upstream $config.routes) -}}
-{{- fail "config.upstream is missing: the service that closewatch stands before, such as ws://chat.default.svc:80" -}}
+{{- fail "config.upstream is missing: the address of the server behind closewatch, such as ws://chat.default.svc:80" -}}
 {{- end -}}
 {{ toYaml $config }}
 {{- end }}
