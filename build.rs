@@ -1,4 +1,4 @@
-//! Tells the program what it was built from, for `closewatch_build_info`. What cannot be found out is `unknown`.
+//! Gives the program its revision and compiler, for `closewatch_build_info`. A value that cannot be determined is `unknown`.
 
 use std::env;
 use std::path::Path;
@@ -13,12 +13,12 @@ fn main() {
     println!("cargo::rustc-env=CLOSEWATCH_RUSTC={}", compiler.as_deref().unwrap_or("unknown"));
 }
 
-/// The commit of this working copy; `None` in a published crate, also one that lies in another project's repository.
+/// The commit of this working copy. `None` in a published crate, also inside the repository of another project.
 fn checked_out_revision() -> Option<String> {
     if !Path::new(".git").exists() {
         return None;
     }
-    // Every commit and checkout writes this file; HEAD itself stays the same while its branch moves.
+    // Every commit and checkout writes this file. HEAD itself does not change when its branch moves.
     if let Some(log) = first_line("git", &["rev-parse", "--git-path", "logs/HEAD"])
         && Path::new(&log).exists()
     {

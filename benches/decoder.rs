@@ -1,4 +1,4 @@
-//! The time it takes to read a frame and judge it by every rule. Reported per frame (elements).
+//! The time to read a frame and check it against every rule. Reported per frame (elements).
 
 #![allow(missing_docs, reason = "criterion's macros make items without documentation")]
 
@@ -12,12 +12,12 @@ use closewatch::websocket::{
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
-/// As much as one read takes at most.
+/// The limit of one read.
 const BUFFER: usize = 256 * 1024;
 
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-/// A full buffer of a client's text messages whose payload sizes come round in this order, and how many there are.
+/// A full buffer of a client's text messages, whose payload sizes repeat in this order, and their number.
 fn messages(sizes: &[usize]) -> (Vec<u8>, u64) {
     let mut buffer = Vec::with_capacity(BUFFER);
     let mut count = 0;
@@ -31,7 +31,7 @@ fn messages(sizes: &[usize]) -> (Vec<u8>, u64) {
     (buffer, count)
 }
 
-/// Reads whole messages, as sums that need all that is known of them.
+/// Reads whole messages, and returns sums that need all of their fields.
 fn read_whole(conformance: &Conformance, mut input: &[u8]) -> (u64, u64) {
     let (mut count, mut payload) = (0, 0);
     while let Some((messages, behind)) = conformance.whole_messages(input, u64::MAX) {
@@ -43,7 +43,7 @@ fn read_whole(conformance: &Conformance, mut input: &[u8]) -> (u64, u64) {
     (count, payload)
 }
 
-/// Reads any frames, one by one.
+/// Reads frames one by one.
 fn read_each(decoder: &mut FrameDecoder, conformance: &mut Conformance, mut input: &[u8]) -> (u64, u64) {
     let (mut count, mut payload) = (0, 0);
     while let Some(item) = decoder.decode(&mut input) {

@@ -1,4 +1,4 @@
-//! What counting costs: per frame, per session, per scrape.
+//! The cost of counting: per frame, per session, per scrape.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -32,14 +32,14 @@ fn per_frame(criterion: &mut Criterion) {
         });
     });
     let message = WholeMessages { kind: MessageType::Text, payload_len: 64, count: 1 };
-    criterion.bench_function("frame: all of a message of one frame, and its bytes", |bencher| {
+    criterion.bench_function("frame: a message of one frame, and its bytes", |bencher| {
         bencher.iter(|| {
             traffic.whole_messages(black_box(&message));
             traffic.bytes(black_box(70));
         });
     });
     let mut sizes = (0..1024).map(|_| 1 << fastrand::u32(0..26)).collect::<Vec<u64>>().into_iter().cycle();
-    criterion.bench_function("frame: a message's unforeseen size", |bencher| {
+    criterion.bench_function("frame: random message sizes", |bencher| {
         bencher.iter(|| traffic.message_size(sizes.next().expect("a cycle has no end")));
     });
 }

@@ -1,4 +1,4 @@
-//! What a session costs beside its system calls: looking at what was read, and a whole life from open to ending.
+//! The cost of a session without system calls: a look at received bytes, and a whole session from 101 to ending.
 
 use std::{hint::black_box, sync::Arc, time::Instant};
 
@@ -19,7 +19,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const MASK: Option<[u8; 4]> = Some([1, 2, 3, 4]);
 
-/// What one worker reads at once at the most.
+/// The limit of one read of a worker.
 const BUFFER: usize = 256 * 1024;
 
 fn route() -> Arc<RouteMetrics> {

@@ -1,1 +1,1 @@
-"""What `benches/run` is made of: processes, proxies, measures, the check of closewatch's counters, the report."""
+"""The parts of `benches/run`: processes, proxies, measures, the check of closewatch's counters, the report."""

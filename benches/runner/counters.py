@@ -1,11 +1,11 @@
-"""Whether closewatch counted exactly what the load generator did, so that looking away cannot win."""
+"""Compares closewatch's counters with the load generator's, so that a proxy that does not look cannot win."""
 
 import re
 import time
 import urllib.request
 from collections import Counter
 
-# Families in which every series is predicted, those at 0 included. Sums over routes.
+# Families whose series are all predicted, including those at 0. Sums over routes.
 CHECKED = """
     websocket_handshakes_total websocket_handshake_failures_total websocket_handshakes_in_progress
     websocket_handshake_duration_seconds_count websocket_upstream_connect_duration_seconds_count
@@ -17,7 +17,7 @@ CHECKED = """
     websocket_buffered_bytes websocket_protocol_violations_total closewatch_http_requests_total
     closewatch_connections_active closewatch_connections_accepted_total closewatch_connections_rejected_total
 """.split()
-# Counters of live sessions may be a second behind (and a scrape takes its time).
+# Counters of live sessions may be a second behind, and a scrape takes time.
 PATIENCE = 2.0
 
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
@@ -31,7 +31,7 @@ def scrape(admin):
 
 
 def differences(admin, totals):
-    """Where /metrics does not say what was done; empty when all is exact."""
+    """The series of /metrics that differ from the load generator; empty if all are exact."""
     expected = _expected(totals)
     deadline = time.monotonic() + PATIENCE
     while True:

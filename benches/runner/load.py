@@ -7,7 +7,7 @@ from .processes import Process
 
 
 class Failed(Exception):
-    """A run that cannot be measured: the session that broke, the answer that was wrong."""
+    """A run that cannot be measured, because a session broke or an answer was wrong."""
 
 
 class Echo(Process):
@@ -19,7 +19,7 @@ class Echo(Process):
 
 
 class Load(Process):
-    """The clients. Each command returns when nothing is on the way any more, so that clocks can be read between."""
+    """The clients. Each command returns when no message is in flight, so that clocks can be read in between."""
 
     def __init__(self, binary, cores, address, routes=1, codes=(1000,)):
         command = [binary, "load", address, "--routes", routes, "--codes", ",".join(map(str, codes))]

@@ -1,4 +1,4 @@
-"""What is measured, and how one proxy is put through it."""
+"""The measures, and how one proxy runs through them."""
 
 import statistics
 import threading
@@ -11,13 +11,13 @@ from . import counters
 from .load import Echo, Failed, Load
 from .processes import SystemCalls
 
-# Codes for the growth table: the registered ones that may stand on the wire, and as many private ones.
+# Codes for the growth table: the registered ones that are allowed on the wire, and as many private ones.
 CODES = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, *range(4000, 4012)]
 
 
 @dataclass
 class Placement:
-    """Cores that proxy, echo server and load generator share, and how many workers the proxy has."""
+    """The cores that proxy, echo server and load generator share, and the number of workers of the proxy."""
 
     name: str
     cores: str
@@ -26,7 +26,7 @@ class Placement:
 
 @dataclass
 class Exchange:
-    """Messages of `size` bytes, `in_flight` on the way at once in each of `connections`."""
+    """Messages of `size` bytes, `in_flight` at once in each of `connections`."""
 
     name: str
     connections: int
@@ -61,7 +61,7 @@ SMALL = [Exchange("pp1", 1, 64, 1), Exchange("pp64", 64, 64, 1), Exchange("pp512
 LARGE = [Exchange("fl16k", 16, 16 * 1024, 8), Exchange("fl1m", 8, 1024 * 1024, 2)]
 CHURN = Churn("churn", 16)
 EXCHANGES = [*SMALL, *LARGE, CHURN]
-# What the flooding session does while another one plays ping-pong.
+# The floods beside a ping-pong session.
 FLOODS = [Exchange("64 B x 256", 1, 64, 256), Exchange("64 KiB x 16", 1, 64 * 1024, 16),
           Exchange("1 MiB x 4", 1, 1024 * 1024, 4)]
 
@@ -74,7 +74,7 @@ class Bench:
 
     @property
     def idle_sessions(self):
-        """As many as fit: two file descriptors each in the proxy, some left for what else it opens."""
+        """The largest number of sessions: two file descriptors each in the proxy, and some for its other files."""
         return min(9500, (self._open_files - 900) // 2)
 
     def cpu(self, proxy, placement, measure):
@@ -93,7 +93,7 @@ class Bench:
         return {**result, **per_message}
 
     def memory(self, proxy, placement, sessions):
-        """Resident memory before any connection, and for each open session after one message."""
+        """Resident memory without connections, and for each open session after one message."""
         with self._setup(proxy, placement) as (running, _, load):
             base = running.memory()
             load.open(sessions)
@@ -115,7 +115,7 @@ class Bench:
         return {"calls": counted.calls / messages, "failed_receives": counted.failed_receives, "messages": messages}
 
     def growth(self, proxy, placement, connections):
-        """CPU time per ping-pong message, memory and p99 as connections are added."""
+        """CPU time per ping-pong message, memory and p99 for growing numbers of connections."""
         rows = []
         with self._setup(proxy, placement) as (running, _, load):
             base, opened = running.memory(), 0
@@ -135,7 +135,7 @@ class Bench:
         return rows
 
     def scrapes(self, proxy, placement, routes, codes, count=30):
-        """Time, CPU and size of a scrape, once each of `routes` has seen sessions end with each of `codes` codes."""
+        """Time, CPU and size of a scrape, after sessions of each of `routes` ended with each of `codes` codes."""
         with self._setup(proxy, placement, routes=routes, codes=CODES[:codes]) as (running, _, load):
             load.open(routes * codes)
             load.close()
@@ -164,7 +164,7 @@ class Bench:
         return rows
 
     def fairness_to_scrapes(self, proxy, placement, routes, pause):
-        """p99 of one ping-pong session: alone, and while a scraper asks for /metrics, with a pause or without."""
+        """p99 of one ping-pong session: alone, and while a scraper reads /metrics, with or without a pause."""
         with self._setup(proxy, placement, routes=routes) as (running, _, load):
             quiet = self._p99_of_one(load)
             with _scraper(running.admin, pause) as scraped:
@@ -202,7 +202,7 @@ def _verify(running, load):
 
 @contextmanager
 def _scraper(admin, pause):
-    """Scrapes, `pause` seconds between two; gives the list of the sizes seen."""
+    """Scrapes with `pause` seconds in between; returns the list of sizes."""
     sizes, stop = [], threading.Event()
 
     def scrape():

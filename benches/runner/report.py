@@ -1,4 +1,4 @@
-"""The tables: ratios to nginx, what must be reached, growth, fairness. Written from the raw runs alone."""
+"""The tables: ratios to nginx, targets, growth, fairness. They are made from the raw runs alone."""
 
 import statistics
 
@@ -19,7 +19,7 @@ AGAINST_OTHERS = [("fl16k", "nginx", 0.30, 0.24), ("fl16k", "nginx 64 KiB", 0.75
 
 
 class Results:
-    """All raw runs, asked by what they are of."""
+    """All raw runs, selected by their fields."""
 
     def __init__(self, runs):
         self.runs = runs
@@ -30,7 +30,7 @@ class Results:
         return [run for run, fit in zip(self.runs, fits) if fit]
 
     def median(self, kind, field, **wanted):
-        """The median over the rounds; None where there was none."""
+        """The median over the rounds; None without runs."""
         values = [run[field] for run in self.of(kind, **wanted)]
         return statistics.median(values) if values else None
 
@@ -43,7 +43,7 @@ class Results:
         return statistics.median(ratios) if ratios else None
 
     def raised(self, proxy, disturbance):
-        """How many times the p99 of a quiet session is under a disturbance what it is without."""
+        """The ratio of the p99 of a quiet session with a disturbance to its p99 without."""
         runs = self.of("fairness", proxy=proxy, disturbance=disturbance)
         ratios = [run["disturbed_us"] / run["quiet_us"] for run in runs]
         return statistics.median(ratios) if ratios else None
@@ -66,11 +66,11 @@ def _introduction(document):
     settings = document["settings"]
     return f"""# Results of {document["date"]}
 
-Written by `benches/run` from `{document["file"]}`, where every single run is. {settings["rounds"]} rounds, interleaved
-over the proxies; {settings["seconds"]} s a run; medians of the rounds, a ratio being taken within its round. Proxy,
-echo server and load generator share one core (or two), a proxy has a worker for each, access logs are off. CPU is the
-proxy's process CPU clock over exactly the messages counted. A message is a round trip: two frames through the proxy.
-After every run of closewatch each series of `/metrics` had to be exactly what the load generator did.
+Written by `benches/run` from `{document["file"]}`, which has every single run. {settings["rounds"]} rounds, interleaved
+over the proxies; {settings["seconds"]} s for each run; medians of the rounds, and each ratio is computed within its round. Proxy,
+echo server and load generator share one core (or two), a proxy has a worker for each core, access logs are off. CPU is the
+proxy's process CPU clock over exactly the counted messages. A message is a round trip: two frames through the proxy.
+After every run of closewatch, each series of `/metrics` must equal the counts of the load generator.
 
 pp1, pp64, pp512: 64-byte ping-pong at 1, 64, 512 connections. fl64, fl16k, fl1m: messages of 64 B, 16 KiB, 1 MiB, 32,
 8, 2 in flight on 32, 16, 8 connections. churn: connect, upgrade, one message, closing handshake, 16 at a time. idle:
@@ -105,7 +105,7 @@ def _goals(results):
         calls = results.median("system calls", "calls", proxy="closewatch", measure=measure)
         goal(f"{measure}: system calls per message", calls, must, must)
         failed = results.median("system calls", "failed_receives", proxy="closewatch", measure=measure)
-        goal(f"{measure}: receives that found nothing", failed, 0, 0, 0)
+        goal(f"{measure}: receives without data", failed, 0, 0, 0)
     for flood in measures.FLOODS:
         name = f"flood {flood.name}"
         ours, theirs = results.raised("closewatch", name), results.raised("nginx", name)
@@ -114,9 +114,9 @@ def _goals(results):
     least = min(filter(None, rises), default=None)
     for routes in (1, 100):
         ours = results.raised("closewatch", f"scrapes of {routes} routes, 0.1 s between")
-        what = f"10 scrapes of {routes} routes a second: rise of a session's p99 / nginx's least rise"
+        what = f"10 scrapes of {routes} routes per second: rise of a session's p99 / nginx's least rise"
         goal(what, ours and least and ours / least, 2, 2)
-    return "## What must be reached\n\n" + _table(["measure", "closewatch", "must", "aim", ""], rows)
+    return "## Targets\n\n" + _table(["measure", "closewatch", "must", "aim", ""], rows)
 
 
 def _cpu(results, placement):
@@ -166,8 +166,8 @@ def _system_calls(results):
         [run["proxy"], run["measure"], f'{run["calls"]:.2f}', run["failed_receives"], f'{run["messages"]:,}']
         for run in results.of("system calls")
     ]
-    header = ["", "measure", "calls per message", "receives that found nothing", "messages"]
-    return rows and "## System calls\n\nCounted by strace, which slows all of them down.\n\n" + _table(header, rows)
+    header = ["", "measure", "calls per message", "receives without data", "messages"]
+    return rows and "## System calls\n\nCounted by strace, which slows all proxies down.\n\n" + _table(header, rows)
 
 
 def _harness(results):
@@ -181,7 +181,7 @@ def _harness(results):
         if any(cells):
             rows.append([process, *cells])
     note = "CPU per message in µs of the load generator and the echo server with nginx between, and as a share of nginx's."
-    return rows and f"## What the measuring costs\n\n{note}\n\n" + _table(["", *NAMES], rows)
+    return rows and f"## Cost of the measurement\n\n{note}\n\n" + _table(["", *NAMES], rows)
 
 
 def _growth(results):
@@ -212,7 +212,7 @@ def _fairness(results):
     ]
     header = ["", "disturbance", "alone", "disturbed", "rise"]
     note = ("p99 in µs of one 64-byte ping-pong session, alone and beside a disturbance on its worker. `direct` is "
-            "the queue that the flood makes in the load generator and the echo server themselves.")
+            "the queue that the flood makes in the load generator and the echo server alone.")
     return rows and f"## Fairness\n\n{note}\n\n" + _table(header, rows)
 
 
@@ -223,7 +223,7 @@ def _failures(results):
         + ": " + run["failed"].replace("\n", " ")[:200]
         for run in failed
     ]
-    return lines and "## What failed\n\n" + "\n".join(lines)
+    return lines and "## Failures\n\n" + "\n".join(lines)
 
 
 def _number(value, digits):

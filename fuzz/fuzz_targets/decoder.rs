@@ -1,4 +1,4 @@
-//! Any bytes are frames, however they are cut.
+//! Any bytes are frames, for any split into reads.
 #![no_main]
 
 use closewatch::fuzzing;

@@ -1,4 +1,4 @@
-//! A session keeps its promises, whatever happens to it.
+//! A session keeps its invariants in any order of events.
 #![no_main]
 
 use closewatch::fuzzing;

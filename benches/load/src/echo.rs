@@ -1,5 +1,5 @@
-//! The echo server: every frame goes back as it came, without its mask. So does a Close frame, and then the server
-//! hangs up first (RFC 6455, 7.1.1).
+//! The echo server: every frame goes back without its mask. A Close frame also goes back, and then the server hangs up
+//! first (RFC 6455, 7.1.1).
 
 use std::io::{self, ErrorKind, Read, Write};
 
@@ -10,7 +10,7 @@ use slab::Slab;
 
 use crate::{frame, handshake};
 
-/// What one read takes at most; then the other connections have their turn.
+/// The limit of one read. The other connections come before the next one.
 const BUFFER: usize = 256 * 1024;
 const LISTENER: Token = Token(usize::MAX);
 
@@ -84,7 +84,7 @@ fn accept<L: Listener>(
                 entry.insert(Connection::new(stream));
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-            // A connection that was gone before it was taken is nobody's fault here.
+            // The connection ended before accept.
             Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
         }
@@ -94,12 +94,12 @@ fn accept<L: Listener>(
 struct Connection<S> {
     stream: S,
     phase: Phase,
-    /// A head or a frame's header of which only the beginning is here.
+    /// The beginning of an incomplete head or frame header.
     partial: Vec<u8>,
-    /// What the socket did not take; until it is gone nothing more is read.
+    /// Bytes that the socket did not accept. Reading stops until they are sent.
     unsent: Vec<u8>,
     payload_left: usize,
-    /// The mask, turned so that its first byte falls on the next byte of the payload.
+    /// The mask, rotated so that its first byte applies to the next payload byte.
     key: [u8; 4],
     hung_up: bool,
 }
@@ -108,9 +108,9 @@ struct Connection<S> {
 enum Phase {
     Upgrading,
     Open,
-    /// The frame in hand is a Close frame.
+    /// The current frame is a Close frame.
     Closing,
-    /// Nothing more is answered; the connection ends once `unsent` is gone.
+    /// No more answers; the connection ends when `unsent` is empty.
     Finished,
 }
 
@@ -127,7 +127,7 @@ impl<S: Read + Write + Source> Connection<S> {
         }
     }
 
-    /// Reads and answers what there is; `false` once the connection is over.
+    /// Reads and answers all available bytes; `false` if the connection ended.
     fn ready(&mut self, event: &Event, registry: &Registry, buffer: &mut [u8], output: &mut Vec<u8>) -> bool {
         self.hung_up |= event.is_read_closed();
         match self.exchange(event.token(), registry, buffer, output) {
@@ -136,7 +136,7 @@ impl<S: Read + Write + Source> Connection<S> {
         }
     }
 
-    /// Ends with an error: `WouldBlock` to wait for the next event, any other to end the connection.
+    /// Always returns an error: `WouldBlock` to wait for the next event, any other to end the connection.
     fn exchange(
         &mut self,
         token: Token,
@@ -154,7 +154,7 @@ impl<S: Read + Write + Source> Connection<S> {
             self.answer(&mut buffer[..read], output).map_err(io::Error::other)?;
             self.send(output)?;
             if read == buffer.len() {
-                // There may be more: ask for another event, so that the others have their turn first.
+                // More bytes may wait: ask for another event, so that other connections come first.
                 return registry.reregister(&mut self.stream, token, Interest::READABLE | Interest::WRITABLE);
             }
             if !self.hung_up {

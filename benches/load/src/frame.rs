@@ -1,23 +1,23 @@
-//! WebSocket frames by hand (RFC 6455, 5.2): headers, masks, and the messages that a session exchanges.
+//! WebSocket frames by hand (RFC 6455, 5.2): headers, masks, and the messages of a session.
 
 /// Opcode byte of a whole binary message.
 const BINARY: u8 = 0x82;
 /// Opcode byte of a Close frame.
 const CLOSE: u8 = 0x88;
 const MASKED: u8 = 0x80;
-/// Length values that say: the length follows in two bytes, in eight bytes.
+/// Length values for a length in the next two or eight bytes.
 const TWO_BYTES: u8 = 126;
 const EIGHT_BYTES: u8 = 127;
-/// One key for every frame: a proxy must pass it on unchanged, whichever it is.
+/// One key for every frame. A proxy must pass any key on unchanged.
 const KEY: [u8; 4] = [0x9d, 0x1f, 0x62, 0xe4];
 
-/// Bytes at the start of each payload that tell one message from every other.
+/// Bytes at the start of each payload that make it unique.
 const STAMP: usize = 8;
 
-/// What a session exchanges: binary messages of one size, so many of them on the way at once.
+/// The messages of a session: binary, of one size, with a number in flight at once.
 ///
-/// Both directions of a session are then a known stream of bytes: position in, bytes out. Nothing is parsed to check a
-/// reply and nothing is stored for a frame that was half sent.
+/// Both directions of a session are known streams: the position determines the bytes. A reply is checked without
+/// parsing, and a half-sent frame needs no storage.
 pub(crate) struct Shape {
     pub(crate) size: usize,
     pub(crate) in_flight: u64,
@@ -39,7 +39,7 @@ impl Shape {
     }
 }
 
-/// A whole frame whose payload begins with a stamp that is filled in on use.
+/// A complete frame whose payload begins with a stamp, filled in on use.
 pub(crate) struct Template {
     bytes: Vec<u8>,
     stamp_at: usize,
@@ -61,7 +61,7 @@ impl Template {
         self.bytes.len() as u64
     }
 
-    /// The frame that carries `stamp`.
+    /// The frame with `stamp`.
     pub(crate) fn stamped(&mut self, stamp: u64) -> &[u8] {
         let stamp = (stamp ^ self.key).to_be_bytes();
         self.bytes[self.stamp_at..self.stamp_at + STAMP].copy_from_slice(&stamp);
@@ -71,23 +71,23 @@ impl Template {
 
 /// Length of a Close frame with a code and no reason, as a client sends it.
 pub(crate) const CLOSE_REQUEST_LENGTH: u64 = 8;
-/// Length of the echo server's answer to it.
+/// Length of the echo server's answer.
 pub(crate) const CLOSE_REPLY_LENGTH: u64 = 4;
 
-/// The Close frame with `code`, as a client sends it.
+/// The Close frame with `code` of a client.
 pub(crate) fn close_request(code: u16) -> [u8; 8] {
     let [high, low] = code.to_be_bytes();
     let [a, b, c, d] = KEY;
     [CLOSE, MASKED | 2, a, b, c, d, high ^ a, low ^ b]
 }
 
-/// The Close frame with `code`, as the echo server answers it.
+/// The Close frame with `code` of the echo server.
 pub(crate) fn close_reply(code: u16) -> [u8; 4] {
     let [high, low] = code.to_be_bytes();
     [CLOSE, 2, high, low]
 }
 
-/// Whether a frame's first byte is that of a Close frame.
+/// Whether this is the first byte of a Close frame.
 pub(crate) fn is_close(first: u8) -> bool {
     first == CLOSE
 }
@@ -109,16 +109,16 @@ pub(crate) fn write_header(output: &mut Vec<u8>, first: u8, length: usize, key: 
     output.extend(key.iter().flatten());
 }
 
-/// A masked frame's header as an endpoint reads it.
+/// The header of a masked frame.
 pub(crate) struct Header {
     pub(crate) first: u8,
     pub(crate) payload_length: usize,
     pub(crate) key: [u8; 4],
-    /// How many bytes the header itself took.
+    /// The length of the header.
     pub(crate) length: usize,
 }
 
-/// Reads the header of a client's frame from the start of `bytes`; `None` where it is not whole yet.
+/// Reads the header of a client's frame from the start of `bytes`; `None` if it is incomplete.
 ///
 /// # Errors
 /// The frame is not masked.
@@ -141,7 +141,7 @@ pub(crate) fn read_header(bytes: &[u8]) -> Result<Option<Header>, &'static str> 
     Ok(Some(Header { first: *first, payload_length, key, length: 2 + extended + 4 }))
 }
 
-/// Applies or removes a mask whose first byte falls on the first of `bytes`.
+/// Applies or removes a mask. Its first byte applies to the first of `bytes`.
 pub(crate) fn mask(bytes: &mut [u8], [a, b, c, d]: [u8; 4]) {
     let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
     let mut words = bytes.chunks_exact_mut(8);
@@ -155,7 +155,7 @@ pub(crate) fn mask(bytes: &mut [u8], [a, b, c, d]: [u8; 4]) {
     }
 }
 
-/// Bytes without a period (xorshift64), so that a lost or repeated stretch shows.
+/// Bytes without a period (xorshift64), so that a lost or repeated part is visible.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let words = std::iter::repeat_with(|| {

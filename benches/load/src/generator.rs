@@ -1,4 +1,4 @@
-//! The load generator: opens sessions, keeps them busy for a while, closes them, and counts what it did.
+//! The load generator: opens sessions, keeps them busy, closes them, and counts.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -14,14 +14,14 @@ use crate::frame::{self, Shape};
 use crate::latency::Latencies;
 use crate::session::{Identity, Session, Step};
 
-/// What one read or one write takes at most.
+/// The limit of one read or one write.
 const SCRATCH: usize = 256 * 1024;
-/// Opening handshakes under way at once, well below the backlog of any listener.
+/// Concurrent opening handshakes, well below the backlog of any listener.
 const OPENING_AT_ONCE: u64 = 64;
-/// Nothing at all happens for so long only where something is broken.
+/// Without any event for so long, something is broken.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All sessions, and what they are doing now.
+/// All sessions, and the current command.
 pub(crate) struct Generator {
     address: SocketAddr,
     routes: u32,
@@ -31,29 +31,29 @@ pub(crate) struct Generator {
     shapes: Vec<Load>,
     task: Task,
     scratch: Vec<u8>,
-    /// Messages whose reply is not here yet.
+    /// Messages without a reply yet.
     outstanding: u64,
-    /// From connecting to the end, of the sessions of the last churn.
+    /// Durations from connect to the end, for the sessions of the last churn.
     lifetimes: Latencies,
     totals: Totals,
 }
 
-/// A shape, and what the sessions that exchange it have seen.
+/// A shape, and the counts of its sessions.
 struct Load {
     shape: Shape,
     sessions: u64,
-    /// Since the generator began.
+    /// Since the start of the generator.
     messages: u64,
-    /// Of the present run.
+    /// Of the current run.
     run_messages: u64,
     latencies: Latencies,
 }
 
 #[derive(Clone, Copy)]
 enum Task {
-    /// A session sends one message and rests.
+    /// A session sends one message.
     Open,
-    /// A session that got a reply sends another message until then.
+    /// A session sends another message after each reply, until this time.
     Run {
         until: Instant,
     },
@@ -109,7 +109,7 @@ impl Generator {
         Ok(self.report(begun, ""))
     }
 
-    /// Keeps every session busy for so long, then waits for the last reply.
+    /// Keeps every session busy for a time, then waits for the last reply.
     pub(crate) fn run(&mut self, milliseconds: u64) -> Result<String, String> {
         for load in &mut self.shapes {
             load.run_messages = 0;
@@ -128,7 +128,7 @@ impl Generator {
         Ok(self.report(begun, &self.run_results()))
     }
 
-    /// Opens, uses and closes sessions, `width` at a time, for so long, then waits for the last to end.
+    /// Opens, uses and closes sessions for a time, `width` at once, then waits for the end of the last one.
     pub(crate) fn churn(&mut self, width: usize, milliseconds: u64) -> Result<String, String> {
         let shape = self.shapes.len().checked_sub(1).ok_or("open a session first: it sets the shape")?;
         self.task = Task::Churn;
@@ -191,7 +191,7 @@ impl Generator {
             outcome => outcome.map_err(|error| error.to_string())?,
         }
         if events.is_empty() {
-            return Err(format!("nothing happened for {PATIENCE:?}; {} messages are on the way", self.outstanding));
+            return Err(format!("no event for {PATIENCE:?}; {} messages are in flight", self.outstanding));
         }
         events.iter().try_for_each(|event| self.handle(event)).map_err(|error| error.to_string())
     }
@@ -258,7 +258,7 @@ impl Generator {
         text + "],"
     }
 
-    /// What the command took, and everything done since the generator began, exactly.
+    /// The figures of the command, and the exact counts since the start of the generator.
     fn report(&self, begun: Instant, results: &str) -> String {
         let closed = self.totals.all_closed();
         let sum = |amount: fn(&Shape) -> u64| -> u64 {

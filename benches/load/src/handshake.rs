@@ -1,11 +1,11 @@
-//! The opening handshake by hand (RFC 6455, 4). Every client uses the key of the RFC's own example (1.3), so that no
-//! hash is needed to answer it or to judge the answer.
+//! The opening handshake by hand (RFC 6455, 4). Every client uses the key of the RFC's example (1.3), so neither side
+//! needs a hash.
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
-/// The request for an upgrade on the path of a route.
+/// The upgrade request for the path of a route.
 pub(crate) fn request(host: &str, route: u32) -> String {
     format!(
         "GET /r{route}/ HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -23,12 +23,12 @@ pub(crate) fn answer(head: &[u8]) -> Result<String, &'static str> {
     ))
 }
 
-/// Whether `head` accepts the upgrade that was asked for.
+/// Whether `head` accepts the upgrade.
 pub(crate) fn is_accepted(head: &[u8]) -> bool {
     head.starts_with(b"HTTP/1.1 101") && field(head, "sec-websocket-accept").as_deref() == Some(ACCEPT)
 }
 
-/// Where the head ends and what follows it begins, once it is whole.
+/// The end of the head, if it is complete.
 pub(crate) fn head_length(bytes: &[u8]) -> Option<usize> {
     bytes.windows(END_OF_HEAD.len()).position(|window| window == END_OF_HEAD).map(|at| at + END_OF_HEAD.len())
 }

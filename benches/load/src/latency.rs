@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Buckets between one power of two and the next.
 const STEPS: u64 = 256;
 
-/// How often each round-trip time was seen.
+/// The count of each round-trip time.
 pub(crate) struct Latencies {
     buckets: Vec<u64>,
     count: u64,
@@ -22,7 +22,7 @@ impl Latencies {
         self.count += 1;
     }
 
-    /// The time in microseconds that `share` of all round trips stayed within; 0 where there was none.
+    /// The time in microseconds within which `share` of all round trips were; 0 without any.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
         let mut left = share * self.count as f64;
         let reached = self.buckets.iter().position(|&count| {
@@ -33,7 +33,7 @@ impl Latencies {
     }
 }
 
-/// Below `STEPS` every value has its bucket; above, the leading bits choose it.
+/// Below `STEPS` every value has its own bucket; above, the leading bits select it.
 fn bucket(nanoseconds: u64) -> usize {
     let shift = (nanoseconds / STEPS).checked_ilog2().map_or(0, |doublings| doublings + 1);
     let index = u64::from(shift) * STEPS / 2 + (nanoseconds >> shift);

@@ -1,5 +1,5 @@
-//! One thread, one epoll loop, hand-made frames: a WebSocket echo server and a load generator that weigh little
-//! beside any proxy between them, and that compare every byte that comes back.
+//! A WebSocket echo server and a load generator with one thread, one epoll loop and hand-made frames. They are cheap
+//! beside any proxy between them, and compare every byte that returns.
 
 mod echo;
 mod frame;
@@ -62,7 +62,7 @@ fn load(address: &str, options: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// Does what one line asks for and tells the result as JSON.
+/// Runs the command of one line and prints the result as JSON.
 fn obey(generator: &mut Generator, line: &str) -> Result<String, String> {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {

@@ -1,4 +1,4 @@
-//! One WebSocket session as its client lives it, and every byte of it checked.
+//! The client of one WebSocket session. It checks every byte.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,11 +14,11 @@ use crate::handshake;
 
 const INTEREST: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
-/// A session. After the opening handshake both directions are known streams: what was sent and received are positions.
+/// A session. After the opening handshake both directions are known streams, so a position is enough for each.
 pub(crate) struct Session {
     stream: TcpStream,
     token: Token,
-    /// Which of the generator's shapes it exchanges.
+    /// The index of its shape in the generator.
     pub(crate) shape: usize,
     pub(crate) close_code: u16,
     pub(crate) born: Instant,
@@ -26,11 +26,11 @@ pub(crate) struct Session {
     phase: Phase,
     request: String,
     head: Vec<u8>,
-    /// Messages that may be sent in all.
+    /// The number of messages that may be sent.
     allowed: u64,
     sent: u64,
     received: u64,
-    /// When each message on the way was allowed, the oldest first.
+    /// The time at which each message in flight was allowed, the oldest first.
     allowed_at: VecDeque<Instant>,
 }
 
@@ -42,19 +42,19 @@ enum Phase {
     Closing,
 }
 
-/// What an event brought a session.
+/// The result of an event.
 #[derive(PartialEq)]
 pub(crate) enum Step {
-    /// Nothing that is whole.
+    /// No complete message.
     None,
     Upgraded,
-    /// So many whole messages came back.
+    /// This number of complete messages returned.
     Replies(u64),
     /// The closing handshake is complete and the connection has ended by FIN.
     Closed,
 }
 
-/// What tells one session from the others.
+/// The identity of a session.
 pub(crate) struct Identity {
     pub(crate) number: u32,
     pub(crate) route: u32,
@@ -89,25 +89,25 @@ impl Session {
         })
     }
 
-    /// Lets it send `count` more messages, and sends what the socket takes.
+    /// Allows `count` more messages, and sends as much as the socket accepts.
     pub(crate) fn allow(&mut self, count: u64, now: Instant, shape: &mut Shape, scratch: &mut [u8]) -> io::Result<()> {
         self.allowed += count;
         self.allowed_at.extend((0..count).map(|_| now));
         self.send(shape, scratch)
     }
 
-    /// When the oldest message on the way was allowed; taken once for each reply.
+    /// Removes and returns the time at which the oldest message in flight was allowed; once for each reply.
     pub(crate) fn take_allowed_at(&mut self) -> Option<Instant> {
         self.allowed_at.pop_front()
     }
 
-    /// Begins the closing handshake. No message may be on the way.
+    /// Begins the closing handshake. No message may be in flight.
     pub(crate) fn close(&mut self) -> io::Result<()> {
         self.phase = Phase::Closing;
         self.stream.write_all(&frame::close_request(self.close_code))
     }
 
-    /// Does what an event allows.
+    /// Handles an event.
     pub(crate) fn ready(
         &mut self,
         event: &Event,
@@ -145,7 +145,7 @@ impl Session {
         self.stream.write_all(self.request.as_bytes())
     }
 
-    /// Writes from the stream's position on, up to what is allowed.
+    /// Writes the stream from its position on, up to the allowed messages.
     fn send(&mut self, shape: &mut Shape, scratch: &mut [u8]) -> io::Result<()> {
         let end = self.allowed * shape.request.length();
         while self.sent < end {
@@ -170,14 +170,14 @@ impl Session {
         filled
     }
 
-    /// What is left of the frame in which `position` of the stream falls.
+    /// The rest of the frame at `position` of the stream.
     fn rest_of_frame<'a>(&self, position: u64, template: &'a mut frame::Template) -> &'a [u8] {
         let stamp = (u64::from(self.number) << 32) | (position / template.length());
         let offset = position % template.length();
         &template.stamped(stamp)[usize::try_from(offset).expect("a frame fits into memory")..]
     }
 
-    /// Reads and checks; tells whether the connection has ended as it should.
+    /// Reads and checks; returns whether the connection ended properly.
     fn receive(
         &mut self,
         hung_up: bool,
@@ -194,7 +194,7 @@ impl Session {
             };
             self.take(&scratch[..read], shape)?;
             if read == scratch.len() {
-                // There may be more: ask for another event, so that the others have their turn first.
+                // More bytes may wait: ask for another event, so that other sessions come first.
                 registry.reregister(&mut self.stream, self.token, INTEREST)?;
                 return Ok(false);
             }
@@ -209,7 +209,7 @@ impl Session {
         if self.phase == Phase::Closing && self.received == whole {
             return Ok(true);
         }
-        Err(io::Error::new(ErrorKind::UnexpectedEof, format!("session {} was hung up on", self.number)))
+        Err(io::Error::new(ErrorKind::UnexpectedEof, format!("session {} ended by the peer", self.number)))
     }
 
     fn take(&mut self, bytes: &[u8], shape: &mut Shape) -> io::Result<()> {
@@ -226,7 +226,7 @@ impl Session {
         self.check(&head[length..], shape)
     }
 
-    /// Compares what came with what has to come at this position.
+    /// Compares received bytes with those expected at this position.
     fn check(&mut self, mut bytes: &[u8], shape: &mut Shape) -> io::Result<()> {
         let replies_end = self.allowed * shape.reply.length();
         let close_reply = frame::close_reply(self.close_code);
