@@ -6,7 +6,7 @@ use hyper::header::{self, HeaderValue};
 
 use super::{
     connector::Connector,
-    forwarding_headers::{self, HeaderFields},
+    forwarding_headers::{self, HeaderFields, X_FORWARDED_FOR, has, texts},
     http::{pool::Pool, validate::Limits},
     proxy_protocol::Ends,
 };
@@ -26,7 +26,7 @@ pub(super) struct Routing {
     forwarded: Forwarded,
     host: HostHeader,
     probes: Probes,
-    /// What sessions of probes are told as.
+    /// The metrics of health checks.
     probe: Option<Arc<RouteMetrics>>,
 }
 
@@ -73,15 +73,30 @@ impl Routing {
         }
     }
 
-    /// Whose counts a request goes to: its route's, or the probes', where it is one by its user agent and its address.
-    pub(super) fn metrics_for(&self, route: &Route, user_agent: Option<&str>, client: IpAddr) -> Arc<RouteMetrics> {
-        let named = |agent: &str| self.probes.user_agents.iter().any(|probe| agent.contains(probe.as_str()));
-        let is_probe = user_agent.is_some_and(named) && self.probes.from.iter().any(|source| source.contains(client));
+    /// The metrics of an upgrade request: those of its route, or of the route `probe` if it is a health check.
+    pub(super) fn metrics_for(&self, route: &Route, headers: &impl HeaderFields, client: IpAddr) -> Arc<RouteMetrics> {
         match &self.probe {
-            Some(probe) if is_probe => Arc::clone(probe),
+            Some(probe) if self.is_health_check(headers, client) => Arc::clone(probe),
             _ => Arc::clone(&route.metrics),
         }
     }
+
+    /// Whether the User-Agent and the address are those of a health checker. A request that a proxy forwarded is never a
+    /// health check: its User-Agent is the choice of a client somewhere, and its address is the proxy's.
+    fn is_health_check(&self, headers: &impl HeaderFields, client: IpAddr) -> bool {
+        let user_agent = texts(headers, &header::USER_AGENT).next();
+        let is_known = |agent: &str| self.probes.user_agents.iter().any(|product| begins_with_product(agent, product));
+        let was_forwarded = has(headers, &header::FORWARDED) || has(headers, &X_FORWARDED_FOR);
+        user_agent.is_some_and(is_known)
+            && !was_forwarded
+            && self.probes.from.iter().any(|source| source.contains(client))
+    }
+}
+
+/// Whether a User-Agent begins with a product token (RFC 9110, 10.1.5), with or without a version.
+fn begins_with_product(user_agent: &str, product: &str) -> bool {
+    let is_token = |character: char| character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character);
+    user_agent.strip_prefix(product).is_some_and(|rest| !rest.starts_with(is_token))
 }
 
 impl Route {
@@ -107,5 +122,27 @@ fn policy(route: &config::Route) -> Policy {
         message_bytes: route.limits.message_bytes,
         buffer_bytes: route.limits.buffer_bytes,
         on_loss: PerEndpoint { client: route.on_client_loss.clone(), server: route.on_server_loss.clone() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn health_checker_is_the_first_product_token() {
+        for (user_agent, expected) in [
+            ("kube-probe/1.30", true),
+            ("kube-probe", true),
+            ("kube-probe (linux)", true),
+            ("kube-probes/1.30", false),
+            ("kube-probe-2/1.30", false),
+            ("x kube-probe/1.30", false),
+            ("Mozilla/5.0 (kube-probe)", false),
+            ("Kube-Probe/1.30", false),
+            ("", false),
+        ] {
+            assert_eq!(begins_with_product(user_agent, "kube-probe"), expected, "{user_agent}");
+        }
     }
 }

@@ -129,24 +129,32 @@ fn every_rule_of_a_session_can_be_a_routes_own() {
     assert_eq!(program.scrape().sum("websocket_sessions_active", &[("route", "rest")]), 1.0);
 }
 
-#[test]
-fn health_checkers_are_told_as_probes() {
+/// The route of a session that opens with these header lines.
+fn route_with(config: &str, headers: &str) -> String {
     let server = Server::start();
-    let program = Program::before(&server, "");
-    let user_agent = "User-Agent: kube-probe/1.30\r\n";
-    drop(Session::open_with(program.connect(), &server, &request("a", "/", user_agent)));
-    assert_eq!(program.record()["route"], "probe");
-    program.wait_for("websocket_handshakes_total", &[("route", "probe"), ("status", "101")], 1.0);
-    drop(Session::open_with(program.connect(), &server, &request("a", "/", "User-Agent: Mozilla/5.0\r\n")));
-    assert_eq!(program.records(2)[1]["route"], "default");
+    let program = Program::before(&server, config);
+    drop(Session::open_with(program.connect(), &server, &request("a", "/", headers)));
+    let route = program.record()["route"].as_str().unwrap().to_owned();
+    program.wait_for("websocket_handshakes_total", &[("route", &route), ("status", "101")], 1.0);
+    route
+}
 
-    // Whoever only says so, from elsewhere, is none.
-    let program = Program::before(&server, "probes: {from: [10.0.0.0/8]}\n");
-    drop(Session::open_with(program.connect(), &server, &request("a", "/", user_agent)));
-    assert_eq!(program.record()["route"], "default");
-    let program = Program::before(&server, "probes: {user_agents: [Mozilla]}\n");
-    drop(Session::open_with(program.connect(), &server, &request("a", "/", user_agent)));
-    assert_eq!(program.record()["route"], "default");
+#[test]
+fn health_check_has_the_route_probe() {
+    let health_check = "User-Agent: kube-probe/1.30\r\n";
+    assert_eq!(route_with("", health_check), "probe");
+    assert_eq!(route_with("probes: {from: [10.0.0.0/8]}\n", health_check), "default");
+    assert_eq!(route_with("probes: {user_agents: [Mozilla]}\n", health_check), "default");
+    assert_eq!(route_with("", "User-Agent: Mozilla/5.0\r\n"), "default");
+}
+
+#[test]
+fn client_cannot_pass_as_a_health_check() {
+    assert_eq!(route_with("", "User-Agent: x kube-probe\r\n"), "default");
+    for header in ["X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7"] {
+        let forwarded = format!("User-Agent: kube-probe/1.30\r\n{header}\r\n");
+        assert_eq!(route_with("", &forwarded), "default", "{header}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::{
     proxy::{
         Proxy,
         connector::{Connected, ServerStream},
-        forwarding_headers::{self, HeaderFields, joined, texts},
+        forwarding_headers::{self, HeaderFields, joined},
         http::{
             rejected_response,
             response::{Body, passed_on, refusal},
@@ -208,8 +208,7 @@ fn begin<'a>(
     fields: &impl HeaderFields,
 ) -> (HandshakeGuard, Result<&'a Route, Failure>) {
     let route = host.as_ref().ok().and_then(|host| routing.find(host, path));
-    let user_agent = texts(fields, &header::USER_AGENT).next();
-    let metrics = route.map(|route| routing.metrics_for(route, user_agent, ends.client.ip()));
+    let metrics = route.map(|route| routing.metrics_for(route, fields, ends.client.ip()));
     let guard = HandshakeGuard::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
     let route = match (host, route) {
         (Err(message), _) => Err(Failure::new(HandshakeFailure::BadRequest, message)),
