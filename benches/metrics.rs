@@ -4,9 +4,10 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use closewatch::config::Buckets;
-use closewatch::metrics::{Metrics, MetricsOptions, SessionClosed};
+use closewatch::metrics::{Metrics, MetricsOptions};
+use closewatch::session::{FrameSink, Summary};
 use closewatch::websocket::close_code::{CloseCode, CloseStatus};
-use closewatch::websocket::closing_handshake::{Ending, Party, Seen};
+use closewatch::websocket::closing_handshake::{CloseEvent, Ending, Party};
 use closewatch::websocket::conformance::WholeMessages;
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};
@@ -48,12 +49,12 @@ fn per_session(criterion: &mut Criterion) {
     let metrics = Metrics::new(options());
     let route = metrics.route("chat");
     for (name, code) in [("1000", 1000), ("a custom code", 4999)] {
-        let ending = clean_close(CloseStatus::Sent(CloseCode(code)));
-        let closed = SessionClosed {
-            ending: &ending,
+        let closed = Summary {
+            ending: clean_close(CloseStatus::Sent(CloseCode(code))),
             duration: Duration::from_secs(61),
             idle: Duration::from_secs(30),
             close_handshake: Some(Duration::from_millis(2)),
+            ..Summary::lost()
         };
         criterion.bench_function(&format!("session: opened and closed with {name}"), |bencher| {
             bencher.iter(|| {
@@ -78,13 +79,12 @@ fn per_scrape(criterion: &mut Criterion) {
 }
 
 fn clean_close(status: CloseStatus) -> Ending {
-    let seen = Seen { status, reason: String::new(), clean: true };
+    let seen = CloseEvent { status, reason: String::new(), clean: true };
     Ending {
         status,
         reason: String::new(),
         initiator: Party::Client,
-        clean: true,
-        cause: None,
+        fault: None,
         action: None,
         seen: PerEndpoint { client: seen.clone(), server: seen },
         received: PerEndpoint { client: Some(status), server: Some(status) },

@@ -5,10 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use closewatch::{
     config::Buckets,
     metrics::{Metrics, MetricsOptions, RouteMetrics},
-    relay::{
-        LegEnd, Policy,
-        session::{Command, Session},
-    },
+    session::{Command, LegEnd, Policy, Session},
     websocket::{
         Endpoint,
         conformance::Extensions,
@@ -43,9 +40,9 @@ fn message(size: usize) -> Vec<u8> {
     bytes
 }
 
-fn receive(criterion: &mut Criterion) {
+fn handle_data(criterion: &mut Criterion) {
     let route = route();
-    let mut group = criterion.benchmark_group("receive");
+    let mut group = criterion.benchmark_group("handle_data");
     for (name, read, frames) in [
         ("one frame of 64 B", message(64), 1),
         ("a buffer of 64 B frames", message(64).repeat(BUFFER / 70), BUFFER / 70),
@@ -55,10 +52,10 @@ fn receive(criterion: &mut Criterion) {
         let (mut session, now) = (session(), Instant::now());
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let passage =
-                    session.receive(Endpoint::Client, black_box(&read), now, &route.traffic(0)[Endpoint::Client]);
-                session.written(Endpoint::Server, passage.keep, now);
-                session.poll(now)
+                let sink = &route.traffic(0)[Endpoint::Client];
+                let forward = session.handle_data(Endpoint::Client, black_box(&read), now, sink);
+                session.handle_written(Endpoint::Server, forward.keep, now);
+                session.poll_command(now)
             });
         });
     }
@@ -74,15 +71,19 @@ fn life(criterion: &mut Criterion) {
         bencher.iter(|| {
             let (mut session, now) = (session(), Instant::now());
             for (from, bytes) in Endpoint::BOTH.into_iter().zip(&close) {
-                let passage = session.receive(from, bytes, now, &route.traffic(0)[from]);
-                session.written(from.other(), passage.keep, now);
+                let forward = session.handle_data(from, bytes, now, &route.traffic(0)[from]);
+                session.handle_written(from.other(), forward.keep, now);
             }
-            session.ended(Endpoint::Client, LegEnd::Fin, now);
-            while session.poll(now).is_some_and(|command| command != Command::Over) {}
-            session.finish(now)
+            let _ = session.handle_end(Endpoint::Client, LegEnd::Fin, now, now);
+            while let Some(command) = session.poll_command(now).filter(|command| *command != Command::Over) {
+                if let Command::Finish(to) = command {
+                    session.handle_finished(to);
+                }
+            }
+            session.into_summary(now)
         });
     });
 }
 
-criterion_group!(benches, receive, life);
+criterion_group!(benches, handle_data, life);
 criterion_main!(benches);

@@ -1,7 +1,7 @@
 //! What the fuzz targets call: any bytes in, a panic where something does not hold. `cargo test` calls the same.
 
 use crate::{
-    relay::session::schedule::Schedule,
+    relay::testing::{Kind, scenario::Scenario},
     websocket::{
         decoder::{FrameDecoder, Item},
         frame::FrameHeader,
@@ -20,12 +20,16 @@ pub fn decoder(bytes: &[u8]) {
     }
 }
 
-/// Runs the schedule that the bytes describe, with whole reads and with small ones: the same is told.
-pub fn session(bytes: &[u8]) {
-    let schedule = Schedule::read(bytes);
-    schedule.run(usize::MAX);
-    let schedule = schedule.without_failing_writes();
-    assert_eq!(schedule.run(1), schedule.run(usize::MAX));
+/// Runs the scenario that the bytes describe over the driver: with whole reads and small ones, and over both kinds of
+/// connections.
+pub fn driver(bytes: &[u8]) {
+    let scenario = Scenario::decode(bytes);
+    scenario.run(usize::MAX, Kind::Plain);
+    scenario.run(usize::MAX, Kind::Buffered);
+    scenario.run(1, Kind::Plain);
+    let scenario = scenario.with_ready_endpoints();
+    let (whole, pieces) = (scenario.run(usize::MAX, Kind::Plain), scenario.run(1, Kind::Plain));
+    assert_eq!(pieces.summary.ending, whole.summary.ending);
 }
 
 /// All that a decoder tells of a stream.
@@ -71,8 +75,8 @@ mod tests {
         for seed in seeds("decoder") {
             decoder(&seed);
         }
-        for seed in seeds("session") {
-            session(&seed);
+        for seed in seeds("driver") {
+            driver(&seed);
         }
     }
 
@@ -85,8 +89,8 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(500))]
 
         #[test]
-        fn any_bytes_are_a_schedule(bytes in vec(any::<u8>(), 0..200)) {
-            session(&bytes);
+        fn any_bytes_are_a_scenario(bytes in vec(any::<u8>(), 0..200)) {
+            driver(&bytes);
         }
 
         #[test]

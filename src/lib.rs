@@ -1,13 +1,13 @@
-//! closewatch: a transparent WebSocket reverse proxy that tells how and why each connection ended.
+//! closewatch: a transparent WebSocket reverse proxy that reports how and why each connection ended.
 //!
 //! The life of a session, as a chain of types:
 //!
-//! [`config::Config`] → [`app::App`] binds and runs everything. A [`proxy::Listener`] takes a connection, if
-//! [`admission::Admission`] has a place; [`proxy::Proxy`] forwards its opening handshake as it came. At the 101 the two
-//! sockets become a [`relay::NewSession`], which [`relay::Relay`] hands to one of its threads. There
-//! [`relay::session::Session`], which has no I/O, is told of bytes, ends and time: it looks at them with
-//! [`websocket::decoder::FrameDecoder`] and [`websocket::conformance::Conformance`], and lets
-//! [`websocket::closing_handshake::ClosingHandshake`] judge what they mean, until that says the one
+//! [`config::Config`] → [`app::App`] binds and runs everything. A [`proxy::Listener`] accepts a connection, if
+//! [`admission::Admission`] has a permit; [`proxy::Proxy`] forwards its opening handshake as it came. At the 101 the two
+//! sockets become a [`relay::NewSession`], which [`relay::Relay`] hands to one of its threads. There the driver reports
+//! bytes, ends of legs and time to the [`session::Session`], which has no I/O: it reads frames with
+//! [`websocket::decoder::FrameDecoder`] and [`websocket::conformance::Conformance`], and reports Close frames and ends to the
+//! [`websocket::closing_handshake::ClosingHandshake`], which returns the one
 //! [`websocket::closing_handshake::Ending`]. A [`relay::SessionGuard`] counts it in [`metrics::Metrics`] and writes it as a
 //! [`journal::Record`], which the [`log`] and the [`admin`] show.
 
@@ -29,4 +29,5 @@ mod peer;
 pub mod probe;
 pub mod proxy;
 pub mod relay;
+pub mod session;
 pub mod websocket;

@@ -21,7 +21,7 @@ use crate::{
     relay,
     websocket::{
         close_code::CloseText,
-        closing_handshake::{Action, Cause, Ending, Party},
+        closing_handshake::{Action, Ending, Fault},
     },
 };
 
@@ -72,7 +72,7 @@ pub(super) struct Cuts {
 impl Cuts {
     /// Takes note of a session's end. Who hung up before the deadline instead of answering was not cut.
     pub(super) fn observe(&self, ending: &Ending) {
-        let is_by_drain = ending.cause == Some((Party::Proxy, Cause::Proxy(Action::Drain)));
+        let is_by_drain = ending.fault == Some(Fault::Proxy(Action::Drain));
         if is_by_drain && self.deadline.get().is_some_and(|deadline| *deadline <= std::time::Instant::now()) {
             self.count.fetch_add(1, Ordering::Relaxed);
         }
@@ -115,7 +115,7 @@ impl Course {
     /// Closes all sessions and waits for their ends, and for the end of what else is in flight.
     async fn close_all(&self, deadline: Instant) {
         let start = Instant::now();
-        let order = |spread| relay::Drain {
+        let order = |spread| relay::DrainPlan {
             text: CloseText { code: self.shutdown.code, reason: self.shutdown.reason.clone() },
             start: start.into_std(),
             spread,

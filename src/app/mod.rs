@@ -120,7 +120,7 @@ impl App {
         let cuts = Arc::<Cuts>::default();
         let (session_log, session_cuts) = (log.clone(), Arc::clone(&cuts));
         let journal = Arc::new(Journal::new(admin::MOST_CLOSES).observed_by(move |record| {
-            session_cuts.observe(&record.ending);
+            session_cuts.observe(&record.summary.ending);
             session_log.record(record);
         }));
         let relay = Arc::new(Relay::start(settings::relay(&config)).map_err(start_error("the relay's threads"))?);

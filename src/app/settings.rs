@@ -30,7 +30,7 @@ pub(super) fn relay(config: &Config) -> relay::Options {
     relay::Options {
         workers: config.workers.get(),
         buffer_total_bytes: config.buffer_total_bytes,
-        patience: Some(keepalive.idle + keepalive.interval * keepalive.probes),
+        dead_link_timeout: Some(keepalive.idle + keepalive.interval * keepalive.probes),
     }
 }
 

@@ -13,7 +13,7 @@ mod sentence;
 
 #[cfg(test)]
 pub(crate) use record::tests::record;
-pub use record::{Record, Sent, SessionInfo, TcpSummary};
+pub use record::{Record, SessionInfo, TcpSummary};
 pub(crate) use sentence::OneLine;
 
 /// Records that a reader of the stream may be behind before it loses some: the burst of a drain must fit.
@@ -95,12 +95,12 @@ mod tests {
 
     fn named(session: &str) -> Record {
         let mut record = record();
-        session.clone_into(&mut record.about.id);
+        session.clone_into(&mut record.info.id);
         record
     }
 
     fn sessions(records: &[Arc<Record>]) -> Vec<&str> {
-        records.iter().map(|record| record.about.id.as_str()).collect()
+        records.iter().map(|record| record.info.id.as_str()).collect()
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         journal.record(named("before"));
         let mut reader = journal.subscribe();
         journal.record(named("after"));
-        assert_eq!(reader.try_recv().unwrap().about.id, "after");
+        assert_eq!(reader.try_recv().unwrap().info.id, "after");
         assert_eq!(reader.try_recv().unwrap_err(), TryRecvError::Empty);
     }
 

@@ -7,10 +7,13 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use crate::websocket::{
-    PerEndpoint,
-    closing_handshake::{Action, Ending, Seen},
-    conformance::{Violation, Violations},
+use crate::{
+    session::{Sent, Summary},
+    websocket::{
+        PerEndpoint,
+        closing_handshake::{Action, CloseEvent, Fault},
+        conformance::Violation,
+    },
 };
 
 /// One session's end. Serialized it is the object of log and API; displayed it is one sentence for people.
@@ -20,19 +23,11 @@ pub struct Record {
     pub time: SystemTime,
     /// The route's name.
     pub route: Arc<str>,
-    /// What was known of it from the beginning.
-    pub about: SessionInfo,
-    /// How and why it ended.
-    pub ending: Ending,
-    /// From the 101 to the end.
-    pub duration: Duration,
-    /// From the last byte relayed (Close frames aside), or the 101, to the first Close frame or the death of a leg.
-    pub idle: Duration,
-    /// What each endpoint sent.
-    pub sent: PerEndpoint<Sent>,
-    /// The last round trip of a Ping relayed to each endpoint.
-    pub ping_rtt: PerEndpoint<Option<Duration>>,
-    /// What the kernel knew of each leg at its end.
+    /// The facts known since the opening handshake.
+    pub info: SessionInfo,
+    /// How and why it ended, and what passed.
+    pub summary: Summary,
+    /// The kernel's view of each leg at its end.
     pub tcp: PerEndpoint<Option<TcpSummary>>,
     /// Whether `close_notify` was received on each leg; `None` where the leg is no TLS.
     pub close_notify: PerEndpoint<Option<bool>>,
@@ -57,21 +52,6 @@ pub struct SessionInfo {
     pub trace_id: Option<Box<str>>,
     /// Close reasons stay out of what is told.
     pub hide_reasons: bool,
-}
-
-/// What one endpoint sent in a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Frames, each counted when its header was complete.
-    pub frames: u64,
-    /// Messages, each counted when its last frame's header was complete.
-    pub messages: u64,
-    /// Bytes after the handshake, headers included.
-    pub bytes: u64,
-    /// Ping frames.
-    pub pings: u64,
-    /// The breaches of RFC 6455 that were seen.
-    pub violations: Violations,
 }
 
 /// What the kernel knew of a TCP connection at its end.
@@ -123,33 +103,34 @@ struct RecordObject<'a> {
 
 impl<'a> From<&'a Record> for RecordObject<'a> {
     fn from(record: &'a Record) -> Self {
-        let (about, ending) = (&record.about, &record.ending);
+        let Record { info, summary, .. } = record;
+        let ending = &summary.ending;
         Self {
             time: humantime::format_rfc3339_millis(record.time).to_string(),
             event: "session_closed",
-            session: &about.id,
+            session: &info.id,
             route: &record.route,
-            client: about.client.as_deref(),
-            server: &about.server,
-            path: about.path.as_deref(),
-            subprotocol: about.subprotocol.as_deref(),
-            extensions: about.extensions.as_deref(),
-            trace_id: about.trace_id.as_deref(),
+            client: info.client.as_deref(),
+            server: &info.server,
+            path: info.path.as_deref(),
+            subprotocol: info.subprotocol.as_deref(),
+            extensions: info.extensions.as_deref(),
+            trace_id: info.trace_id.as_deref(),
             code: ending.status.number(),
             name: ending.status.name(),
-            reason: (!about.hide_reasons).then_some(&ending.reason),
+            reason: (!info.hide_reasons).then_some(&ending.reason),
             initiator: ending.initiator.as_str(),
-            clean: ending.clean,
-            cause: ending.cause.map(|(_, cause)| cause.as_str()),
-            cause_endpoint: ending.cause.map(|(party, _)| party.as_str()),
+            clean: ending.is_clean(),
+            cause: ending.fault.map(Fault::cause),
+            cause_endpoint: ending.fault.map(|fault| fault.party().as_str()),
             action: ending.action.map(Action::as_str),
-            client_saw: SeenObject::new(&ending.seen.client, about.hide_reasons),
-            server_saw: SeenObject::new(&ending.seen.server, about.hide_reasons),
-            duration_seconds: record.duration.as_secs_f64(),
-            idle_seconds: record.idle.as_secs_f64(),
-            from_client: SentObject::from(&record.sent.client),
-            from_server: SentObject::from(&record.sent.server),
-            ping_rtt_seconds: BothObject::new(record.ping_rtt, |rtt| rtt.map(|rtt| rtt.as_secs_f64())),
+            client_saw: SeenObject::new(&ending.seen.client, info.hide_reasons),
+            server_saw: SeenObject::new(&ending.seen.server, info.hide_reasons),
+            duration_seconds: summary.duration.as_secs_f64(),
+            idle_seconds: summary.idle.as_secs_f64(),
+            from_client: SentObject::from(&summary.sent.client),
+            from_server: SentObject::from(&summary.sent.server),
+            ping_rtt_seconds: BothObject::new(summary.ping_rtt, |rtt| rtt.map(|rtt| rtt.as_secs_f64())),
             tcp: BothObject::new(record.tcp, |tcp| tcp.map(TcpObject::from)),
             close_notify: BothObject::new(record.close_notify, |received| received),
         }
@@ -164,7 +145,7 @@ struct SeenObject<'a> {
 }
 
 impl<'a> SeenObject<'a> {
-    fn new(seen: &'a Seen, hide_reason: bool) -> Self {
+    fn new(seen: &'a CloseEvent, hide_reason: bool) -> Self {
         Self { code: seen.status.number(), reason: (!hide_reason).then_some(&seen.reason), clean: seen.clean }
     }
 }
@@ -221,37 +202,40 @@ pub(crate) mod tests {
     use super::*;
     use crate::websocket::{
         close_code::{CloseCode, CloseStatus},
-        closing_handshake::{Cause, Party},
+        closing_handshake::{Ending, Party},
+        conformance::Violations,
     };
 
     /// A session that the server closed with 1011, and the client answered.
     pub(crate) fn record() -> Record {
         let status = CloseStatus::Sent(CloseCode(1011));
-        let seen = Seen { status, reason: "boom".to_owned(), clean: true };
+        let seen = CloseEvent { status, reason: "boom".to_owned(), clean: true };
         Record {
             time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_763_600_000_250),
             route: "default".into(),
-            about: SessionInfo {
+            info: SessionInfo {
                 id: "4f".to_owned(),
                 client: Some("10.0.0.7:41234".into()),
                 server: "127.0.0.1:9000".into(),
                 path: Some("/chat".into()),
                 ..SessionInfo::default()
             },
-            ending: Ending {
-                status,
-                reason: "boom".to_owned(),
-                initiator: Party::Server,
-                clean: true,
-                cause: None,
-                action: None,
-                seen: PerEndpoint { client: seen.clone(), server: Seen { reason: String::new(), ..seen } },
-                received: PerEndpoint { client: Some(status), server: Some(status) },
+            summary: Summary {
+                ending: Ending {
+                    status,
+                    reason: "boom".to_owned(),
+                    initiator: Party::Server,
+                    fault: None,
+                    action: None,
+                    seen: PerEndpoint { client: seen.clone(), server: CloseEvent { reason: String::new(), ..seen } },
+                    received: PerEndpoint { client: Some(status), server: Some(status) },
+                },
+                duration: Duration::from_millis(12_345),
+                idle: Duration::from_millis(200),
+                close_handshake: None,
+                sent: PerEndpoint::default(),
+                ping_rtt: PerEndpoint::default(),
             },
-            duration: Duration::from_millis(12_345),
-            idle: Duration::from_millis(200),
-            sent: PerEndpoint::default(),
-            ping_rtt: PerEndpoint::default(),
             tcp: PerEndpoint::default(),
             close_notify: PerEndpoint::default(),
         }
@@ -280,16 +264,15 @@ pub(crate) mod tests {
     #[test]
     fn every_value_that_may_be_there_is_told() {
         let mut record = record();
-        record.about.subprotocol = Some("graphql-ws".into());
-        record.about.extensions = Some("permessage-deflate".into());
-        record.about.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
-        record.ending.status = CloseStatus::Malformed;
-        record.ending.clean = false;
-        record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::Drain)));
-        record.ending.action = Some(Action::Drain);
+        record.info.subprotocol = Some("graphql-ws".into());
+        record.info.extensions = Some("permessage-deflate".into());
+        record.info.trace_id = Some("4bf92f3577b34da6a3ce929d0e0e4736".into());
+        record.summary.ending.status = CloseStatus::Malformed;
+        record.summary.ending.fault = Some(Fault::Proxy(Action::Drain));
+        record.summary.ending.action = Some(Action::Drain);
         let violations = Violations::from_iter([Violation::CloseCode]);
-        record.sent.client = Sent { frames: 5, messages: 3, bytes: 99, pings: 1, violations };
-        record.ping_rtt.server = Some(Duration::from_millis(1));
+        record.summary.sent.client = Sent { frames: 5, messages: 3, bytes: 99, pings: 1, violations };
+        record.summary.ping_rtt.server = Some(Duration::from_millis(1));
         record.tcp.client = Some(TcpSummary { rtt: Duration::from_millis(30), retransmits: 2 });
         record.close_notify.client = Some(false);
 
@@ -311,7 +294,7 @@ pub(crate) mod tests {
     #[test]
     fn privacy_leaves_null_behind() {
         let mut private = record();
-        private.about = SessionInfo { client: None, path: None, hide_reasons: true, ..private.about };
+        private.info = SessionInfo { client: None, path: None, hide_reasons: true, ..private.info };
         let told = serde_json::to_value(private).unwrap();
         for pointer in ["/client", "/path", "/reason", "/client_saw/reason", "/server_saw/reason"] {
             assert_eq!(told.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");

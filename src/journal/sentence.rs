@@ -6,7 +6,7 @@ use super::Record;
 use crate::websocket::{
     Endpoint,
     close_code::CloseStatus,
-    closing_handshake::{Cause, Party},
+    closing_handshake::{Fault, LegFault, Party},
 };
 
 impl Display for Record {
@@ -16,18 +16,23 @@ impl Display for Record {
         self.write_answers(formatter)?;
         self.write_fault(formatter)?;
         self.write_breaches(formatter)?;
-        write!(formatter, "; {:.3} s, idle {:.3} s", self.duration.as_secs_f64(), self.idle.as_secs_f64())
+        write!(
+            formatter,
+            "; {:.3} s, idle {:.3} s",
+            self.summary.duration.as_secs_f64(),
+            self.summary.idle.as_secs_f64()
+        )
     }
 }
 
 impl Record {
     fn write_who(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        write!(formatter, "session {} on {}", OneLine(&self.about.id), OneLine(&self.route))?;
-        if let Some(client) = &self.about.client {
+        write!(formatter, "session {} on {}", OneLine(&self.info.id), OneLine(&self.route))?;
+        if let Some(client) = &self.info.client {
             write!(formatter, " from {}", OneLine(client))?;
         }
-        write!(formatter, " to {}", OneLine(&self.about.server))?;
-        if let Some(path) = &self.about.path {
+        write!(formatter, " to {}", OneLine(&self.info.server))?;
+        if let Some(path) = &self.info.path {
             write!(formatter, " path {path:?}")?;
         }
         formatter.write_str(": ")
@@ -35,11 +40,11 @@ impl Record {
 
     /// The first Close frame, or how a leg ended without one.
     fn write_beginning(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let ending = &self.ending;
+        let ending = &self.summary.ending;
         let initiator = Name(ending.initiator);
-        match (ending.status, ending.cause) {
-            (CloseStatus::Abnormal, Some((party, cause))) if party == ending.initiator => {
-                write!(formatter, "no Close frame: {initiator} {}", fault(cause))?;
+        match (ending.status, ending.fault) {
+            (CloseStatus::Abnormal, Some(fault)) if fault.party() == ending.initiator => {
+                write!(formatter, "no Close frame: {initiator} {}", verb(fault))?;
             }
             (CloseStatus::Abnormal, _) => write!(formatter, "no Close frame: the connection of {initiator} ended")?,
             (status @ CloseStatus::Sent(_), _) => {
@@ -47,7 +52,7 @@ impl Record {
             }
             (status, _) => write!(formatter, "{initiator} sent {}", Code(status))?,
         }
-        if !self.about.hide_reasons && !ending.reason.is_empty() {
+        if !self.info.hide_reasons && !ending.reason.is_empty() {
             write!(formatter, " {:?}", ending.reason)?;
         }
         Ok(())
@@ -55,7 +60,7 @@ impl Record {
 
     /// The Close frames that came after what came first.
     fn write_answers(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let ending = &self.ending;
+        let ending = &self.summary.ending;
         let nothing_to_answer = ending.status == CloseStatus::Abnormal;
         for endpoint in Endpoint::BOTH {
             let is_first = !nothing_to_answer && Party::from(endpoint) == ending.initiator;
@@ -69,17 +74,17 @@ impl Record {
 
     /// Who is at fault, where [`Record::write_beginning`] has not said it, and what the endpoints make of it.
     fn write_fault(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        let ending = &self.ending;
-        match ending.cause {
-            Some((party, _)) if ending.status == CloseStatus::Abnormal && party == ending.initiator => {}
-            Some((_, Cause::Proxy(_))) => formatter.write_str("; closewatch ended it without every answer")?,
-            Some((party, cause)) => write!(formatter, "; {} {}", Name(party), fault(cause))?,
+        let ending = &self.summary.ending;
+        match ending.fault {
+            Some(fault) if ending.status == CloseStatus::Abnormal && fault.party() == ending.initiator => {}
+            Some(Fault::Proxy(_)) => formatter.write_str("; closewatch ended it without every answer")?,
+            Some(fault) => write!(formatter, "; {} {}", Name(fault.party()), verb(fault))?,
             None => {}
         }
         if let Some(action) = ending.action {
             write!(formatter, "; action {}", action.as_str())?;
         }
-        if !ending.clean {
+        if !ending.is_clean() {
             let seen = &ending.seen;
             write!(formatter, "; client saw {}, server saw {}", Code(seen.client.status), Code(seen.server.status))?;
         }
@@ -88,7 +93,7 @@ impl Record {
 
     fn write_breaches(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for endpoint in Endpoint::BOTH {
-            for (index, violation) in self.sent[endpoint].violations.iter().enumerate() {
+            for (index, violation) in self.summary.sent[endpoint].violations.iter().enumerate() {
                 match index {
                     0 => write!(formatter, "; {} broke the protocol: ", endpoint.as_str())?,
                     _ => formatter.write_str(", ")?,
@@ -100,17 +105,17 @@ impl Record {
     }
 }
 
-/// What a party did, as the verb of a sentence.
-const fn fault(cause: Cause) -> &'static str {
-    match cause {
-        Cause::Eof => "closed the connection (FIN)",
-        Cause::Truncated => "closed the connection inside a frame (FIN)",
-        Cause::Reset => "reset the connection (RST)",
-        Cause::Timeout => "no longer acknowledged anything: its link is dead",
-        Cause::Unreachable => "became unreachable: there is no route to it",
-        Cause::Tls => "broke TLS off (an alert or a bad record)",
-        Cause::NoCloseReply => "did not answer the Close frame in time",
-        Cause::Proxy(_) => "cut the session",
+/// The failure of a party, as the verb of a sentence.
+const fn verb(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Endpoint(_, LegFault::Eof) => "closed the connection (FIN)",
+        Fault::Endpoint(_, LegFault::Truncated) => "closed the connection inside a frame (FIN)",
+        Fault::Endpoint(_, LegFault::Reset) => "reset the connection (RST)",
+        Fault::Endpoint(_, LegFault::Timeout) => "acknowledged nothing any more: its link is dead",
+        Fault::Endpoint(_, LegFault::Unreachable) => "became unreachable: there is no route to it",
+        Fault::Endpoint(_, LegFault::Tls) => "ended TLS with an alert or a bad record",
+        Fault::Endpoint(_, LegFault::NoCloseReply) => "did not answer the Close frame in time",
+        Fault::Proxy(_) => "cut the session",
     }
 }
 
@@ -168,9 +173,10 @@ impl Display for OneLine<'_> {
 mod tests {
     use super::*;
     use crate::{
-        journal::{Sent, SessionInfo, record::tests::record},
+        journal::{SessionInfo, record::tests::record},
+        session::Sent,
         websocket::{
-            PerEndpoint, close_code::CloseCode, closing_handshake::Action, closing_handshake::Seen,
+            PerEndpoint, close_code::CloseCode, closing_handshake::Action, closing_handshake::CloseEvent,
             conformance::Violation, conformance::Violations,
         },
     };
@@ -182,8 +188,8 @@ mod tests {
         CloseStatus::Sent(CloseCode(code))
     }
 
-    fn seen(client: CloseStatus, server: CloseStatus) -> PerEndpoint<Seen> {
-        let seen = |status| Seen { status, reason: String::new(), clean: false };
+    fn seen(client: CloseStatus, server: CloseStatus) -> PerEndpoint<CloseEvent> {
+        let seen = |status| CloseEvent { status, reason: String::new(), clean: false };
         PerEndpoint { client: seen(client), server: seen(server) }
     }
 
@@ -199,9 +205,9 @@ mod tests {
     #[test]
     fn an_empty_close_frame_and_a_malformed_answer() {
         let mut record = record();
-        record.ending.status = CloseStatus::NoStatus;
-        record.ending.reason = String::new();
-        record.ending.received.client = Some(CloseStatus::Malformed);
+        record.summary.ending.status = CloseStatus::NoStatus;
+        record.summary.ending.reason = String::new();
+        record.summary.ending.received.client = Some(CloseStatus::Malformed);
         assert_course(
             &record,
             "server sent an empty Close frame (1005); then client answered with a Close frame with half a code",
@@ -211,10 +217,9 @@ mod tests {
     #[test]
     fn a_close_frame_that_nobody_answered() {
         let mut record = record();
-        record.ending.clean = false;
-        record.ending.cause = Some((Party::Client, Cause::NoCloseReply));
-        record.ending.received.client = None;
-        record.ending.seen = seen(sent(1011), CloseStatus::Abnormal);
+        record.summary.ending.fault = Some(Fault::Endpoint(Endpoint::Client, LegFault::NoCloseReply));
+        record.summary.ending.received.client = None;
+        record.summary.ending.seen = seen(sent(1011), CloseStatus::Abnormal);
         assert_course(
             &record,
             "server sent 1011 (Internal Error) \"boom\"; client did not answer the Close frame in time; \
@@ -225,12 +230,11 @@ mod tests {
     #[test]
     fn a_reset_and_a_close_frame_after_it() {
         let mut record = record();
-        record.ending.status = CloseStatus::Abnormal;
-        record.ending.reason = String::new();
-        record.ending.clean = false;
-        record.ending.cause = Some((Party::Server, Cause::Reset));
-        record.ending.received = PerEndpoint { client: Some(sent(1000)), server: None };
-        record.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
+        record.summary.ending.status = CloseStatus::Abnormal;
+        record.summary.ending.reason = String::new();
+        record.summary.ending.fault = Some(Fault::Endpoint(Endpoint::Server, LegFault::Reset));
+        record.summary.ending.received = PerEndpoint { client: Some(sent(1000)), server: None };
+        record.summary.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
         assert_course(
             &record,
             "no Close frame: server reset the connection (RST); then client sent 1000; \
@@ -241,13 +245,12 @@ mod tests {
     #[test]
     fn a_loss_that_closewatch_told_in_vain() {
         let mut record = record();
-        record.ending.status = CloseStatus::Abnormal;
-        record.ending.reason = String::new();
-        record.ending.clean = false;
-        record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::ServerLoss)));
-        record.ending.action = Some(Action::ServerLoss);
-        record.ending.received = PerEndpoint::default();
-        record.ending.seen = seen(sent(1014), CloseStatus::Abnormal);
+        record.summary.ending.status = CloseStatus::Abnormal;
+        record.summary.ending.reason = String::new();
+        record.summary.ending.fault = Some(Fault::Proxy(Action::ServerLoss));
+        record.summary.ending.action = Some(Action::ServerLoss);
+        record.summary.ending.received = PerEndpoint::default();
+        record.summary.ending.seen = seen(sent(1014), CloseStatus::Abnormal);
         assert_course(
             &record,
             "no Close frame: the connection of server ended; closewatch ended it without every answer; \
@@ -258,14 +261,13 @@ mod tests {
     #[test]
     fn a_session_that_closewatch_cut() {
         let mut record = record();
-        record.ending.status = CloseStatus::Abnormal;
-        record.ending.reason = String::new();
-        record.ending.initiator = Party::Proxy;
-        record.ending.clean = false;
-        record.ending.cause = Some((Party::Proxy, Cause::Proxy(Action::Drain)));
-        record.ending.action = Some(Action::Drain);
-        record.ending.received = PerEndpoint::default();
-        record.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
+        record.summary.ending.status = CloseStatus::Abnormal;
+        record.summary.ending.reason = String::new();
+        record.summary.ending.initiator = Party::Proxy;
+        record.summary.ending.fault = Some(Fault::Proxy(Action::Drain));
+        record.summary.ending.action = Some(Action::Drain);
+        record.summary.ending.received = PerEndpoint::default();
+        record.summary.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
         assert_course(
             &record,
             "no Close frame: closewatch cut the session; action drain; client saw 1006, server saw 1006",
@@ -275,11 +277,11 @@ mod tests {
     #[test]
     fn a_drain_that_both_answered() {
         let mut record = record();
-        record.ending.status = sent(1001);
-        record.ending.reason = String::new();
-        record.ending.initiator = Party::Proxy;
-        record.ending.action = Some(Action::Drain);
-        record.ending.received = PerEndpoint { client: Some(sent(1001)), server: Some(CloseStatus::NoStatus) };
+        record.summary.ending.status = sent(1001);
+        record.summary.ending.reason = String::new();
+        record.summary.ending.initiator = Party::Proxy;
+        record.summary.ending.action = Some(Action::Drain);
+        record.summary.ending.received = PerEndpoint { client: Some(sent(1001)), server: Some(CloseStatus::NoStatus) };
         assert_course(
             &record,
             "closewatch sent 1001 (Going Away); then client answered with 1001; \
@@ -291,7 +293,7 @@ mod tests {
     fn breaches_of_the_protocol() {
         let mut record = record();
         let violations = Violations::from_iter([Violation::Unmasked, Violation::CloseCode]);
-        record.sent.client = Sent { violations, ..Sent::default() };
+        record.summary.sent.client = Sent { violations, ..Sent::default() };
         assert_course(
             &record,
             "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011; \
@@ -302,7 +304,7 @@ mod tests {
     #[test]
     fn privacy_is_kept() {
         let mut private = record();
-        private.about = SessionInfo { client: None, path: None, hide_reasons: true, ..private.about };
+        private.info = SessionInfo { client: None, path: None, hide_reasons: true, ..private.info };
         assert_eq!(
             private.to_string(),
             "session 4f on default to 127.0.0.1:9000: server sent 1011 (Internal Error); \
@@ -314,8 +316,8 @@ mod tests {
     fn nothing_that_a_peer_says_leaves_the_line() {
         let hostile = "\u{1b}[2J\r\nfake \u{85}\u{9b}\u{2028}\u{202e}\0\"";
         let mut record = Record { route: hostile.into(), ..record() };
-        record.about.path = Some(hostile.into());
-        record.ending.reason = hostile.to_owned();
+        record.info.path = Some(hostile.into());
+        record.summary.ending.reason = hostile.to_owned();
         let sentence = record.to_string();
         assert!(!sentence.contains(OneLine::is_disruptive), "{sentence:?}");
         let quoted = r#" "\u{1b}[2J\r\nfake \u{85}\u{9b}\u{2028}\u{202e}\0\"""#;

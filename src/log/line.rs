@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn hostile_text_stays_on_one_line_and_is_not_lost() {
         let mut record = record();
-        record.about.path = Some(HOSTILE.into());
-        record.ending.reason = HOSTILE.to_owned();
+        record.info.path = Some(HOSTILE.into());
+        record.summary.ending.reason = HOSTILE.to_owned();
         let session = Line::Session(Arc::new(record));
         let operational = Line::Operational(event(HOSTILE));
         for line in [&session, &operational] {

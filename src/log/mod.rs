@@ -65,7 +65,7 @@ impl Sessions {
     const fn include(self, record: &Record) -> bool {
         match self {
             Self::All => true,
-            Self::Abnormal => !record.ending.clean,
+            Self::Abnormal => !record.summary.ending.is_clean(),
             Self::Off => false,
         }
     }
@@ -215,7 +215,7 @@ pub(crate) mod tests {
     };
 
     use super::*;
-    use crate::journal::record;
+    use crate::{journal::record, session::Summary};
 
     /// Far longer than anything here takes.
     pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -267,7 +267,7 @@ pub(crate) mod tests {
 
     fn abnormal() -> Arc<Record> {
         let mut record = record();
-        record.ending.clean = false;
+        record.summary = Summary::lost();
         Arc::new(record)
     }
 

@@ -36,7 +36,7 @@ use prometheus::{Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 use strum::VariantArray;
 
 pub use self::labels::{HandshakeFailure, HandshakeOutcome, RejectReason};
-pub use self::route::{HandshakeInProgress, RouteMetrics, SessionClosed};
+pub use self::route::{HandshakeInProgress, RouteMetrics};
 pub use self::traffic::{EndpointTraffic, Traffic};
 
 use self::buckets::BucketBounds;
@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
     use crate::websocket::Endpoint;
-    use crate::websocket::closing_handshake::{Action, Cause};
+    use crate::websocket::closing_handshake::{Action, LegFault};
 
     /// All values of a label, except of `route`.
     fn values(family: &str, label: &str) -> Vec<String> {
@@ -240,16 +240,17 @@ mod tests {
             "code" => (1000..=4999).map(|code: u16| code.to_string()).chain(words).collect(),
             "client" | "server" => (1000..=1015).map(|code: u16| code.to_string()).chain(words).collect(),
             "clean" => owned(&["true", "false"]),
-            "initiator" | "endpoint" => owned(&Party::ALL.map(Party::as_str)),
+            "initiator" | "endpoint" => Party::VARIANTS.iter().map(|party| party.as_str().to_owned()).collect(),
             "from" => owned(&Endpoint::BOTH.map(Endpoint::as_str)),
             "outcome" => HandshakeOutcome::VARIANTS.iter().map(|outcome| outcome.as_str().to_owned()).collect(),
-            "action" => owned(&Action::ALL.map(Action::as_str)),
+            "action" => Action::VARIANTS.iter().map(|action| action.as_str().to_owned()).collect(),
             "cause" if family.contains("handshake") => {
                 HandshakeFailure::VARIANTS.iter().map(|cause| cause.as_str().to_owned()).collect()
             }
             "cause" => {
-                let of_proxy = Action::ALL.map(|action| Cause::Proxy(action).as_str());
-                owned(&[&Cause::OF_ENDPOINTS.map(Cause::as_str)[..], &of_proxy].concat())
+                let of_endpoints = LegFault::VARIANTS.iter().map(|fault| fault.as_str());
+                let of_proxy = Action::VARIANTS.iter().map(|action| action.as_str());
+                of_endpoints.chain(of_proxy).map(str::to_owned).collect()
             }
             _ => panic!("{family} has an unknown label {label}"),
         }

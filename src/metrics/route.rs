@@ -10,21 +10,9 @@ use super::close_code_label::CloseCodeLabels;
 use super::families::Families;
 use super::labels::{self, HandshakeFailure, HandshakeOutcome};
 use super::traffic::{Traffic, TrafficBounds};
+use crate::session::Summary;
 use crate::websocket::Endpoint;
-use crate::websocket::closing_handshake::{Action, Cause, Ending, Party};
-
-/// A session that ended.
-#[derive(Debug, Clone, Copy)]
-pub struct SessionClosed<'a> {
-    /// How it ended.
-    pub ending: &'a Ending,
-    /// From the 101 to the end.
-    pub duration: Duration,
-    /// From the last relayed byte, Close frames excluded, or from the 101, to the first Close frame or the end of a leg.
-    pub idle: Duration,
-    /// From the first Close frame to the Close frame that answers it, if there were both.
-    pub close_handshake: Option<Duration>,
-}
+use crate::websocket::closing_handshake::{Action, Ending, Fault, LegFault, Party};
 
 /// The series of one route. Series with known labels exist from the start, at 0.
 #[derive(Debug)]
@@ -32,7 +20,7 @@ pub struct RouteMetrics {
     name: String,
     families: Arc<Families>,
     codes: Arc<CloseCodeLabels>,
-    traffic: Box<[Traffic]>,
+    traffic: Box<[Arc<Traffic>]>,
 }
 
 impl RouteMetrics {
@@ -44,7 +32,7 @@ impl RouteMetrics {
         workers: usize,
         bounds: &TrafficBounds,
     ) -> Self {
-        let traffic = (0..workers).map(|_| Traffic::new(bounds)).collect();
+        let traffic = (0..workers).map(|_| Arc::new(Traffic::new(bounds))).collect();
         let route = Self { name: name.to_owned(), families, codes, traffic };
         route.make_handshake_series();
         route.make_close_series();
@@ -122,11 +110,11 @@ impl RouteMetrics {
     }
 
     /// A session ended.
-    pub fn session_closed(&self, closed: &SessionClosed<'_>) {
-        self.count_close(closed.ending);
-        self.count_views(closed.ending);
-        self.count_fault(closed.ending);
-        self.observe_durations(closed);
+    pub fn session_closed(&self, summary: &Summary) {
+        self.count_close(&summary.ending);
+        self.count_views(&summary.ending);
+        self.count_fault(&summary.ending);
+        self.observe_durations(summary);
         self.families.sessions_active.with_label_values(&[self.name()]).dec();
     }
 
@@ -135,19 +123,18 @@ impl RouteMetrics {
     /// # Panics
     ///
     /// Panics if there is no such worker; always on the route `""`, which has no sessions.
-    #[inline]
-    pub fn traffic(&self, worker: usize) -> &Traffic {
+    pub fn traffic(&self, worker: usize) -> &Arc<Traffic> {
         &self.traffic[worker]
     }
 
     /// The cells of every worker.
-    pub(super) fn workers(&self) -> &[Traffic] {
+    pub(super) fn workers(&self) -> &[Arc<Traffic>] {
         &self.traffic
     }
 
     fn count_close(&self, ending: &Ending) {
         let code = self.codes.in_counters(ending.status);
-        let values = [self.name(), &code, ending.initiator.as_str(), labels::clean(ending.clean)];
+        let values = [self.name(), &code, ending.initiator.as_str(), labels::clean(ending.is_clean())];
         self.families.closes.with_label_values(&values).inc();
         for endpoint in Endpoint::BOTH {
             if let Some(status) = ending.received[endpoint] {
@@ -170,21 +157,21 @@ impl RouteMetrics {
     }
 
     fn count_fault(&self, ending: &Ending) {
-        debug_assert_eq!(ending.clean, ending.cause.is_none(), "a session has a cause if and only if it is not clean");
-        if let Some((party, cause)) = ending.cause {
-            self.families.abnormal_closes.with_label_values(&[self.name(), party.as_str(), cause.as_str()]).inc();
+        if let Some(fault) = ending.fault {
+            let values = [self.name(), fault.party().as_str(), fault.cause()];
+            self.families.abnormal_closes.with_label_values(&values).inc();
         }
         if let Some(action) = ending.action {
             self.families.proxy_actions.with_label_values(&[self.name(), action.as_str()]).inc();
         }
     }
 
-    fn observe_durations(&self, closed: &SessionClosed<'_>) {
+    fn observe_durations(&self, closed: &Summary) {
         let code = self.codes.in_histograms(closed.ending.status);
         let durations = &self.families.session_duration;
         durations.with_label_values(&[self.name(), &code]).observe(closed.duration.as_secs_f64());
         // If closewatch's own keepalive found the link dead, the wait is only that setting.
-        if !matches!(closed.ending.cause, Some((_, Cause::Timeout))) {
+        if !matches!(closed.ending.fault, Some(Fault::Endpoint(_, LegFault::Timeout))) {
             let idle = &self.families.idle_before_close;
             idle.with_label_values(&[self.name(), &code]).observe(closed.idle.as_secs_f64());
         }
@@ -209,7 +196,7 @@ impl RouteMetrics {
     fn make_close_series(&self) {
         for code in COMMON_CODES {
             for clean in clean_values(code) {
-                for initiator in Party::ALL {
+                for initiator in Party::VARIANTS {
                     self.families.closes.with_label_values(&[self.name(), code, initiator.as_str(), clean]);
                 }
                 for endpoint in Endpoint::BOTH {
@@ -229,13 +216,13 @@ impl RouteMetrics {
             let values = [self.name(), Party::Proxy.as_str(), action.as_str()];
             self.families.abnormal_closes.with_label_values(&values);
         }
-        for action in Action::ALL {
+        for action in Action::VARIANTS {
             self.families.proxy_actions.with_label_values(&[self.name(), action.as_str()]);
         }
     }
 
     fn make_endpoint_series(&self, endpoint: Endpoint) {
-        for cause in Cause::OF_ENDPOINTS {
+        for cause in LegFault::VARIANTS {
             self.families.abnormal_closes.with_label_values(&[self.name(), endpoint.as_str(), cause.as_str()]);
         }
         for code in ["1000", "1001"] {
@@ -248,7 +235,7 @@ impl RouteMetrics {
             self.families.handshake_duration.with_label_values(&[self.name(), outcome.as_str()]);
         }
         self.families.upstream_connect_duration.with_label_values(&[self.name()]);
-        for initiator in Party::ALL {
+        for initiator in Party::VARIANTS {
             self.families.close_handshake_duration.with_label_values(&[self.name(), initiator.as_str()]);
         }
         for code in COMMON_CODES {

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use strum::VariantArray;
+
+use crate::session::FrameSink;
 use crate::websocket::conformance::{Violation, WholeMessages};
 use crate::websocket::frame::{MessageType, Opcode};
 use crate::websocket::{Endpoint, PerEndpoint};
@@ -72,31 +75,32 @@ pub struct EndpointTraffic {
     pub(super) write_blocked: Cell,
     /// Nanoseconds.
     pub(super) ping_rtt: HistogramCells,
-    pub(super) violations: [Cell; Violation::ALL.len()],
+    pub(super) violations: [Cell; Violation::VARIANTS.len()],
 }
 
-impl EndpointTraffic {
-    /// A frame header is complete.
+impl FrameSink for EndpointTraffic {
     #[inline]
-    pub fn frame(&self, opcode: Opcode) {
+    fn bytes(&self, count: u64) {
+        self.bytes.add(count);
+    }
+
+    #[inline]
+    fn frame(&self, opcode: Opcode) {
         self.frames[opcode as usize].add(1);
     }
 
-    /// The header of the last frame of a message is complete.
     #[inline]
-    pub fn message(&self, kind: MessageType) {
+    fn message(&self, kind: MessageType) {
         self.messages[kind as usize].add(1);
     }
 
-    /// The last payload byte of a message arrived. `payload_len` is the sum over its frames.
     #[inline]
-    pub fn message_size(&self, payload_len: u64) {
+    fn message_size(&self, payload_len: u64) {
         self.message_size.observe(payload_len, 1);
     }
 
-    /// Messages of one frame each arrived. Each counts as a frame, as a message, and by its size.
     #[inline]
-    pub fn whole_messages(&self, messages: &WholeMessages) {
+    fn whole_messages(&self, messages: &WholeMessages) {
         let WholeMessages { kind, payload_len, count } = *messages;
         let opcode = match kind {
             MessageType::Text => Opcode::Text,
@@ -107,12 +111,16 @@ impl EndpointTraffic {
         self.message_size.observe(payload_len, count);
     }
 
-    /// Bytes arrived, frame headers included.
-    #[inline]
-    pub fn bytes(&self, count: u64) {
-        self.bytes.add(count);
+    fn violation(&self, kind: Violation) {
+        self.violations[kind as usize].add(1);
     }
 
+    fn ping_rtt(&self, round_trip: Duration) {
+        self.ping_rtt.observe(nanoseconds(round_trip), 1);
+    }
+}
+
+impl EndpointTraffic {
     /// The backlog for a slow reader grew (positive) or shrank (negative).
     #[inline]
     pub fn buffered(&self, delta: i64) {
@@ -124,14 +132,10 @@ impl EndpointTraffic {
         self.write_blocked.add(nanoseconds(duration));
     }
 
-    /// The endpoint answered a relayed Ping.
-    pub fn ping_rtt(&self, rtt: Duration) {
-        self.ping_rtt.observe(nanoseconds(rtt), 1);
-    }
-
-    /// The first violation of this kind in a session.
-    pub fn violation(&self, kind: Violation) {
-        self.violations[kind as usize].add(1);
+    /// The bytes that wait for slow readers now.
+    #[cfg(test)]
+    pub(crate) fn bytes_buffered(&self) -> i64 {
+        self.buffered.value().cast_signed()
     }
 
     fn new(bounds: &TrafficBounds) -> Self {
@@ -281,7 +285,7 @@ mod tests {
     fn discriminants_follow_order_of_all() {
         assert!(Opcode::ALL.iter().enumerate().all(|(index, opcode)| *opcode as usize == index));
         assert!(MessageType::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
-        assert!(Violation::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        assert!(Violation::VARIANTS.iter().enumerate().all(|(index, kind)| *kind as usize == index));
     }
 
     #[test]

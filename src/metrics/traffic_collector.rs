@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Metric, MetricFamily, MetricType};
+use strum::VariantArray;
 
 use super::Routes;
 use super::buckets::BucketBounds;
@@ -91,9 +92,10 @@ static FAMILIES: [TrafficFamily; 8] = [
         kind: MetricType::COUNTER,
         labels: &["from", "kind"],
         read: |cells| {
-            Violation::ALL
-                .map(|kind| cells.total(Some(kind.as_str()), |traffic| &traffic.violations[kind as usize]))
-                .into()
+            Violation::VARIANTS
+                .iter()
+                .map(|kind| cells.total(Some(kind.as_str()), |traffic| &traffic.violations[*kind as usize]))
+                .collect()
         },
     },
 ];

@@ -189,8 +189,8 @@ impl Connection {
                 policy,
                 extensions,
                 opened: Instant::now(),
-                ticket,
-                place,
+                guard: ticket,
+                permit: place,
             }),
             // The ticket counts the session that did not come about.
             Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
     metrics::{Metrics, RouteMetrics},
-    relay::Policy,
+    session::Policy,
     websocket::PerEndpoint,
 };
 

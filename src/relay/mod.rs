@@ -1,19 +1,22 @@
-//! The data plane: bytes move between the two legs of each session, and every ending is told.
+//! The data plane: bytes move between the two legs of each session, and every ending is reported.
 //!
-//! One thread a core, each with its own sessions: `worker` is the loop, a `pair` one session with its sockets, a `leg`
-//! one connection. What a session does about bytes, ends and time is [`session`]'s, which has no I/O.
+//! One thread for each core, each with its own sessions. `worker` is the loop, `sessions` its schedule, a `driver` one
+//! session with its two connections, a `leg` one connection behind a `transport`. The [`session`](crate::session) core,
+//! which has no I/O, decides what bytes, ends and time mean.
 
 mod accounting;
-mod alarm;
-mod context;
-mod inbox;
-mod intake;
-mod lane;
+mod backlog;
+mod commands;
+mod driver;
 mod leg;
-mod pair;
-pub mod policy;
-pub mod session;
-mod tcp;
+mod liveness;
+mod sessions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod timerfd;
+mod transport;
 mod worker;
 
 use std::{
@@ -23,33 +26,33 @@ use std::{
     time::Duration,
 };
 
-pub use accounting::SessionGuard;
-pub use inbox::{CloseSome, Drain, NewSession};
-pub use lane::{Held, LegEnd, Passage};
-pub use policy::Policy;
+pub use self::{
+    accounting::SessionGuard,
+    commands::{CloseSome, DrainPlan, NewSession},
+};
 
 use self::{
-    context::Budget,
-    inbox::{Inbox, Order, lock},
+    backlog::Budget,
+    commands::{CommandQueue, ThreadCommand, lock},
     worker::Worker,
 };
 
-/// What holds for all sessions of the process.
+/// The settings that hold for all sessions of the process.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Data-plane threads.
+    /// Relay threads.
     pub workers: usize,
-    /// Bytes held for slow readers in all; beyond, blocked directions are read in small pieces.
+    /// Bytes held for slow readers in all; above, blocked directions are read in small pieces.
     pub buffer_total_bytes: u64,
     /// How long data may stay unacknowledged before its link is dead. `None`: as long as the kernel tries.
-    pub patience: Option<Duration>,
+    pub dead_link_timeout: Option<Duration>,
 }
 
-/// The data plane's threads.
+/// The threads of the data plane.
 #[derive(Debug)]
 pub struct Relay {
     budget: Arc<Budget>,
-    inboxes: Vec<Arc<Inbox>>,
+    queues: Vec<Arc<CommandQueue>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -58,17 +61,17 @@ impl Relay {
     ///
     /// # Errors
     ///
-    /// Where the kernel has no epoll instance or no thread to give.
+    /// If the kernel has no epoll instance or no thread to give.
     pub fn start(options: Options) -> io::Result<Self> {
         let budget = Arc::new(Budget::new(options.buffer_total_bytes));
-        let mut inboxes = Vec::with_capacity(options.workers);
+        let mut queues = Vec::with_capacity(options.workers);
         let mut threads = Vec::with_capacity(options.workers);
         for index in 0..options.workers {
-            let worker = Worker::new(index, Arc::clone(&budget), options.patience)?;
-            inboxes.push(worker.inbox());
+            let worker = Worker::new(index, Arc::clone(&budget), options.dead_link_timeout)?;
+            queues.push(worker.commands());
             threads.push(thread::Builder::new().name(format!("relay-{index}")).spawn(move || worker.run())?);
         }
-        Ok(Self { budget, inboxes, threads: Mutex::new(threads) })
+        Ok(Self { budget, queues, threads: Mutex::new(threads) })
     }
 
     /// Changes how many bytes may be held for slow readers in all.
@@ -76,48 +79,48 @@ impl Relay {
         self.budget.set_limit(buffer_total_bytes);
     }
 
-    /// Hands a session to the worker that has the fewest.
+    /// Hands a session to the thread that has the fewest.
     pub fn hand_over(&self, session: NewSession) {
-        let least = self.inboxes.iter().min_by_key(|inbox| inbox.sessions.load(Ordering::Relaxed));
-        if let Some(inbox) = least {
-            inbox.sessions.fetch_add(1, Ordering::Relaxed);
-            inbox.push(Order::Adopt(Box::new(session)));
+        let least = self.queues.iter().min_by_key(|queue| queue.sessions.load(Ordering::Relaxed));
+        if let Some(queue) = least {
+            queue.sessions.fetch_add(1, Ordering::Relaxed);
+            queue.push(ThreadCommand::Adopt(Box::new(session)));
         }
     }
 
-    /// How many sessions are open, or on their way to a worker. Of those that are not, the ends are told.
+    /// How many sessions are open, or on their way to a thread. The ends of all others are reported.
     pub fn sessions(&self) -> usize {
-        self.inboxes.iter().map(|inbox| inbox.sessions.load(Ordering::Acquire)).sum()
+        self.queues.iter().map(|queue| queue.sessions.load(Ordering::Acquire)).sum()
     }
 
-    /// Closes every session, also those still to come.
-    pub fn drain(&self, drain: &Drain) {
-        // Each worker spreads its own sessions: they take turns.
-        for (index, inbox) in self.inboxes.iter().enumerate() {
-            let offset = index as f64 / self.inboxes.len() as f64;
-            inbox.push(Order::Drain(drain.clone(), offset));
+    /// Closes every session, including those still to come.
+    pub fn drain(&self, plan: &DrainPlan) {
+        // Each thread spreads its own sessions: the threads take turns.
+        for (index, queue) in self.queues.iter().enumerate() {
+            let offset = index as f64 / self.queues.len() as f64;
+            queue.push(ThreadCommand::Drain(plan.clone(), offset));
         }
     }
 
-    /// Closes some sessions of one worker, and answers with how many. The workers are numbered from 0.
+    /// Closes some sessions of one thread, and calls `answer` with how many. The threads are numbered from 0.
     pub fn close_some(&self, worker: usize, order: CloseSome, answer: impl FnOnce(usize) + Send + 'static) {
-        if let Some(inbox) = self.inboxes.get(worker) {
-            inbox.push(Order::CloseSome(order, Box::new(answer)));
+        if let Some(queue) = self.queues.get(worker) {
+            queue.push(ThreadCommand::CloseSome(order, Box::new(answer)));
         }
     }
 
-    /// How many workers there are.
+    /// How many threads there are.
     pub fn workers(&self) -> usize {
-        self.inboxes.len()
+        self.queues.len()
     }
 
-    /// Cuts what is left, tells it, and ends the threads.
+    /// Terminates the sessions that are left, reports them, and ends the threads.
     pub fn stop(&self) {
-        for inbox in &self.inboxes {
-            inbox.push(Order::Stop);
+        for queue in &self.queues {
+            queue.push(ThreadCommand::Stop);
         }
         for thread in lock(&self.threads).drain(..) {
-            // A thread that panicked has said so, and its sessions were told as they were dropped.
+            // A thread that panicked has logged it, and its sessions were reported when they were dropped.
             let _ = thread.join();
         }
     }

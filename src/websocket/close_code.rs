@@ -16,6 +16,10 @@ impl CloseCode {
     pub const NORMAL: Self = Self(1000);
     /// The endpoint goes away: a server stops, a browser leaves the page.
     pub const GOING_AWAY: Self = Self(1001);
+    /// The sender fails the connection because of a violation of the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// The sender fails the connection because of data that does not fit its type, such as text that is not UTF-8.
+    pub const INVALID_PAYLOAD: Self = Self(1007);
     /// Synthesized: a Close frame without a code was received.
     pub const NO_STATUS: Self = Self(1005);
     /// Synthesized: the connection ended without a Close frame.

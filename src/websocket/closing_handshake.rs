@@ -1,32 +1,26 @@
-//! The closing handshake as seen from between the endpoints, and what is told of a session when it is over.
+//! The closing handshake as seen from between the endpoints, and the ending that it leads to.
 
 use super::{
     Endpoint, PerEndpoint,
-    close_code::{CloseFrame, CloseStatus},
+    close_code::{CloseCode, CloseFrame, CloseStatus},
 };
 
-/// Who did something that ends sessions: an endpoint, or closewatch itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A party that can end a session: an endpoint, or closewatch itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Party {
     /// The WebSocket client.
     Client,
-    /// The service.
+    /// The WebSocket server.
     Server,
     /// closewatch.
     Proxy,
 }
 
 impl Party {
-    /// Every party.
-    pub const ALL: [Self; 3] = [Self::Client, Self::Server, Self::Proxy];
-
     /// The label value: `client`, `server` or `proxy`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-            Self::Proxy => "proxy",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -39,8 +33,9 @@ impl From<Endpoint> for Party {
     }
 }
 
-/// What closewatch itself did to a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Something that closewatch itself did to a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Action {
     /// No byte passed for `timeouts.idle`.
     IdleTimeout,
@@ -48,138 +43,162 @@ pub enum Action {
     MaxAge,
     /// A frame or message was larger than `limits` allow.
     Limit,
-    /// closewatch is being drained.
+    /// closewatch drains.
     Drain,
     /// An operator asked for it (`POST /-/close`).
     Control,
-    /// The client was told of the server's loss by a Close frame.
+    /// A Close frame reported the loss of the server to the client.
     ServerLoss,
-    /// The server was told of the client's loss by a Close frame.
+    /// A Close frame reported the loss of the client to the server.
     ClientLoss,
 }
 
 impl Action {
-    /// Every action.
-    pub const ALL: [Self; 7] =
-        [Self::IdleTimeout, Self::MaxAge, Self::Limit, Self::Drain, Self::Control, Self::ServerLoss, Self::ClientLoss];
-
     /// The label value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::IdleTimeout => "idle_timeout",
-            Self::MaxAge => "max_age",
-            Self::Limit => "limit",
-            Self::Drain => "drain",
-            Self::Control => "control",
-            Self::ServerLoss => "server_loss",
-            Self::ClientLoss => "client_loss",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// Why a session was not clean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cause {
+/// How an endpoint's leg failed a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum LegFault {
     /// FIN between two frames.
     Eof,
     /// FIN inside a frame.
     Truncated,
-    /// RST, or a write that met one.
+    /// RST, or a write that encountered an RST.
     Reset,
-    /// The link is dead: keepalive unanswered, or data unacknowledged.
+    /// The link is dead: keepalive is unanswered, or data is unacknowledged.
     Timeout,
-    /// The kernel reported no route to the endpoint.
+    /// The kernel reported that it has no route to the endpoint.
     Unreachable,
     /// A TLS alert or a bad record.
     Tls,
-    /// A Close frame stayed unanswered past `timeouts.close`.
+    /// The endpoint did not answer a Close frame within `timeouts.close`, or did not take it.
     NoCloseReply,
+}
+
+impl LegFault {
+    /// The label value.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Why a session is not clean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// An endpoint's leg failed.
+    Endpoint(Endpoint, LegFault),
     /// closewatch acted, and an answer is missing.
     Proxy(Action),
 }
 
-impl Cause {
-    /// The causes that an endpoint can have.
-    pub const OF_ENDPOINTS: [Self; 7] =
-        [Self::Eof, Self::Truncated, Self::Reset, Self::Timeout, Self::Unreachable, Self::Tls, Self::NoCloseReply];
-
-    /// The label value.
-    pub const fn as_str(self) -> &'static str {
+impl Fault {
+    /// The label value `endpoint`: the party at fault.
+    pub fn party(self) -> Party {
         match self {
-            Self::Eof => "eof",
-            Self::Truncated => "truncated",
-            Self::Reset => "reset",
-            Self::Timeout => "timeout",
-            Self::Unreachable => "unreachable",
-            Self::Tls => "tls",
-            Self::NoCloseReply => "no_close_reply",
+            Self::Endpoint(endpoint, _) => endpoint.into(),
+            Self::Proxy(_) => Party::Proxy,
+        }
+    }
+
+    /// The label value `cause`.
+    pub fn cause(self) -> &'static str {
+        match self {
+            Self::Endpoint(_, fault) => fault.as_str(),
             Self::Proxy(action) => action.as_str(),
         }
     }
 }
 
-/// What an endpoint's own close event reports by RFC 6455, 7.1.5 and 7.1.6.
+/// The close event that an endpoint's own API reports (RFC 6455, 7.1.5 and 7.1.6).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
+pub struct CloseEvent {
     /// The status of the Close frame that was delivered to the endpoint, else [`CloseStatus::Abnormal`].
     pub status: CloseStatus,
-    /// That frame's reason, empty where there is none.
+    /// The reason in that frame, empty if there is none.
     pub reason: String,
-    /// It was delivered a Close frame and has sent one.
+    /// A Close frame was delivered to the endpoint, and the endpoint sent one.
     pub clean: bool,
+}
+
+impl CloseEvent {
+    /// 1006: no Close frame was delivered, or the endpoint failed the connection.
+    const ABNORMAL: Self = Self { status: CloseStatus::Abnormal, reason: String::new(), clean: false };
 }
 
 /// How and why a session ended: one for each session, when both legs are over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// The status of what came first: a Close frame, or the end of a leg.
+    /// The status of the first event: a Close frame, or the end of a leg.
     pub status: CloseStatus,
-    /// The reason in that Close frame, empty where there is none. No UTF-8 is shown with replacement characters.
+    /// The reason in that Close frame, empty if there is none. Invalid UTF-8 is shown with replacement characters.
     pub reason: String,
-    /// Whose Close frame came first; of a 1006 whose leg ended first.
+    /// The sender of the first Close frame; for a 1006, the endpoint whose leg ended first.
     pub initiator: Party,
-    /// Both endpoints' Close frames were delivered (those that answer closewatch's: received).
-    pub clean: bool,
-    /// Who is at fault, and how: `None` exactly where the session is clean.
-    pub cause: Option<(Party, Cause)>,
-    /// What closewatch did to the session first, if anything.
+    /// `None` if and only if the session is clean: the Close frames of both endpoints were delivered (or received, if
+    /// they answer a Close frame from closewatch).
+    pub fault: Option<Fault>,
+    /// The first thing that closewatch did to the session.
     pub action: Option<Action>,
-    /// What each endpoint's close event reports.
-    pub seen: PerEndpoint<Seen>,
+    /// The close event of each endpoint.
+    pub seen: PerEndpoint<CloseEvent>,
     /// The status of the first Close frame received from each endpoint.
     pub received: PerEndpoint<Option<CloseStatus>>,
 }
 
-/// The closing handshake of one session (RFC 6455, 7.1), told as events in the order in which closewatch met them.
+impl Ending {
+    /// Whether the closing handshake was complete.
+    pub const fn is_clean(&self) -> bool {
+        self.fault.is_none()
+    }
+}
+
+/// The first Close frame of an endpoint, and its standing in that endpoint's stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedClose {
+    /// The frame.
+    pub frame: CloseFrame,
+    /// It comes after a violation at which its receiver must fail the connection: a real endpoint stops reading there.
+    pub is_provisional: bool,
+    /// Its sender failed the connection: it carries 1002 or 1007 after a violation by the other endpoint.
+    pub fails_connection: bool,
+}
+
+/// The closing handshake of one session (RFC 6455, 7.1). It takes events in the order in which closewatch encountered
+/// them.
 ///
-/// What comes first, a Close frame or the end of a leg, settles the code and the initiator. Who is at fault is settled
-/// by the first event after which the session can no longer end cleanly, and nothing that follows changes it. The
-/// design left out was to keep the list of events and judge it at the end: the same rules, but each would have had to
-/// search for "what was first" again, and the list would have had to be bounded.
+/// The first event, a Close frame or the end of a leg, decides the code and the initiator. The first event after which
+/// the session can no longer end cleanly decides the fault, and no later event changes it.
 #[derive(Debug, Default)]
 pub struct ClosingHandshake {
     first: Option<First>,
-    fault: Option<(Party, Cause)>,
+    fault: Option<Fault>,
     action: Option<Action>,
-    /// Sized for the common case: a session that is not closing owns no frame.
+    /// Boxed, because most of a session's life has no Close frame.
     frames: Option<Box<Frames>>,
     delivered: PerEndpoint<Option<Author>>,
 }
 
-/// What settled the code.
+/// The event that decides the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum First {
     /// A Close frame of an endpoint.
     Close(Endpoint),
-    /// A Close frame that closewatch put in.
-    PutIn,
+    /// A Close frame of an endpoint behind its own violation. The other endpoint's reaction decides if it counts.
+    Provisional(Endpoint),
+    /// A Close frame of closewatch.
+    Injected,
     /// The end of an endpoint's leg.
     Loss(Endpoint),
-    /// closewatch cut the session.
+    /// closewatch terminated the session.
     Cut,
 }
 
-/// Whose Close frame was delivered to an endpoint.
+/// The author of the Close frame that was delivered to an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Author {
     Peer,
@@ -188,101 +207,114 @@ enum Author {
 
 #[derive(Debug, Default)]
 struct Frames {
-    received: PerEndpoint<Option<CloseFrame>>,
-    put_in: Option<CloseFrame>,
+    received: PerEndpoint<Option<ReceivedClose>>,
+    injected: Option<CloseFrame>,
 }
 
 impl ClosingHandshake {
-    /// An endpoint's Close frame was read. Only its first one counts.
-    pub fn close_received(&mut self, from: Endpoint, frame: CloseFrame) {
-        let received = &mut self.frames.get_or_insert_default().received[from];
-        if received.is_none() {
-            *received = Some(frame);
-            self.first.get_or_insert(First::Close(from));
+    /// A Close frame was read from an endpoint. Only its first one counts.
+    pub fn close_received(&mut self, from: Endpoint, close: ReceivedClose) {
+        if self.has_sent_close(from) {
+            return;
         }
+        match self.first {
+            None if close.is_provisional => self.first = Some(First::Provisional(from)),
+            None => self.first = Some(First::Close(from)),
+            Some(First::Provisional(sender)) if sender != from => {
+                let is_answer = self.answers_provisional(sender, &close);
+                self.first = Some(First::Close(if is_answer { sender } else { from }));
+            }
+            Some(_) => {}
+        }
+        self.frames.get_or_insert_default().received[from] = Some(close);
     }
 
-    /// closewatch began to write a Close frame of its own, on whichever leg could take it first.
-    pub fn close_put_in(&mut self, action: Action, frame: CloseFrame) {
-        self.first.get_or_insert(First::PutIn);
+    /// closewatch began to write a Close frame of its own to at least one leg.
+    pub fn close_injected(&mut self, action: Action, frame: CloseFrame) {
+        self.first.get_or_insert(First::Injected);
         self.action.get_or_insert(action);
-        self.frames.get_or_insert_default().put_in.get_or_insert(frame);
+        self.frames.get_or_insert_default().injected.get_or_insert(frame);
     }
 
-    /// The kernel of `to`'s leg took the last byte of the other endpoint's Close frame.
+    /// The last byte of the other endpoint's Close frame was delivered to `to`.
     pub fn close_delivered(&mut self, to: Endpoint) {
         self.delivered[to].get_or_insert(Author::Peer);
     }
 
-    /// The kernel of `to`'s leg took the last byte of closewatch's own Close frame.
-    pub fn put_in_delivered(&mut self, to: Endpoint) {
+    /// The last byte of closewatch's own Close frame was delivered to `to`.
+    pub fn injected_delivered(&mut self, to: Endpoint) {
         self.delivered[to].get_or_insert(Author::Proxy);
     }
 
-    /// An endpoint's leg ended. It may be told twice of one leg: a FIN, then a write that met its RST.
+    /// An endpoint's leg ended. One leg can end twice: a FIN, then a write that encounters its RST.
     ///
-    /// `cause` is one of [`Cause::OF_ENDPOINTS`] but [`Cause::NoCloseReply`].
-    pub fn leg_ended(&mut self, endpoint: Endpoint, cause: Cause) {
+    /// `fault` is any but [`LegFault::NoCloseReply`].
+    pub fn leg_ended(&mut self, endpoint: Endpoint, fault: LegFault) {
         match self.first {
-            None => {
+            None | Some(First::Provisional(_)) => {
                 self.first = Some(First::Loss(endpoint));
-                self.blame(endpoint.into(), cause);
+                self.blame(Fault::Endpoint(endpoint, fault));
             }
             Some(First::Close(_)) if !self.is_complete() => {
-                let half_open = matches!(cause, Cause::Eof | Cause::Truncated);
-                // Who has sent its Close frame owes nothing more than to take the other's, for which a FIN leaves it
-                // open. Who took it, too, may go: the other's can still be delivered.
+                let half_open = matches!(fault, LegFault::Eof | LegFault::Truncated);
+                // An endpoint that has sent its Close frame only owes to take the other's, which a FIN still allows.
+                // If it has taken that too, it may go: the other's can still be delivered.
                 let owes = !self.has_sent_close(endpoint) || (!half_open && self.delivered[endpoint].is_none());
                 if owes {
-                    self.blame(endpoint.into(), cause);
+                    self.blame(Fault::Endpoint(endpoint, fault));
                 }
             }
             Some(_) => {}
         }
     }
 
-    /// `timeouts.close` has passed since the first Close frame.
-    pub fn close_timed_out(&mut self) {
-        if let Some(First::Close(sender)) = self.first
-            && !self.is_complete()
-        {
-            let peer = sender.other();
-            let answered = self.has_sent_close(peer) && self.delivered[peer].is_some();
-            // Whoever has answered and was answered is owed nothing more: then it is the sender that does not read.
-            let silent = if answered { sender } else { peer };
-            self.blame(silent.into(), Cause::NoCloseReply);
+    /// `timeouts.close` has passed since the first Close frame. `held_back` says for each endpoint whether its bytes wait
+    /// unread, because the other endpoint does not read and the buffer toward it is full.
+    pub fn close_timed_out(&mut self, held_back: PerEndpoint<bool>) {
+        match self.first {
+            Some(First::Close(sender)) if !self.is_complete() => {
+                let silent = self.silent_endpoint(sender, held_back);
+                self.blame(Fault::Endpoint(silent, LegFault::NoCloseReply));
+            }
+            Some(First::Provisional(sender)) => {
+                self.first = Some(First::Cut);
+                let silent = self.silent_endpoint(sender, held_back);
+                self.blame(Fault::Endpoint(silent, LegFault::NoCloseReply));
+            }
+            _ => {}
         }
     }
 
-    /// closewatch ends both legs, whatever their state.
+    /// closewatch terminates both legs, in any state.
     ///
-    /// Where an answer to an endpoint's Close frame is missing, that is told as the cause, whatever else would fit. A
-    /// session that began with the end of a leg owes no answer: it stays with that leg.
+    /// If an answer to an endpoint's Close frame is missing, the action is the cause, regardless of any other cause that
+    /// would fit. A session that began with the end of a leg owes no answer: its cause stays with that leg.
     pub fn cut(&mut self, action: Action) {
         if self.is_complete() {
             return;
         }
-        self.first.get_or_insert(First::Cut);
         self.action.get_or_insert(action);
-        if matches!(self.first, Some(First::Close(_))) {
-            self.fault = None;
+        match self.first {
+            None | Some(First::Provisional(_)) => self.first = Some(First::Cut),
+            Some(First::Close(_)) => self.fault = None,
+            Some(First::Injected | First::Loss(_) | First::Cut) => {}
         }
-        self.blame(Party::Proxy, Cause::Proxy(action));
+        self.blame(Fault::Proxy(action));
     }
 
-    /// Whether a Close frame, of whomever, or the end of a leg has been seen: the session is on its way out.
+    /// Whether a Close frame or the end of a leg was seen: the session is on its way out.
     pub fn has_begun(&self) -> bool {
         self.first.is_some()
     }
 
-    /// Whether the first Close frame was an endpoint's or closewatch's, rather than a leg's end.
+    /// Whether the first event was a Close frame, of an endpoint or of closewatch, rather than the end of a leg.
     pub fn began_with_close(&self) -> bool {
-        matches!(self.first, Some(First::Close(_) | First::PutIn))
+        matches!(self.first, Some(First::Close(_) | First::Injected))
     }
 
     /// Whether an endpoint has sent its Close frame.
     pub fn has_sent_close(&self, endpoint: Endpoint) -> bool {
-        self.frames.as_ref().is_some_and(|frames| frames.received[endpoint].is_some())
+        self.received_from(endpoint).is_some()
     }
 
     /// Whether a Close frame, of the other endpoint or of closewatch, was delivered to an endpoint.
@@ -290,7 +322,7 @@ impl ClosingHandshake {
         self.delivered[endpoint].is_some()
     }
 
-    /// Whether the closing handshake is complete: nothing that follows can make the session unclean.
+    /// Whether the closing handshake is complete: no later event can make the session unclean.
     pub fn is_complete(&self) -> bool {
         let both_sent = Endpoint::BOTH.into_iter().all(|endpoint| self.has_sent_close(endpoint));
         let both_delivered = Endpoint::BOTH.into_iter().all(|endpoint| self.delivered[endpoint].is_some());
@@ -298,15 +330,15 @@ impl ClosingHandshake {
             && both_sent
             && match self.first {
                 Some(First::Close(_)) => both_delivered,
-                Some(First::PutIn) => true,
-                Some(First::Loss(_) | First::Cut) | None => false,
+                Some(First::Injected) => true,
+                Some(First::Provisional(_) | First::Loss(_) | First::Cut) | None => false,
             }
     }
 
-    /// What is told of the session, now that it is over.
+    /// The ending of the session, which is over.
     pub fn into_ending(mut self) -> Ending {
         if self.fault.is_none() && !self.is_complete() {
-            // Nobody failed, and an answer is missing: closewatch let go of the session.
+            // No endpoint failed and an answer is missing: closewatch released the session.
             self.cut(Action::Drain);
         }
         let (status, reason, initiator) = self.first_event();
@@ -314,27 +346,43 @@ impl ClosingHandshake {
             status,
             reason,
             initiator,
-            clean: self.fault.is_none(),
-            cause: self.fault,
+            fault: self.fault,
             action: self.action,
             seen: PerEndpoint::from_fn(|endpoint| self.seen_by(endpoint)),
-            received: PerEndpoint::from_fn(|endpoint| self.received_from(endpoint).map(|frame| frame.status)),
+            received: PerEndpoint::from_fn(|endpoint| self.received_from(endpoint).map(|close| close.frame.status)),
         }
     }
 
-    fn blame(&mut self, party: Party, cause: Cause) {
-        // Whatever else goes wrong after closewatch's own Close frame, the session is told as its doing.
+    /// Whether this Close frame shows that its sender read the provisional one: it carries the same status, which is not
+    /// one of those that say that the connection failed.
+    fn answers_provisional(&self, sender: Endpoint, close: &ReceivedClose) -> bool {
+        let provisional = self.received_from(sender).map(|provisional| provisional.frame.status);
+        provisional == Some(close.frame.status) && !says_failure(close.frame.status)
+    }
+
+    /// The endpoint that keeps the closing handshake of `sender` from its end.
+    fn silent_endpoint(&self, sender: Endpoint, held_back: PerEndpoint<bool>) -> Endpoint {
+        let peer = sender.other();
+        let has_taken = self.delivered[peer].is_some();
+        // If the peer has taken the Close frame, the answer is either sent, or unread because the sender does not read.
+        if has_taken && (self.has_sent_close(peer) || held_back[peer]) { sender } else { peer }
+    }
+
+    fn blame(&mut self, fault: Fault) {
+        // After a Close frame from closewatch, every failure is reported as its action.
         let fault = match (self.first, self.action) {
-            (Some(First::PutIn), Some(action)) => (Party::Proxy, Cause::Proxy(action)),
-            _ => (party, cause),
+            (Some(First::Injected), Some(action)) => Fault::Proxy(action),
+            _ => fault,
         };
         self.fault.get_or_insert(fault);
     }
 
     fn first_event(&self) -> (CloseStatus, String, Party) {
         let (frame, party) = match self.first {
-            Some(First::Close(endpoint)) => (self.received_from(endpoint), endpoint.into()),
-            Some(First::PutIn) => (self.put_in(), Party::Proxy),
+            Some(First::Close(sender) | First::Provisional(sender)) => {
+                (self.received_from(sender).map(|close| &close.frame), sender.into())
+            }
+            Some(First::Injected) => (self.injected(), Party::Proxy),
             Some(First::Loss(endpoint)) => (None, endpoint.into()),
             Some(First::Cut) | None => (None, Party::Proxy),
         };
@@ -342,22 +390,39 @@ impl ClosingHandshake {
         (status, reason, party)
     }
 
-    fn seen_by(&self, endpoint: Endpoint) -> Seen {
+    fn seen_by(&self, endpoint: Endpoint) -> CloseEvent {
+        let own = self.received_from(endpoint);
+        if own.is_some_and(|close| close.fails_connection) {
+            return CloseEvent::ABNORMAL;
+        }
         let frame = self.delivered[endpoint].and_then(|author| match author {
-            Author::Peer => self.received_from(endpoint.other()),
-            Author::Proxy => self.put_in(),
+            Author::Peer => self.read_by(endpoint),
+            Author::Proxy => self.injected(),
         });
         let (status, reason) = status_and_reason(frame);
-        Seen { status, reason, clean: frame.is_some() && self.has_sent_close(endpoint) }
+        CloseEvent { status, reason, clean: frame.is_some() && own.is_some() }
     }
 
-    fn received_from(&self, endpoint: Endpoint) -> Option<&CloseFrame> {
+    /// The other endpoint's Close frame, if this endpoint reads it: it stops before a provisional one, unless its own
+    /// Close frame shows that it went on.
+    fn read_by(&self, endpoint: Endpoint) -> Option<&CloseFrame> {
+        let close = self.received_from(endpoint.other())?;
+        let is_read = !close.is_provisional || self.has_sent_close(endpoint);
+        is_read.then_some(&close.frame)
+    }
+
+    fn received_from(&self, endpoint: Endpoint) -> Option<&ReceivedClose> {
         self.frames.as_ref()?.received[endpoint].as_ref()
     }
 
-    fn put_in(&self) -> Option<&CloseFrame> {
-        self.frames.as_ref()?.put_in.as_ref()
+    fn injected(&self) -> Option<&CloseFrame> {
+        self.frames.as_ref()?.injected.as_ref()
     }
+}
+
+/// Whether a status says that its sender failed the connection (RFC 6455, 7.1.7 with 7.4.1).
+pub fn says_failure(status: CloseStatus) -> bool {
+    matches!(status, CloseStatus::Sent(CloseCode::PROTOCOL_ERROR | CloseCode::INVALID_PAYLOAD))
 }
 
 fn status_and_reason(frame: Option<&CloseFrame>) -> (CloseStatus, String) {

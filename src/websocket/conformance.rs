@@ -87,8 +87,10 @@ pub struct CompletedMessage {
 pub struct CloseVerdict {
     /// The breaches that this sender had not committed before.
     pub new: Violations,
-    /// The Close frame that ends what this sender says, where this is it: at most one in a session.
+    /// The Close frame, if this is the one that counts: at most one for each sender and session.
     pub taken: Option<CloseFrame>,
+    /// It comes after a violation at which its receiver must fail the connection.
+    pub is_provisional: bool,
 }
 
 /// Judges the frames of one sender, in their order.
@@ -149,18 +151,24 @@ impl Conformance {
             [_] => (CloseStatus::Malformed, &[][..]),
             [high, low, reason @ ..] => (CloseStatus::Sent(CloseCode(u16::from_be_bytes([*high, *low]))), reason),
         };
+        let is_provisional = self.seen.fail_the_connection();
         let trusted = self.seen.is_empty() || self.well_formed(header, status);
         let new = self.record(close_breaches(status, reason));
         let taken = (trusted && self.closing != Closing::Taken).then(|| {
             self.closing = Closing::Taken;
             CloseFrame { status, reason: String::from_utf8_lossy(reason).into_owned() }
         });
-        CloseVerdict { new, taken }
+        CloseVerdict { new, taken, is_provisional }
     }
 
-    /// All breaches so far.
+    /// All violations so far.
     pub const fn seen(&self) -> Violations {
         self.seen
+    }
+
+    /// The violations in the frames before the Close frame.
+    pub const fn seen_before_close(&self) -> Violations {
+        self.seen.difference(Violations::OF_CLOSE)
     }
 
     /// The payload bytes of the message that is not finished yet, those of its current frame included; 0 outside one.

@@ -1,20 +1,19 @@
-//! The WebSocket protocol (RFC 6455) as seen from between its two endpoints: frames, what breaks the rules, Close
-//! codes, the closing handshake. Values in, values out: nothing here reads, waits, logs or asks the time.
+//! The WebSocket protocol (RFC 6455) as seen from between its two endpoints: frames, violations, Close codes, the closing
+//! handshake. Values in, values out: nothing here reads, waits, logs or asks for the time.
 
 pub mod close_code;
 pub mod closing_handshake;
 pub mod conformance;
 pub mod decoder;
-
 pub mod frame;
 pub mod registry;
 
 /// One of the two WebSocket endpoints of a session (RFC 6455, 1.5 and 4). The proxy is not an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Endpoint {
-    /// Who opened the connection.
+    /// The endpoint that opened the connection.
     Client,
-    /// The service behind closewatch.
+    /// The endpoint behind closewatch.
     Server,
 }
 
@@ -40,7 +39,7 @@ impl Endpoint {
     }
 }
 
-/// A pair of like things, one an endpoint's, indexed by [`Endpoint`].
+/// One value for each endpoint, indexed by [`Endpoint`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PerEndpoint<T> {
     /// The client's.

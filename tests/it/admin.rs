@@ -7,17 +7,18 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use arc_swap::ArcSwap;
 use closewatch::{
     admin::{Admin, CloseRequest, Control, MetricsText, Options, Phase, Scope, serve},
     journal::{Journal, Record, SessionInfo},
+    session::Summary,
     websocket::{
         PerEndpoint,
         close_code::{CloseCode, CloseStatus},
-        closing_handshake::{Ending, Party, Seen},
+        closing_handshake::{CloseEvent, Ending, Party},
     },
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -180,25 +181,21 @@ async fn line_with(stream: &mut BufReader<TcpStream>, part: &str) -> String {
 
 fn record(session: &str) -> Record {
     let status = CloseStatus::Sent(CloseCode::NORMAL);
-    let seen = Seen { status, reason: String::new(), clean: true };
+    let seen = CloseEvent { status, reason: String::new(), clean: true };
+    let ending = Ending {
+        status,
+        reason: String::new(),
+        initiator: Party::Client,
+        fault: None,
+        action: None,
+        seen: PerEndpoint { client: seen.clone(), server: seen },
+        received: PerEndpoint { client: Some(status), server: Some(status) },
+    };
     Record {
         time: SystemTime::UNIX_EPOCH,
         route: "default".into(),
-        about: SessionInfo { id: session.to_owned(), server: "127.0.0.1:9000".into(), ..SessionInfo::default() },
-        ending: Ending {
-            status,
-            reason: String::new(),
-            initiator: Party::Client,
-            clean: true,
-            cause: None,
-            action: None,
-            seen: PerEndpoint { client: seen.clone(), server: seen },
-            received: PerEndpoint { client: Some(status), server: Some(status) },
-        },
-        duration: Duration::ZERO,
-        idle: Duration::ZERO,
-        sent: PerEndpoint::default(),
-        ping_rtt: PerEndpoint::default(),
+        info: SessionInfo { id: session.to_owned(), server: "127.0.0.1:9000".into(), ..SessionInfo::default() },
+        summary: Summary { ending, ..Summary::lost() },
         tcp: PerEndpoint::default(),
         close_notify: PerEndpoint::default(),
     }

@@ -174,7 +174,9 @@ fn every_breach_passes_and_is_counted_once_a_session() {
     let record = program.record();
     let kinds = record["from_client"]["violations"].as_array().unwrap();
     assert_eq!(kinds.len(), breaches.len() + 1, "and data_after_close: {kinds:?}");
-    assert_eq!(record["code"], 1000);
+    // The client's Close frame comes after its violations, and the server's 1002 says that it stopped reading there.
+    assert_eq!((&record["code"], &record["initiator"]), (&1002.into(), &"server".into()));
+    assert_eq!(record["server_saw"]["code"], 1006);
 }
 
 #[test]

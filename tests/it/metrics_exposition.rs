@@ -7,11 +7,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, path::Path};
 
 use closewatch::config::Buckets;
-use closewatch::metrics::{
-    HandshakeFailure, HandshakeOutcome, Metrics, MetricsOptions, RejectReason, RouteMetrics, SessionClosed,
-};
+use closewatch::metrics::{HandshakeFailure, HandshakeOutcome, Metrics, MetricsOptions, RejectReason, RouteMetrics};
+use closewatch::session::{FrameSink, Summary};
 use closewatch::websocket::close_code::{CloseCode, CloseStatus};
-use closewatch::websocket::closing_handshake::{Action, Cause, Ending, Party, Seen};
+use closewatch::websocket::closing_handshake::{Action, CloseEvent, Ending, Fault, LegFault, Party};
 use closewatch::websocket::conformance::{Violation, WholeMessages};
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};
@@ -240,7 +239,7 @@ fn routes_whose_names_begin_alike_are_not_merged() {
     for (sessions, name) in (1..).zip(names) {
         for _ in 0..sessions {
             end_session(&metrics.route(name), &clean_close, seconds(1.0), seconds(1.0));
-            end_session(&metrics.route(name), &lost(Party::Client, Cause::Reset), seconds(1.0), seconds(1.0));
+            end_session(&metrics.route(name), &lost(Endpoint::Client, LegFault::Reset), seconds(1.0), seconds(1.0));
         }
     }
     let scrape = scrape(&metrics);
@@ -385,9 +384,9 @@ fn some_endings(chat: &RouteMetrics) {
     end_session(chat, &clean(CloseStatus::NoStatus, Party::Server), seconds(20.0), seconds(0.5));
     end_session(chat, &clean(sent(4001), Party::Server), seconds(20.0), seconds(0.5));
     end_session(chat, &clean(sent(3000), Party::Client), seconds(20.0), seconds(0.5));
-    end_session(chat, &lost(Party::Server, Cause::Reset), seconds(100_000.0), seconds(60.0));
+    end_session(chat, &lost(Endpoint::Server, LegFault::Reset), seconds(100_000.0), seconds(60.0));
     // The keepalive's wait is told as no idle time.
-    end_session(chat, &lost(Party::Client, Cause::Timeout), seconds(100_000.0), seconds(75.0));
+    end_session(chat, &lost(Endpoint::Client, LegFault::Timeout), seconds(100_000.0), seconds(75.0));
     end_session(chat, &unanswered(sent(1006)), seconds(20.0), seconds(0.5));
     end_session(chat, &unanswered(CloseStatus::Malformed), seconds(20.0), seconds(0.5));
     end_session(chat, &cut_in_drain(), seconds(4000.0), seconds(3601.0));
@@ -395,19 +394,18 @@ fn some_endings(chat: &RouteMetrics) {
 
 fn end_session(route: &RouteMetrics, ending: &Ending, duration: Duration, idle: Duration) {
     route.session_opened();
-    let close_handshake = ending.clean.then_some(Duration::from_millis(2));
-    route.session_closed(&SessionClosed { ending, duration, idle, close_handshake });
+    let close_handshake = ending.is_clean().then_some(Duration::from_millis(2));
+    route.session_closed(&Summary { ending: ending.clone(), duration, idle, close_handshake, ..Summary::lost() });
 }
 
 /// An endpoint's Close frame was answered with the same status.
 fn clean(status: CloseStatus, initiator: Party) -> Ending {
-    let seen = Seen { status, reason: String::new(), clean: true };
+    let seen = CloseEvent { status, reason: String::new(), clean: true };
     Ending {
         status,
         reason: String::new(),
         initiator,
-        clean: true,
-        cause: None,
+        fault: None,
         action: None,
         seen: PerEndpoint { client: seen.clone(), server: seen },
         received: PerEndpoint { client: Some(status), server: Some(status) },
@@ -415,23 +413,21 @@ fn clean(status: CloseStatus, initiator: Party) -> Ending {
 }
 
 /// A leg ended before any Close frame.
-fn lost(endpoint: Party, cause: Cause) -> Ending {
+fn lost(endpoint: Endpoint, fault: LegFault) -> Ending {
     Ending {
-        initiator: endpoint,
-        clean: false,
-        cause: Some((endpoint, cause)),
+        initiator: endpoint.into(),
+        fault: Some(Fault::Endpoint(endpoint, fault)),
         seen: PerEndpoint::from_fn(|_| nothing_seen()),
         received: PerEndpoint::default(),
-        ..clean(CloseStatus::Abnormal, endpoint)
+        ..clean(CloseStatus::Abnormal, endpoint.into())
     }
 }
 
 /// The server's Close frame was delivered to a client that never answered.
 fn unanswered(status: CloseStatus) -> Ending {
-    let by_client = Seen { status, reason: String::new(), clean: false };
+    let by_client = CloseEvent { status, reason: String::new(), clean: false };
     Ending {
-        clean: false,
-        cause: Some((Party::Client, Cause::NoCloseReply)),
+        fault: Some(Fault::Endpoint(Endpoint::Client, LegFault::NoCloseReply)),
         seen: PerEndpoint { client: by_client, server: nothing_seen() },
         received: PerEndpoint { client: None, server: Some(status) },
         ..clean(status, Party::Server)
@@ -441,10 +437,9 @@ fn unanswered(status: CloseStatus) -> Ending {
 /// closewatch told both to go away; the client answered, the server did not.
 fn cut_in_drain() -> Ending {
     let status = CloseStatus::Sent(CloseCode::GOING_AWAY);
-    let seen = |clean| Seen { status, reason: String::new(), clean };
+    let seen = |clean| CloseEvent { status, reason: String::new(), clean };
     Ending {
-        clean: false,
-        cause: Some((Party::Proxy, Cause::Proxy(Action::Drain))),
+        fault: Some(Fault::Proxy(Action::Drain)),
         action: Some(Action::Drain),
         seen: PerEndpoint { client: seen(true), server: seen(false) },
         received: PerEndpoint { client: Some(status), server: None },
@@ -452,8 +447,8 @@ fn cut_in_drain() -> Ending {
     }
 }
 
-fn nothing_seen() -> Seen {
-    Seen { status: CloseStatus::Abnormal, reason: String::new(), clean: false }
+fn nothing_seen() -> CloseEvent {
+    CloseEvent { status: CloseStatus::Abnormal, reason: String::new(), clean: false }
 }
 
 fn seconds(seconds: f64) -> Duration {

@@ -85,7 +85,13 @@ impl Server {
 
     /// The next connection.
     pub(crate) fn accept(&self) -> Peer {
-        Peer::new(self.socket.accept().unwrap().0)
+        loop {
+            match self.socket.accept() {
+                // A signal for another thread of the test.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                accepted => return Peer::new(accepted.unwrap().0),
+            }
+        }
     }
 
     /// The next connection and the head of its first request.

@@ -36,7 +36,7 @@ use crate::{
         replay::read_more,
         routing::{Route, Routing},
     },
-    relay::Policy,
+    session::Policy,
     websocket::conformance::Extensions,
 };
 

@@ -174,7 +174,11 @@ fn the_first_close_frame_is_taken_whatever_it_says() {
     for (payload, taken, new) in cases {
         let mut server = Conformance::new(Endpoint::Server, Extensions::None);
         let new = new.iter().copied().collect();
-        assert_eq!(close(&mut server, payload), CloseVerdict { new, taken: Some(taken) }, "{payload:x?}");
+        assert_eq!(
+            close(&mut server, payload),
+            CloseVerdict { new, taken: Some(taken), is_provisional: false },
+            "{payload:x?}"
+        );
         assert_eq!(server.seen(), new, "{payload:x?}");
     }
 }
@@ -223,6 +227,6 @@ fn only_one_close_frame_is_taken_but_all_are_judged() {
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
     assert!(close(&mut server, b"\x03\xe8").taken.is_some());
     let second = close(&mut server, b"\x03\xee");
-    assert_eq!(second, CloseVerdict { new: Violations::from_iter([IllegalCode]), taken: None });
+    assert_eq!(second, CloseVerdict { new: Violations::from_iter([IllegalCode]), taken: None, is_provisional: false });
     assert_eq!(close(&mut server, b"\x03\xee").new, Violations::NONE);
 }

@@ -2,8 +2,11 @@
 
 use std::iter;
 
-/// A kind of breach, counted once for each session and sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+use strum::VariantArray;
+
+/// A kind of violation, counted once for each session and sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 #[repr(u8)]
 pub enum Violation {
     /// A client's frame without a mask (5.1).
@@ -18,7 +21,7 @@ pub enum Violation {
     ControlTooLong,
     /// A control frame in fragments (5.5).
     ControlFragmented,
-    /// A continuation where no message was begun (5.4).
+    /// A continuation outside of a message (5.4).
     UnexpectedContinuation,
     /// A new message inside a fragmented one (5.4).
     ExpectedContinuation,
@@ -26,59 +29,44 @@ pub enum Violation {
     LengthEncoding,
     /// A Close frame with one byte of payload, or with a code that may not be sent (7.4).
     CloseCode,
-    /// A Close reason that is no UTF-8 (5.5.1).
+    /// A Close reason that is not UTF-8 (5.5.1).
+    #[strum(serialize = "close_reason_utf8")]
     CloseReasonUtf8,
     /// A data frame after the Close frame (5.5.1).
     DataAfterClose,
 }
 
 impl Violation {
-    /// Every kind, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
-        Self::Unmasked,
-        Self::Masked,
-        Self::ReservedOpcode,
-        Self::ReservedBits,
-        Self::ControlTooLong,
-        Self::ControlFragmented,
-        Self::UnexpectedContinuation,
-        Self::ExpectedContinuation,
-        Self::LengthEncoding,
-        Self::CloseCode,
-        Self::CloseReasonUtf8,
-        Self::DataAfterClose,
-    ];
-
     /// The label value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unmasked => "unmasked",
-            Self::Masked => "masked",
-            Self::ReservedOpcode => "reserved_opcode",
-            Self::ReservedBits => "reserved_bits",
-            Self::ControlTooLong => "control_too_long",
-            Self::ControlFragmented => "control_fragmented",
-            Self::UnexpectedContinuation => "unexpected_continuation",
-            Self::ExpectedContinuation => "expected_continuation",
-            Self::LengthEncoding => "length_encoding",
-            Self::CloseCode => "close_code",
-            Self::CloseReasonUtf8 => "close_reason_utf8",
-            Self::DataAfterClose => "data_after_close",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
-/// A set of breaches.
+/// A set of violations.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Violations(u16);
 
 impl Violations {
-    /// The set without a breach.
+    /// The empty set.
     pub const NONE: Self = Self(0);
 
-    /// Whether there is none.
+    /// The kinds after which the receiver goes on reading. At any other it must fail the connection (RFC 6455, 5 and 7.1.7).
+    const TOLERATED: Self = Self(1 << Violation::LengthEncoding as u8 | 1 << Violation::DataAfterClose as u8);
+
+    /// The kinds that only a Close frame, or a frame after it, can have.
+    pub(super) const OF_CLOSE: Self = Self(
+        1 << Violation::CloseCode as u8 | 1 << Violation::CloseReasonUtf8 as u8 | 1 << Violation::DataAfterClose as u8,
+    );
+
+    /// Whether the set is empty.
     pub const fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// Whether one of them demands that its receiver fails the connection.
+    pub const fn fail_the_connection(self) -> bool {
+        !self.difference(Self::TOLERATED).is_empty()
     }
 
     /// Whether `violation` is one of them.
@@ -91,25 +79,25 @@ impl Violations {
         self.0 |= 1 << violation as u8;
     }
 
-    /// Those of both sets.
+    /// The union of both sets.
     #[must_use]
     pub const fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// Those that are not in `other`.
+    /// The violations that are not in `other`.
     #[must_use]
     pub const fn difference(self, other: Self) -> Self {
         Self(self.0 & !other.0)
     }
 
-    /// Each of them, in the order of [`Violation::ALL`].
+    /// Each violation, in the order of their numbers.
     pub fn iter(self) -> impl Iterator<Item = Violation> {
         let mut rest = self.0;
         iter::from_fn(move || {
             let place = (rest != 0).then(|| rest.trailing_zeros())?;
             rest &= rest - 1;
-            Some(Violation::ALL[place as usize])
+            Some(Violation::VARIANTS[place as usize])
         })
     }
 }
@@ -129,11 +117,11 @@ mod tests {
     #[test]
     fn a_set_of_violations_holds_each_kind() {
         let mut set = Violations::NONE;
-        for (count, violation) in Violation::ALL.into_iter().enumerate() {
+        for (count, violation) in Violation::VARIANTS.iter().copied().enumerate() {
             assert!(!set.contains(violation));
             set.insert(violation);
             assert!(set.contains(violation));
-            assert_eq!(set.iter().collect::<Vec<_>>(), Violation::ALL[..=count]);
+            assert_eq!(set.iter().collect::<Vec<_>>(), Violation::VARIANTS[..=count]);
         }
         assert_eq!(set.difference(Violations::from_iter([Violation::Masked])).iter().count(), 11);
         assert_eq!(Violations::default(), Violations::NONE);

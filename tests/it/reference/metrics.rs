@@ -8,11 +8,12 @@ use std::{
 
 use closewatch::{
     config::{self, Buckets},
-    metrics::{Metrics, MetricsOptions, RouteMetrics, SessionClosed},
+    metrics::{Metrics, MetricsOptions, RouteMetrics},
+    session::Summary,
     websocket::{
         PerEndpoint,
         close_code::{CloseCode, CloseStatus},
-        closing_handshake::{Ending, Party, Seen},
+        closing_handshake::{CloseEvent, Ending, Party},
     },
 };
 
@@ -84,21 +85,20 @@ fn listed(text: &str) -> BTreeSet<String> {
 }
 
 fn close_session(route: &RouteMetrics, status: CloseStatus) {
-    let seen = Seen { status, reason: String::new(), clean: true };
+    let seen = CloseEvent { status, reason: String::new(), clean: true };
     let received = (status != CloseStatus::Abnormal).then_some(status);
     let ending = Ending {
         status,
         reason: String::new(),
         initiator: Party::Client,
-        clean: true,
-        cause: None,
+        fault: None,
         action: None,
         seen: PerEndpoint { client: seen.clone(), server: seen },
         received: PerEndpoint { client: received, server: received },
     };
     let second = Duration::from_secs(1);
     route.session_opened();
-    route.session_closed(&SessionClosed { ending: &ending, duration: second, idle: second, close_handshake: None });
+    route.session_closed(&Summary { ending, duration: second, idle: second, ..Summary::lost() });
 }
 
 fn reference() -> String {

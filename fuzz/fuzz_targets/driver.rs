@@ -4,4 +4,4 @@
 use closewatch::fuzzing;
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| fuzzing::session(bytes));
+fuzz_target!(|bytes: &[u8]| fuzzing::driver(bytes));

@@ -1,12 +1,15 @@
-//! What holds of any session, whatever happens to it in whatever order: [`Schedule::run`] says what.
+//! The properties of every session, in any order of events: [`Scenario::run`] checks them.
 
 use std::time::Duration;
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use super::super::schedule::{Schedule, Step, encoded};
+use super::super::testing::{
+    Kind,
+    scenario::{Scenario, Step, encoded},
+};
 use crate::{
-    relay::LegEnd,
+    session::LegEnd,
     websocket::{Endpoint, frame::Opcode},
 };
 
@@ -24,7 +27,7 @@ fn any_frame() -> impl Strategy<Value = (Opcode, Vec<u8>)> {
     ]
 }
 
-/// What one endpoint sends in all: frames, now and then anything, cut into reads at any places.
+/// The whole stream of one endpoint: frames, now and then anything, cut into reads at any places.
 fn any_stream(from: Endpoint) -> impl Strategy<Value = Vec<Step>> {
     let frame = any_frame().prop_map(move |(opcode, payload)| encoded(from, opcode, &payload));
     let bytes = prop_oneof![12 => frame, 1 => vec(any::<u8>(), 1..20)];
@@ -37,9 +40,9 @@ fn any_stream(from: Endpoint) -> impl Strategy<Value = Vec<Step>> {
     })
 }
 
-/// Something else than bytes.
+/// An event other than bytes.
 fn any_incident() -> impl Strategy<Value = Step> {
-    let end = select(vec![LegEnd::Fin, LegEnd::Fin, LegEnd::Reset, LegEnd::Timeout, LegEnd::Unreachable]);
+    let end = select(vec![LegEnd::Fin, LegEnd::Fin, LegEnd::Reset, LegEnd::Timeout, LegEnd::Unreachable, LegEnd::Tls]);
     let seconds = || (0..130_u64).prop_map(Duration::from_secs);
     prop_oneof![
         4 => (any_endpoint(), end).prop_map(|(endpoint, end)| Step::End(endpoint, end)),
@@ -54,14 +57,14 @@ fn any_incident() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Both streams and what else happens, in any order that keeps each stream's own.
-fn any_schedule() -> impl Strategy<Value = Schedule> {
+/// Both streams and other events, in any order that keeps the order of each stream.
+fn any_scenario() -> impl Strategy<Value = Scenario> {
     let parts = (any_stream(Endpoint::Client), any_stream(Endpoint::Server), vec(any_incident(), 0..6));
     (any::<u8>(), parts, vec(0..3_usize, 24)).prop_map(|(policy, (client, server, incidents), order)| {
         let mut parts = [client, server, incidents].map(Vec::into_iter);
         let mut steps: Vec<Step> = order.into_iter().filter_map(|part| parts[part].next()).collect();
         steps.extend(parts.into_iter().flatten());
-        Schedule { steps, ..Schedule::read(&[policy]) }
+        Scenario { steps, ..Scenario::decode(&[policy]) }
     })
 }
 
@@ -69,13 +72,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn whatever_happens_the_session_keeps_its_promises(schedule in any_schedule()) {
-        schedule.run(usize::MAX);
+    fn session_keeps_its_properties_in_any_order(scenario in any_scenario()) {
+        scenario.run(usize::MAX, Kind::Plain);
+        scenario.run(usize::MAX, Kind::Buffered);
+        scenario.run(5, Kind::Buffered);
     }
 
     #[test]
-    fn how_the_bytes_are_cut_into_reads_changes_nothing(schedule in any_schedule(), piece in 1..9_usize) {
-        let schedule = schedule.without_failing_writes();
-        prop_assert_eq!(schedule.run(piece), schedule.run(usize::MAX));
+    fn size_of_reads_changes_nothing(scenario in any_scenario(), size in 1..9_usize) {
+        let scenario = scenario.with_ready_endpoints();
+        let (whole, pieces) = (scenario.run(usize::MAX, Kind::Plain), scenario.run(size, Kind::Plain));
+        prop_assert_eq!(pieces.summary.ending, whole.summary.ending);
     }
 }

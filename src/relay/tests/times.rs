@@ -1,13 +1,13 @@
-//! The times that are told of a session, to the second, and the random part of one that is not.
+//! The times of a session's summary, to the second, and the random part of `max_age`.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::super::{Session, Summary, simulation::Simulation};
+use super::super::testing::{Harness, Kind};
 use crate::{
-    relay::{LegEnd, Policy},
+    session::{LegEnd, Policy, Session, Summary},
     websocket::{
         Endpoint::{self, Client, Server},
         close_code::{CloseCode, CloseStatus, CloseText},
@@ -42,33 +42,33 @@ enum Event<'a> {
 
 use Event::{Close, Ends, Sends};
 
-/// What is told of a session in which this happens, from its fifth second on.
-fn told(policy: Policy, events: &[Event<'_>]) -> Summary {
-    let mut simulation = Simulation::new(policy);
-    simulation.wait(seconds(5));
+/// The summary of a session with these events, from its fifth second on.
+fn summary_of(policy: Policy, events: &[Event<'_>]) -> Summary {
+    let mut harness = Harness::new(policy, Kind::Plain);
+    harness.wait(seconds(5));
     for event in events {
         let wait = match event {
             Sends(from, bytes, wait) => {
-                simulation.receive(*from, bytes, usize::MAX);
+                harness.receive(*from, bytes);
                 wait
             }
             Ends(endpoint, end, wait) => {
-                simulation.end(*endpoint, *end);
+                harness.end(*endpoint, *end);
                 wait
             }
             Close(wait) => {
-                simulation.close(Action::Control, CloseText::code(CloseCode::GOING_AWAY));
+                harness.close(CloseText::code(CloseCode::GOING_AWAY));
                 wait
             }
         };
-        simulation.wait(seconds(*wait));
+        harness.wait(seconds(*wait));
     }
-    assert!(simulation.is_over());
-    simulation.finish().0
+    assert!(harness.is_over());
+    harness.finish().0
 }
 
 #[test]
-fn idle_is_the_time_from_the_last_byte_to_the_first_close_frame_or_loss() {
+fn idle_lasts_from_the_last_byte_to_the_close_frame_or_loss() {
     let text_and_close = [TEXT, CLOSE].concat();
     let close_and_text = [CLOSE, TEXT].concat();
     let reset = || Ends(Client, LegEnd::Reset, 0);
@@ -117,22 +117,22 @@ fn idle_is_the_time_from_the_last_byte_to_the_first_close_frame_or_loss() {
         ),
     ];
     for (name, events, idle) in cases {
-        assert_eq!(told(policy(), events).idle, seconds(idle), "{name}");
+        assert_eq!(summary_of(policy(), events).idle, seconds(idle), "{name}");
     }
 }
 
 #[test]
-fn idle_ends_with_what_breaks_a_limit() {
+fn idle_ends_before_the_frame_above_a_limit() {
     let limits = || Policy { frame_bytes: Some(1), ..policy() };
     let small_and_large = [&[0x81, 1, b'.'][..], &TEXT].concat();
-    assert_eq!(told(limits(), &[Sends(Server, &TEXT, 65)]).idle, seconds(5));
-    assert_eq!(told(limits(), &[Sends(Server, &small_and_large, 65)]).idle, seconds(0));
+    assert_eq!(summary_of(limits(), &[Sends(Server, &TEXT, 65)]).idle, seconds(5));
+    assert_eq!(summary_of(limits(), &[Sends(Server, &small_and_large, 65)]).idle, seconds(0));
     // A header that is held back has not been relayed.
-    assert_eq!(told(limits(), &[Sends(Server, &TEXT[..1], 3), Sends(Server, &TEXT[1..], 65)]).idle, seconds(8));
+    assert_eq!(summary_of(limits(), &[Sends(Server, &TEXT[..1], 3), Sends(Server, &TEXT[1..], 65)]).idle, seconds(8));
 }
 
 #[test]
-fn the_closing_handshake_lasts_from_the_first_close_frame_to_the_answer() {
+fn close_handshake_lasts_from_the_first_to_the_answer() {
     let cases: [(&str, &[Event<'_>], Option<u64>); 5] = [
         ("answered", &[Sends(Server, &CLOSE, 3), Sends(Client, &MASKED_CLOSE, 2)], Some(3)),
         (
@@ -145,12 +145,12 @@ fn the_closing_handshake_lasts_from_the_first_close_frame_to_the_answer() {
         ("both answer closewatch", &[Close(3), Sends(Client, &MASKED_CLOSE, 4), Sends(Server, &CLOSE, 2)], Some(7)),
     ];
     for (name, events, duration) in cases {
-        assert_eq!(told(policy(), events).close_handshake, duration.map(seconds), "{name}");
+        assert_eq!(summary_of(policy(), events).close_handshake, duration.map(seconds), "{name}");
     }
 }
 
 #[test]
-fn a_ping_is_timed_to_its_own_pong() {
+fn ping_is_timed_to_its_own_pong() {
     let other_pong = [0x8a, 1, b'!'];
     let reset = || Ends(Client, LegEnd::Reset, 0);
     let cases: [(&str, &[Event<'_>], Option<u64>); 5] = [
@@ -179,18 +179,20 @@ fn a_ping_is_timed_to_its_own_pong() {
         ),
     ];
     for (name, events, round_trip) in cases {
-        let summary = told(policy(), events);
+        let summary = summary_of(policy(), events);
         assert_eq!(summary.ping_rtt.client, round_trip.map(seconds), "{name}");
         assert_eq!(summary.ping_rtt.server, None, "{name}");
     }
 }
 
 #[test]
-fn the_duration_ends_with_both_legs() {
-    let summary =
-        told(policy(), &[Sends(Server, &CLOSE, 3), Sends(Client, &MASKED_CLOSE, 1), Ends(Client, LegEnd::Fin, 60)]);
+fn duration_ends_with_both_legs() {
+    let summary = summary_of(
+        policy(),
+        &[Sends(Server, &CLOSE, 3), Sends(Client, &MASKED_CLOSE, 1), Ends(Client, LegEnd::Fin, 60)],
+    );
     assert_eq!(summary.duration, seconds(9));
-    let summary = told(policy(), &[Sends(Server, &CLOSE, 80)]);
+    let summary = summary_of(policy(), &[Sends(Server, &CLOSE, 80)]);
     assert_eq!(summary.duration, seconds(70));
 }
 
@@ -200,26 +202,26 @@ fn max_age_is_shortened_by_less_than_a_tenth() {
     let opened = Instant::now();
     for (spread, shortest, longest) in [(0_u64, 100_000, 100_000), (128, 94_900, 95_100), (255, 90_001, 90_100)] {
         let session = Session::new(Arc::clone(&policy), Extensions::None, opened, spread << 32);
-        let age = session.deadline().unwrap() - opened;
+        let age = session.poll_timeout().unwrap() - opened;
         assert!((shortest..=longest).contains(&age.as_millis()), "{spread}: {age:?}");
     }
 }
 
 #[test]
-fn a_time_that_no_clock_reaches_is_no_deadline() {
+fn time_beyond_the_clock_is_no_deadline() {
     let policy = Policy { idle: Some(Duration::MAX), max_age: Some(Duration::MAX), ..policy() };
     let session = Session::new(Arc::new(policy), Extensions::None, Instant::now(), 0);
-    assert_eq!(session.deadline(), None);
+    assert_eq!(session.poll_timeout(), None);
 }
 
-/// One whose 101 comes when the time to drain is over would be told to have got Close frames that were never written.
+/// If its 101 comes when the drain's time is over, nobody has time to write Close frames.
 #[test]
-fn a_drain_that_is_over_cuts_at_once() {
-    let mut simulation = Simulation::new(policy());
-    simulation.drain(CloseText::code(CloseCode::GOING_AWAY), Duration::ZERO);
-    simulation.wait(Duration::ZERO);
-    assert!(simulation.is_over());
-    let (told, _) = simulation.finish();
-    assert_eq!(told.ending.status, CloseStatus::Abnormal);
-    assert_eq!(told.ending.action, Some(Action::Drain));
+fn drain_that_is_over_terminates_at_once() {
+    let mut harness = Harness::new(policy(), Kind::Plain);
+    harness.drain(CloseText::code(CloseCode::GOING_AWAY), Duration::ZERO);
+    harness.wait(Duration::ZERO);
+    assert!(harness.is_over());
+    let (summary, ..) = harness.finish();
+    assert_eq!(summary.ending.status, CloseStatus::Abnormal);
+    assert_eq!(summary.ending.action, Some(Action::Drain));
 }
