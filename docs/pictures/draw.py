@@ -13,9 +13,9 @@ and names of series are the dashboard's, the drawing is not.
 """
 
 import math
-import os
 import re
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1] / "tests/mixin"))
+sys.path[:0] = [str(HERE.parents[1] / "tests" / name) for name in ("support", "mixin")]
 
 import dashboards
+from closewatch import Closewatch
 from monitoring import Prometheus
-from processes import Closewatch, temporary_directory
 from websocket import Client
 
 TITLES = ["Endings by code", "Endpoint and cause"]
@@ -65,11 +65,11 @@ class Panel:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    os.environ["CLOSEWATCH_BIN"] = str(Path(sys.argv[1]).resolve())
+    program = Path(sys.argv[1]).resolve()
     with ExitStack() as stack:
-        directory = temporary_directory(stack)
-        demo = Closewatch(stack, directory, "demo", "demo")
-        prometheus = Prometheus(stack, directory, [demo])
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        demo = stack.enter_context(Closewatch(directory, program, "demo"))
+        prometheus = stack.enter_context(Prometheus(directory, [demo]))
         time.sleep(CALM_SECONDS)
         wreck(demo)
         time.sleep(LULL_SECONDS)
@@ -81,6 +81,7 @@ def wreck(demo: Closewatch) -> None:
     """A minute in which sessions end by the server's RST, one after the other."""
     for _ in range(WRECKED):
         client = Client(demo.public)
+        client.receive_status()
         client.say("abort")
         client.read_to_end()
         client.hang_up()

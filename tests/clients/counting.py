@@ -1,11 +1,13 @@
-"""Holds what closewatch told of one session, record and metrics, against what it should have told."""
+"""Compares the record and the metrics of one session with the expected ones."""
 
-from closewatch import Counts, labels
+from collections import Counter
+
+from closewatch import Scrape
 from expectations import Ending, Saw
 from libraries import CLIENT, SERVER
 from table import Row
 
-# What one session's end makes grow; everything else in these families must stand still.
+# One session changes some series of these families. All other series of them stay the same.
 FAMILIES = frozenset(
     {
         "websocket_handshakes_total",
@@ -21,19 +23,32 @@ FAMILIES = frozenset(
 )
 
 
+# Values by family and labels. Every session is on the default route: the label `route` is left out.
+Counts = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def counts(scrape: Scrape) -> Counts:
+    """The samples of the families above."""
+    counts = Counter()
+    for name, labels, value in scrape.samples:
+        if name in FAMILIES:
+            counts[name, frozenset(label for label in labels.items() if label[0] != "route")] += value
+    return counts
+
+
 def check_record(row: Row, record: dict, ending: Ending) -> None:
     for key in ("code", "initiator", "clean", "cause", "cause_endpoint"):
         row.check(key, record[key], getattr(ending, key))
     row.check("reason", record["reason"] or "", ending.reason)
     row.check("action", record["action"], None)
     for role, saw in ending.saw.items():
-        told = record[f"{role}_saw"]
-        row.check(f"{role}_saw", str(Saw(told["code"], told["reason"] or "", told["clean"])), str(saw))
+        recorded = record[f"{role}_saw"]
+        row.check(f"{role}_saw", str(Saw(recorded["code"], recorded["reason"] or "", recorded["clean"])), str(saw))
 
 
 def check_growth(row: Row, before: Counts, after: Counts, ending: Ending) -> None:
     wanted = _growth_by(ending)
-    grown = {key: value - before.get(key, 0) for key, value in after.items() if key[0] in FAMILIES}
+    grown = {key: value - before.get(key, 0) for key, value in after.items()}
     for key in sorted(grown.keys() | wanted.keys(), key=repr):
         row.check(f"{key[0]}{dict(key[1])} grew by", grown.get(key, 0), wanted.get(key, 0))
 
@@ -48,18 +63,22 @@ def summary(record: dict) -> str:
 def _growth_by(ending: Ending) -> Counts:
     clean = str(ending.clean).lower()
     wanted: Counts = {
-        ("websocket_handshakes_total", labels(status=101)): 1,
-        ("websocket_closes_total", labels(code=ending.code, initiator=ending.initiator, clean=clean)): 1,
-        ("websocket_close_views_total", labels(**{role: _class(saw.code) for role, saw in ending.saw.items()})): 1,
+        ("websocket_handshakes_total", _labels(status=101)): 1,
+        ("websocket_closes_total", _labels(code=ending.code, initiator=ending.initiator, clean=clean)): 1,
+        ("websocket_close_views_total", _labels(**{role: _class(saw.code) for role, saw in ending.saw.items()})): 1,
     }
     for role, saw in ending.saw.items():
-        event = labels(endpoint=role, code=saw.code, clean=str(saw.clean).lower())
+        event = _labels(endpoint=role, code=saw.code, clean=str(saw.clean).lower())
         wanted["websocket_close_events_total", event] = 1
     for role, code in ending.frames.items():
-        wanted["websocket_close_frames_total", labels(**{"from": role, "code": code})] = 1
+        wanted["websocket_close_frames_total", _labels(**{"from": role, "code": code})] = 1
     if ending.cause:
-        wanted["websocket_abnormal_closes_total", labels(endpoint=ending.cause_endpoint, cause=ending.cause)] = 1
+        wanted["websocket_abnormal_closes_total", _labels(endpoint=ending.cause_endpoint, cause=ending.cause)] = 1
     return wanted
+
+
+def _labels(**values: object) -> frozenset[tuple[str, str]]:
+    return frozenset((name, str(value)) for name, value in values.items())
 
 
 def _class(code: int) -> str:

@@ -4,14 +4,13 @@ Every oddity was seen, stands in the printed table, and fails the matrix on the 
 it. None is closewatch's doing: the same is expected of the two libraries without closewatch between them.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from closewatch import target_directory
+
 PEERS = Path(__file__).parent / "peers"
-REPOSITORY = Path(__file__).parents[2]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
 
 CLIENT, SERVER = "client", "server"
 
@@ -77,7 +76,7 @@ AIOHTTP = Library(
 
 TUNGSTENITE = Library(
     "tungstenite",
-    (str(TARGET / "debug" / "examples" / "tungstenite-peer"),),
+    (str(target_directory() / "debug" / "examples" / "tungstenite-peer"),),
     odd_answers=(Oddity("tungstenite answers 1014 with 1002", Close(1002, "Protocol violation"), meets=1014),),
     odd_reports=(Oddity("tungstenite tells 1014 as 1002", Close(1002, "Protocol violation"), meets=1014),),
     tells_clean=False,

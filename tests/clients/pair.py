@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 
-from closewatch import Closewatch, Counts, eventually, total
-from counting import check_growth, check_record, summary
+from closewatch import Closewatch, Scrape, eventually, status_of
+from counting import Counts, check_growth, check_record, counts, summary
 from expectations import Ending, Saw, closed, lost
 from libraries import CLIENT, SERVER, Close, Library
 from messages import KINDS, Kind
@@ -46,6 +46,7 @@ class Pair:
         self._breakdowns = 0
         self._sessions = 0
         self._counts: Counts = {}
+        self._last_session: str | None = None
 
     @property
     def name(self) -> str:
@@ -80,8 +81,8 @@ class Pair:
             self._breakdowns += 1
             row.failures.append(f"{type(failure).__name__}: {failure}")
             if self._closewatch:
-                row.failures.append(f"closewatch's last lines:\n{self._closewatch.last_lines}")
-            # Nothing of it may leak into the next case.
+                row.failures.append(f"closewatch's last lines:\n{self._closewatch.output}")
+            # The next case starts everything again.
             await self._end()
         row.close()
 
@@ -91,16 +92,21 @@ class Pair:
             if role not in self._peers:
                 self._peers[role] = await Peer.start(self.libraries[role], role, self._directory)
         if self._program and not self._closewatch:
-            self._closewatch = await Closewatch.start(self._program, self._direct_url, self._directory)
+            arguments = ("run", "--upstream", self._direct_url)
+            self._closewatch = await asyncio.to_thread(Closewatch, self._directory, self._program, *arguments)
             self._sessions = 0
-            self._counts = await self._closewatch.counts()
+            self._counts = counts(await self._scrape())
 
     async def _end(self) -> None:
         for role in list(self._peers):
             await self._peers.pop(role).end()
         if self._closewatch:
-            await self._closewatch.end()
+            await asyncio.to_thread(self._closewatch.kill)
             self._closewatch = None
+
+    @property
+    def _url(self) -> str:
+        return f"ws://{self._closewatch.public}"
 
     @property
     def _direct_url(self) -> str:
@@ -109,12 +115,12 @@ class Pair:
     def _ways(self) -> list[tuple[str, str]]:
         """The URLs to go by, each with how a failure by it is introduced."""
         direct = [("without closewatch, ", self._direct_url)]
-        return [*direct, ("", self._closewatch.url)] if self._closewatch else direct
+        return [*direct, ("", self._url)] if self._closewatch else direct
 
     async def _open(self, url: str) -> Session:
         client, server = self._peers[CLIENT], self._peers[SERVER]
         await client.do("connect", url=url + "/")
-        if self._closewatch and url == self._closewatch.url:
+        if self._closewatch and url == self._url:
             self._sessions += 1
         at_client, at_server = await client.expect("open"), await server.expect("open")
         agreed = {CLIENT: at_client["extensions"], SERVER: at_server["extensions"]}
@@ -202,7 +208,7 @@ class Pair:
         return ending
 
     async def _kill(self, row: Row, role: str) -> None:
-        url = self._closewatch.url if self._closewatch else self._direct_url
+        url = self._url if self._closewatch else self._direct_url
         session = await self._open(url)
         await self._peers.pop(role).end()
         ending = lost(self.libraries, role, can_speak=False)
@@ -224,7 +230,8 @@ class Pair:
         if not self._closewatch:
             row.counted = "(no closewatch)"
             return None
-        record = await self._closewatch.next_record()
+        record = await asyncio.to_thread(eventually, "a new record", self._new_record)
+        self._last_session = record["session"]
         check_record(row, record, ending)
         await self._count_metrics(row, ending)
         row.counted = summary(record)
@@ -232,44 +239,45 @@ class Pair:
 
     async def _count_metrics(self, row: Row, ending: Ending) -> None:
         before = self._counts
+        closes = self._sessions
 
-        async def after_the_close() -> Counts | None:
-            counts = await self._closewatch.counts()
-            more = total(counts, "websocket_closes_total") > total(before, "websocket_closes_total")
-            return counts if more and not total(counts, "websocket_sessions_active") else None
+        def after_the_close() -> Scrape | None:
+            scrape = self._closewatch.scrape()
+            is_closed = scrape.total("websocket_closes_total") == closes
+            return scrape if is_closed and not scrape.total("websocket_sessions_active") else None
 
-        self._counts = await eventually(after_the_close, "a close in /metrics, and no active session")
+        scrape = await asyncio.to_thread(eventually, "a close in /metrics, and no active session", after_the_close)
+        self._counts = counts(scrape)
         check_growth(row, before, self._counts, ending)
 
+    def _new_record(self) -> dict | None:
+        """The newest record, unless it is known already."""
+        records = self._closewatch.closes(limit=1)
+        return records[0] if records and records[0]["session"] != self._last_session else None
+
+    async def _scrape(self) -> Scrape:
+        return await asyncio.to_thread(self._closewatch.scrape)
+
     async def _exposition(self, row: Row) -> None:
-        """A scrape with all of this counted in it pleases Prometheus' own checker."""
-        promtool = await asyncio.create_subprocess_exec(
-            "promtool",
-            "check",
-            "metrics",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        said, _ = await promtool.communicate((await self._closewatch.metrics()).encode())
-        row.check("promtool check metrics", (promtool.returncode, said.decode()), (0, ""))
+        """promtool finds no fault in a scrape after all these sessions."""
+        scrape = await self._scrape()
+        result = await asyncio.to_thread(status_of, "promtool", "check", "metrics", input=scrape.text)
+        row.check("promtool check metrics", result, (0, "", ""))
         row.said = {CLIENT: "(not asked)", SERVER: "(not asked)"}
         row.counted = "promtool check metrics: nothing to complain of"
 
     async def _rest(self, row: Row) -> None:
         """At the end: the three sums hold, and closewatch ends when it is told to."""
-        counts = await self._closewatch.counts()
-        opened = total(counts, "websocket_handshakes_total", status=101)
-        closes = total(counts, "websocket_closes_total")
-        row.check("handshakes with 101", opened, self._sessions)
-        row.check("active sessions", total(counts, "websocket_sessions_active"), 0)
-        row.check("closes", closes, opened)
-        row.check("close events", total(counts, "websocket_close_events_total"), 2 * closes)
-        not_clean = total(counts, "websocket_closes_total", clean="false")
-        row.check("abnormal closes", total(counts, "websocket_abnormal_closes_total"), not_clean)
-        row.check("exit code after SIGTERM", await self._closewatch.stop(), 0)
+        scrape = await self._scrape()
+        row.check("handshakes with 101", scrape.total("websocket_handshakes_total", status=101), self._sessions)
+        row.check("active sessions", scrape.total("websocket_sessions_active"), 0)
+        for name, found, expected in scrape.sums():
+            row.check(name, found, expected)
+        closes = scrape.total("websocket_closes_total")
+        unclean = scrape.total("websocket_closes_total", clean="false")
+        row.check("exit code after SIGTERM", await asyncio.to_thread(self._closewatch.terminate), 0)
         row.said = {CLIENT: f"{self._sessions} sessions opened", SERVER: "(the same)"}
-        row.counted = f"{closes:.0f} closes, {not_clean:.0f} of them not clean; the three sums hold; exit 0"
+        row.counted = f"{closes:.0f} closes, {unclean:.0f} of them not clean; the sums hold; exit 0"
 
 
 async def _ask_to_close(peer: Peer, close: Close) -> None:

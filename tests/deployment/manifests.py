@@ -7,8 +7,8 @@ import warnings
 import kubernetes_validate
 import yaml
 
-from checks import CACHE, Failure, expect, run
-from tools import HERE, closewatch
+from closewatch import Failure, expect, run
+from tools import CACHE, HERE, release_build
 
 # The oldest Kubernetes that has all the manifests use, and the newest whose schema there is.
 KUBERNETES_VERSIONS = ("1.30", kubernetes_validate.latest_version())
@@ -39,7 +39,7 @@ def check_configurations(resources: list[dict]):
     for text in texts:
         path = CACHE / "config.yaml"
         path.write_text(text)
-        run(closewatch(), "check", "--config", path)
+        run(release_build(), "check", "--config", path)
 
 
 def named(resources: list[dict], kind: str, name: str | None = None) -> dict:

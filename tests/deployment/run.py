@@ -2,9 +2,12 @@
 
 import os
 import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 
 from areas import compose, guide, helm, image, kubernetes, package, systemd, workflow
-from checks import Failure, Report
+from closewatch import Failure, Report
 
 AREAS = {
     "workflow": workflow,
@@ -26,8 +29,7 @@ def main(names: list[str]) -> int:
     report = Report()
     for name in names or AREAS:
         check_area(name, report)
-    print(f"{report.passed} passed, {len(report.failures)} failed")
-    return 1 if report.failures else 0
+    return report.finish()
 
 
 def check_area(name: str, report: Report):

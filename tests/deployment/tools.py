@@ -1,15 +1,18 @@
 """The tools that the checks are made with: what is missing is installed, from Debian, PyPI, npm and crates.io."""
 
-import json
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from checks import CACHE, Failure, run
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
+from closewatch import ROOT, Failure, Scrape, build, run
 
 HERE = Path(__file__).resolve().parent
+CACHE = ROOT / "tests/.cache/deployment"
 VENV = CACHE / "venv"
 CARGO_DEB_VERSION = "3.8.0"
 
@@ -21,7 +24,6 @@ PACKAGES = {
     "docker-compose": "docker-compose",
     "dpkg-shlibdeps": "dpkg-dev",
     "ip": "iproute2",
-    "readelf": "binutils",
     "readelf": "binutils",
     "nft": "nftables",
     "promtool": "prometheus",
@@ -59,22 +61,23 @@ def cargo_deb() -> Path:
 
 
 @cache
-def target_directory() -> Path:
-    """Where cargo builds this project."""
-    metadata = run("cargo", "metadata", "--locked", "--no-deps", "--format-version", "1")
-    return Path(json.loads(metadata)["target_directory"])
-
-
-@cache
-def closewatch() -> Path:
+def release_build() -> Path:
     """The release build."""
-    build_release()
-    return target_directory() / "release/closewatch"
+    return build("release")
 
 
-def build_release():
-    """Builds it; where that has been done, puts it back in its place."""
-    run("cargo", "build", "--locked", "--release", timeout=900)
+def fresh_directory(name: str) -> Path:
+    """An empty directory in the cache."""
+    path = CACHE / name
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    return path
+
+
+def open_sessions(url: str, inside: Callable[..., list[str]]) -> int:
+    """The open sessions that an admin reports. `inside` moves a command to where the admin can be reached."""
+    text = run(*inside(sys.executable, ROOT / "tests/support/closewatch.py", f"{url}/metrics"))
+    return int(Scrape(text).total("websocket_sessions_active"))
 
 
 def _install_packages():

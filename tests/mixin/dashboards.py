@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from closewatch import ROOT
 from monitoring import Prometheus
 
-DIRECTORY = Path(__file__).resolve().parents[2] / "deploy/grafana/dashboards"
+DIRECTORY = ROOT / "deploy/grafana/dashboards"
 
 # What Grafana would compute from the scrape interval and from the time range that is shown.
 RATE_INTERVAL, RANGE, RANGE_SECONDS = "10s", "60s", 60

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from closewatch import ROOT
 
 PROMQL = re.compile(r"^```promql( history)?\n(.*?)^```$", re.M | re.S)
 CODE = re.compile(r"^```.*?^```$|^ {4}.*?$|`[^`]*`", re.M | re.S)

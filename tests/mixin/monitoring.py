@@ -1,4 +1,4 @@
-"""A real Prometheus and a real Alertmanager, and a webhook that keeps what it is told."""
+"""A real Prometheus, a real Alertmanager, and a webhook that records alerts."""
 
 import json
 import re
@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from processes import Closewatch, Failure, Process, fetch
+from closewatch import ROOT, Closewatch, Failure, Process, fetch
 
-RULES = Path(__file__).resolve().parents[2] / "deploy/prometheus"
+RULES = ROOT / "deploy/prometheus"
 
 # A scrape twice a second, so that a rate has its samples within seconds.
 SCRAPE_INTERVAL = "500ms"
@@ -19,11 +19,9 @@ EVALUATION_INTERVAL = "1s"
 
 
 class Prometheus(Process):
-    """Scrapes these closewatches as the Prometheus operator would: with its target labels, one of them `endpoint`."""
+    """Scrapes these closewatches with the target labels of the Prometheus operator. One of them is `endpoint`."""
 
-    def __init__(
-        self, stack: ExitStack, directory: Path, targets: list[Closewatch], *, alertmanager: str | None = None
-    ) -> None:
+    def __init__(self, directory: Path, targets: list[Closewatch], alertmanager: str | None = None) -> None:
         scrape = {
             "job_name": "closewatch",
             "honor_labels": True,
@@ -31,15 +29,16 @@ class Prometheus(Process):
         }
         configuration = {
             "global": {"scrape_interval": SCRAPE_INTERVAL, "evaluation_interval": EVALUATION_INTERVAL},
-            "rule_files": [str(_hurried(RULES / name, directory)) for name in ("recording.yaml", "alerts.yaml")],
+            "rule_files": [
+                str(_without_intervals(RULES / name, directory)) for name in ("recording.yaml", "alerts.yaml")
+            ],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager] if alertmanager else []}]}]},
             "scrape_configs": [scrape],
         }
         file = directory / "prometheus.json"
-        # JSON is YAML too.
+        # JSON is YAML.
         file.write_text(json.dumps(configuration))
         super().__init__(
-            stack,
             directory,
             "prometheus",
             "prometheus",
@@ -47,21 +46,21 @@ class Prometheus(Process):
             f"--storage.tsdb.path={directory / 'prometheus'}",
             "--web.listen-address=127.0.0.1:0",
         )
-        self._api = f"http://{self.said(LISTENING)}/api/v1"
-        self.said(r"(Server is ready)")
+        self._api = f"http://{self.printed(LISTENING)}/api/v1"
+        self.printed(r"(Server is ready)")
 
     def query(self, expr: str) -> list[dict]:
-        """The vector that an expression gives now; each series with one value."""
+        """The vector that an expression returns now. Each series has one value."""
         result = self._get("query", query=expr)["result"]
         return [{**series, "values": [series["value"]]} for series in result]
 
     def query_range(self, expr: str, seconds: int, step: int = 1) -> list[dict]:
-        """The matrix that an expression gave in the last seconds."""
+        """The matrix that an expression returns for the last seconds."""
         now = time.time()
         return self._get("query_range", query=expr, start=now - seconds, end=now, step=step)["result"]
 
     def value(self, expr: str) -> float:
-        """The only value, or 0 where there is none."""
+        """The value of the first series, or 0 without a series."""
         vector = self.query(expr)
         return float(vector[0]["value"][1]) if vector else 0.0
 
@@ -72,16 +71,16 @@ class Prometheus(Process):
         return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
 
     def _get(self, path: str, **parameters: object) -> dict | list:
-        answer = json.loads(fetch(f"{self._api}/{path}?{urllib.parse.urlencode(parameters)}"))
+        answer = json.loads(fetch(f"{self._api}/{path}?{urllib.parse.urlencode(parameters)}", any_status=True))
         if answer["status"] != "success":
             raise Failure(f"{answer['error']}: {parameters}")
         return answer["data"]
 
 
 class Alertmanager(Process):
-    """Hands every alert on to a webhook at once."""
+    """Sends every alert to a webhook at once."""
 
-    def __init__(self, stack: ExitStack, directory: Path, webhook: str) -> None:
+    def __init__(self, directory: Path, webhook: str) -> None:
         configuration = {
             "route": {"receiver": "webhook", "group_wait": "0s", "group_interval": "1s"},
             "receivers": [{"name": "webhook", "webhook_configs": [{"url": webhook}]}],
@@ -89,7 +88,6 @@ class Alertmanager(Process):
         file = directory / "alertmanager.json"
         file.write_text(json.dumps(configuration))
         super().__init__(
-            stack,
             directory,
             "alertmanager",
             "prometheus-alertmanager",
@@ -98,11 +96,11 @@ class Alertmanager(Process):
             "--web.listen-address=127.0.0.1:0",
             "--cluster.listen-address=",
         )
-        self.address = self.said(LISTENING)
+        self.address = self.printed(LISTENING)
 
 
 class Webhook:
-    """Who is on call."""
+    """A receiver of alerts."""
 
     def __init__(self, stack: ExitStack) -> None:
         self.alerts: list[dict] = []
@@ -137,8 +135,8 @@ def operator_labels(target: Closewatch) -> dict[str, str]:
     return {"namespace": "demo", "pod": target.name, "container": "closewatch", "endpoint": "metrics"}
 
 
-def _hurried(rules: Path, directory: Path) -> Path:
-    """The rules with every group evaluated at the common interval: nobody waits for minutes here."""
-    hurried = directory / rules.name
-    hurried.write_text(re.sub(r"^ +interval: .*\n", "", rules.read_text(), flags=re.M))
-    return hurried
+def _without_intervals(rules: Path, directory: Path) -> Path:
+    """A copy of the rules without intervals of their own, which are minutes."""
+    copy = directory / rules.name
+    copy.write_text(re.sub(r"^ +interval: .*\n", "", rules.read_text(), flags=re.M))
+    return copy

@@ -1,65 +1,54 @@
-"""Dashboards, rules, alerts, runbooks and other documents, first on paper, then against the real programs.
+"""Dashboards, rules, alerts, runbooks and other documents: static checks, then checks against the real programs.
 
-A demo, a sidecar before the demo's server, and a third that is drained are scraped by a real Prometheus. Every query of
-every panel and of every document must then return data; and when the demo is killed, the alert must arrive at a
-webhook. The last line counts.
+A real Prometheus scrapes a demo, a sidecar in front of the demo's server, and a third closewatch that is drained. Every
+query of every panel and of every document must return data. When the demo is killed, a webhook must get the alert.
+The last line is `N passed, N failed`.
 """
 
 import filecmp
 import re
 import signal
-import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+
 import dashboards
 import documents
+from closewatch import ROOT, Closewatch, Failure, Report, binary, eventually, expect, fetch, run
 from dashboards import Query
 from monitoring import Alertmanager, Prometheus, Webhook
-from processes import Closewatch, Failure, eventually, fetch, temporary_directory
 from websocket import Client
 
-ROOT = Path(__file__).resolve().parents[2]
 RULE_FILES = [ROOT / "deploy/prometheus/recording.yaml", ROOT / "deploy/prometheus/alerts.yaml"]
 EXAMPLES = [ROOT / "deploy/prometheus/prometheus.yaml", ROOT / "deploy/prometheus/federation.yaml"]
-# How many sessions lose their server: so many that what the demo loses by itself is no tenth of all.
+# The number of sessions that lose their server. It is ten times what the demo loses by itself.
 LOST_SESSIONS = 300
 
-results: list[bool] = []
+report = Report()
 
 
 def main() -> int:
-    # So that SIGTERM too ends every process on its way out.
+    # SIGTERM must end every process, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    on_paper()
+    check_files()
     with ExitStack() as stack:
-        check("everything starts", against_the_real_programs, stack)
-    failed = results.count(False)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+        check("everything starts", check_programs, stack)
+    return report.finish()
 
 
 def check(name: str, probe: Callable[..., None], *arguments: object) -> None:
-    """One case: passes where the probe raises nothing."""
-    try:
+    with report.check(name):
         probe(*arguments)
-    except Exception as error:
-        results.append(False)
-        told = isinstance(error, Failure | AssertionError) and str(error)
-        print(f"FAIL  {name}: {told or traceback.format_exc()}", flush=True)
-    else:
-        results.append(True)
-        print(f"ok    {name}", flush=True)
 
 
-# --- on paper ---------------------------------------------------------------------------------------------------------
+# --- static checks ----------------------------------------------------------------------------------------------------
 
 
-def on_paper() -> None:
+def check_files() -> None:
     check("the dashboards' sources are sound, and their JSON is what they write", dashboards_are_generated)
     check("promtool finds the examples sound", promtool, "check", "config", *EXAMPLES)
     check("promtool finds the rules sound", promtool, "check", "rules", *RULE_FILES)
@@ -74,7 +63,7 @@ def on_paper() -> None:
 
 def dashboards_are_generated() -> None:
     sources = ROOT / "deploy/grafana"
-    run("npx", "--no-install", "tsc", cwd=sources)
+    run("npx", "--no-install", "tsc", cwd=sources, timeout=300)
     with tempfile.TemporaryDirectory(prefix="closewatch-dashboards-") as directory:
         run("node", ".build/main.js", directory, cwd=sources)
         written = {file.name for file in Path(directory).iterdir()}
@@ -118,27 +107,30 @@ def promtool(*arguments: str | Path) -> None:
     run("promtool", *arguments)
 
 
-def run(*command: str | Path, cwd: Path = ROOT) -> None:
-    done = subprocess.run(command, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
-
-
 # --- against the real programs ----------------------------------------------------------------------------------------
 
 
-def against_the_real_programs(stack: ExitStack) -> None:
-    directory = temporary_directory(stack)
-    demo = Closewatch(stack, directory, "demo", "demo")
-    (directory / "closewatch.yaml").write_text(
-        f"upstream: ws://{demo.public}\nadmin: {{control: true}}\ntimeouts: {{close: 500ms}}\n"
-    )
-    sidecar = Closewatch(stack, directory, "sidecar", "run", "--config", "closewatch.yaml")
-    leaving = Closewatch(stack, directory, "leaving", "run", "--config", "closewatch.yaml")
+def check_programs(stack: ExitStack) -> None:
+    temporary = tempfile.TemporaryDirectory(prefix="closewatch-mixin-", ignore_cleanup_errors=True)
+    directory = Path(stack.enter_context(temporary))
+
+    def start(name: str, *arguments: str, configuration: dict | None = None) -> Closewatch:
+        program = binary("debug")
+        return stack.enter_context(Closewatch(directory, program, *arguments, configuration=configuration, name=name))
+
+    demo = start("demo", "demo")
+    configuration = {
+        "upstream": f"ws://{demo.public}",
+        "admin": {"control": True},
+        "timeouts": {"close": "500ms"},
+    }
+    sidecar = start("sidecar", configuration=configuration)
+    leaving = start("leaving", configuration=configuration)
     webhook = Webhook(stack)
-    alertmanager = Alertmanager(stack, directory, webhook.url)
-    prometheus = Prometheus(stack, directory, [demo, sidecar, leaving], alertmanager=alertmanager.address)
-    eventually(lambda: prometheus.value("count(up == 1)") == 3, "three closewatches to be scraped")
-    clients = [Client(sidecar.public) for _ in range(LOST_SESSIONS)]
+    alertmanager = stack.enter_context(Alertmanager(directory, webhook.url))
+    prometheus = stack.enter_context(Prometheus(directory, [demo, sidecar, leaving], alertmanager.address))
+    eventually("three closewatches are scraped", lambda: prometheus.value("count(up == 1)") == 3)
+    clients = [open_session(sidecar) for _ in range(LOST_SESSIONS)]
 
     check("a sidecar has as many series as docs/scale.md says", series_fit, prometheus, sidecar)
     check("endings that the demo has not are made", make_endings, sidecar, prometheus)
@@ -167,36 +159,44 @@ def series_fit(prometheus: Prometheus, sidecar: Closewatch) -> None:
     assert abs(measured - int(stated[1])) <= 0.05 * measured, f"{stated[1]} are stated, {measured:.0f} measured"
 
 
+def open_session(closewatch: Closewatch) -> Client:
+    client = Client(closewatch.public)
+    expect(client.receive_status() == 101, "the upgrade is refused")
+    return client
+
+
 def make_endings(sidecar: Closewatch, prometheus: Prometheus) -> None:
     # The client's Close frame is not answered: it sees 1006, the server 1000.
-    unanswered = Client(sidecar.public)
+    unanswered = open_session(sidecar)
     unanswered.say("silent")
     unanswered.close(1000)
     unanswered.read_to_end()
     # An unmasked frame is a breach.
-    rude = Client(sidecar.public)
+    rude = open_session(sidecar)
     rude.say("hello", masked=False)
     rude.read_to_end()
-    assert Client(sidecar.public, "/status/503").status == 503
+    assert Client(sidecar.public, "/status/503").receive_status() == 503
     fetch(f"http://{sidecar.public}/")
     # A client that does not read.
-    slow = Client(sidecar.public)
+    slow = open_session(sidecar)
     slow.say("flood 300 65536")
     held = f'websocket_buffered_bytes{{instance="{sidecar.admin}", from="server", route="default"}}'
-    eventually(lambda: prometheus.value(held), "bytes held for a slow reader")
+    eventually("bytes are held for a slow reader", lambda: prometheus.value(held))
     slow.reset()
-    sidecar.control("/-/reload")
+    sidecar.post("/-/reload")
 
 
 def make_drain(leaving: Closewatch) -> None:
-    clients = [Client(leaving.public) for _ in range(3)]
-    leaving.control("/-/drain")
+    clients = [open_session(leaving) for _ in range(3)]
+    leaving.post("/-/drain")
     for client in clients:
         client.await_close()
         client.close(1001)
         client.read_to_end()
-    drained = r'^websocket_proxy_actions_total{action="drain",route="default"} 3$'
-    eventually(lambda: re.search(drained, leaving.metrics(), re.M), "three drained sessions")
+    eventually(
+        "three drained sessions",
+        lambda: leaving.scrape().total("websocket_proxy_actions_total", action="drain", route="default") == 3,
+    )
 
 
 def emptiness_is_told(prometheus: Prometheus) -> None:
@@ -213,14 +213,14 @@ def emptiness_is_told(prometheus: Prometheus) -> None:
 
 def returns_data(query: Query, variables: dict[str, str], prometheus: Prometheus) -> None:
     try:
-        eventually(lambda: dashboards.fault(query, variables, prometheus) is None, "data")
+        eventually("data", lambda: dashboards.fault(query, variables, prometheus) is None)
     except Failure:
         raise Failure(dashboards.fault(query, variables, prometheus) or "data came too late") from None
 
 
 def families_are_shown(demo: Closewatch) -> None:
     shown = " ".join(query.expr for dashboard in dashboards.everyone() for query in dashboard.queries())
-    families = re.findall(r"^# TYPE ((?:websocket|closewatch)_\w+)", demo.metrics(), re.M)
+    families = re.findall(r"^# TYPE ((?:websocket|closewatch)_\w+)", demo.scrape().text, re.M)
     missing = [family for family in families if family not in shown]
     assert families and not missing, f"not shown: {missing}"
 
@@ -230,7 +230,7 @@ def rules_are_healthy(prometheus: Prometheus) -> None:
         rules = prometheus.rules()
         return [] if any(rule["health"] == "unknown" for rule in rules) else rules
 
-    rules = eventually(evaluated, "every rule to be evaluated")
+    rules = eventually("every rule is evaluated", evaluated)
     unhealthy = [f"{rule['name']}: {rule.get('lastError')}" for rule in rules if rule["health"] != "ok"]
     assert not unhealthy, unhealthy
 
@@ -239,10 +239,10 @@ def server_loss_is_told(demo: Closewatch, clients: list[Client], prometheus: Pro
     name = "WebSocketServerLossBurst"
     # The recorded series, which the alert reads.
     sessions = 'job_route:websocket_sessions_active:sum{route="default"}'
-    eventually(lambda: prometheus.value(sessions) >= LOST_SESSIONS, f"{LOST_SESSIONS} sessions in Prometheus")
+    eventually(f"{LOST_SESSIONS} sessions in Prometheus", lambda: prometheus.value(sessions) >= LOST_SESSIONS)
     assert not webhook.firing(name), "the alert fires before anything was killed"
     demo.kill()
-    alert = eventually(lambda: webhook.firing(name), "the alert")[0]
+    alert = eventually("the alert", lambda: webhook.firing(name))[0]
     assert alert["labels"]["route"] == "default" and alert["labels"]["job"] == "closewatch", alert
     assert alert["annotations"]["runbook_url"] == f"docs/runbooks/{name}.md", alert
     for client in clients:

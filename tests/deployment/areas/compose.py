@@ -4,8 +4,8 @@ from pathlib import Path
 
 import yaml
 
-from checks import ROOT, expect, run
-from tools import closewatch, python_tool
+from closewatch import ROOT, expect, run
+from tools import python_tool, release_build
 
 COMPOSE = ROOT / "deploy/compose.yaml"
 
@@ -21,7 +21,7 @@ def check(report):
     with report.check("compose: promtool takes Prometheus's configuration"):
         run("promtool", "check", "config", ROOT / "deploy/compose/prometheus.yaml")
     with report.check("compose: closewatch knows the command"):
-        run(closewatch(), *command(), "--help")
+        run(release_build(), *command(), "--help")
 
 
 def mounts() -> list[Path]:

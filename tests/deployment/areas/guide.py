@@ -5,11 +5,9 @@ import json
 import os
 import re
 import subprocess
-import sys
 
-from checks import ROOT, eventually, expect, expect_equal, run, status_of
-from metrics import GET, open_sessions
-from tools import closewatch
+from closewatch import ROOT, eventually, expect, expect_equal, run, status_of
+from tools import open_sessions, release_build
 
 NEEDS_ROOT = True
 
@@ -77,7 +75,7 @@ def inside(machine: str, *command) -> list[str]:
 @contextlib.contextmanager
 def program(machine: str, *arguments: str, stdout=subprocess.DEVNULL):
     """A running closewatch."""
-    command = inside(machine, closewatch(), *arguments)
+    command = inside(machine, release_build(), *arguments)
     process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL, text=True)
     try:
         yield process
@@ -99,10 +97,10 @@ def session():
 
 
 def await_health(admin: str):
-    command = inside(SERVER, closewatch(), "health", "--admin", admin)
+    command = inside(SERVER, release_build(), "health", "--admin", admin)
     eventually(f"{admin} is ready", lambda: status_of(*command)[0] == 0)
 
 
 def sessions(port: int) -> int:
     """The open sessions of the closewatch whose admin has this port."""
-    return open_sessions(run(*inside(SERVER, sys.executable, "-c", GET, f"http://127.0.0.1:{port}/metrics")))
+    return open_sessions(f"http://127.0.0.1:{port}", lambda *command: inside(SERVER, *command))

@@ -5,9 +5,9 @@ import shutil
 import tomllib
 import yaml
 
-from checks import ROOT, expect, expect_equal, fresh_directory, run, status_of
+from closewatch import ROOT, expect, expect_equal, run, status_of
 from manifests import KUBERNETES_VERSIONS, check_configurations, check_drain_fits, named, parse, pod, sidecar, validate
-from tools import HERE, helm
+from tools import HERE, fresh_directory, helm
 
 CHART = ROOT / "deploy/helm/closewatch"
 UPSTREAM = "config.upstream=ws://chat.default.svc:80"

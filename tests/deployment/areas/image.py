@@ -12,9 +12,8 @@ import time
 from pathlib import Path
 
 from areas import compose
-from checks import CACHE, ROOT, eventually, expect, expect_equal, fresh_directory, run, status_of
-from metrics import GET, open_sessions
-from tools import HERE, build_release, closewatch, python_tool, target_directory
+from closewatch import ROOT, build, eventually, expect, expect_equal, run, status_of, target_directory
+from tools import CACHE, HERE, fresh_directory, open_sessions, python_tool, release_build
 
 NEEDS_ROOT = True
 
@@ -36,7 +35,7 @@ def check(report):
     with report.check("image: hadolint"):
         run(python_tool("hadolint"), DOCKERFILE)
     with report.check("image: is built"):
-        build()
+        build_image()
     with contextlib.ExitStack() as stack:
         stack.callback(run, "podman", "rmi", "--force", IMAGE)
         with report.check("image: holds one static program, and says how to run it"):
@@ -53,7 +52,7 @@ def check(report):
 # --- building --------------------------------------------------------------------------------------------------------
 
 
-def build():
+def build_image():
     """The image, with a build stage that ran on this machine."""
     stage = CACHE / "image"
     program = stage / "src/target/release/closewatch"
@@ -76,7 +75,7 @@ def run_build_stage(source: Path, program: Path):
         shutil.copy(target_directory() / "release/closewatch", program)
     finally:
         # Both builds go to the same place; what the other tests run is to stay there.
-        build_release()
+        build("release")
 
 
 def copy_sources(stage: str, source: Path):
@@ -167,7 +166,7 @@ def logs(name: str) -> str:
 @contextlib.contextmanager
 def session(url: str):
     """An open session, of a client outside of the container; what `ended()` returns is how the client saw it end."""
-    command = inside(closewatch(), "probe", url, "--send", "hello", "--wait", "60s", "--json")
+    command = inside(release_build(), "probe", url, "--send", "hello", "--wait", "60s", "--json")
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
     def ended() -> dict:
@@ -183,7 +182,7 @@ def session(url: str):
 
 def sessions(admin: str) -> int:
     """The open sessions of the closewatch with this admin."""
-    return open_sessions(run(*inside(sys.executable, "-c", GET, f"http://{admin}/metrics")))
+    return open_sessions(f"http://{admin}", inside)
 
 
 def check_demo():
@@ -216,7 +215,7 @@ def check_names():
         }.items():
             with container("run", "--upstream", f"ws://{host}:9000", options=options) as proxy:
                 await_health(proxy)
-                run(*inside(closewatch(), "probe", "ws://127.0.0.1:8080/", "--close", "1000"))
+                run(*inside(release_build(), "probe", "ws://127.0.0.1:8080/", "--close", "1000"))
 
 
 def check_pre_stop():

@@ -2,7 +2,7 @@
 
 import yaml
 
-from checks import ROOT, expect, expect_equal, run
+from closewatch import ROOT, expect, expect_equal, run
 from manifests import check_configurations, check_drain_fits, named, parse, pod, sidecar, validate
 from tools import kustomize
 

@@ -1,7 +1,7 @@
 """The Debian package: built, installed into a throw-away copy of this machine, and run there by a real systemd."""
 
-from checks import Failure, expect, expect_equal, fresh_directory, run
-from tools import HERE, cargo_deb, closewatch
+from closewatch import Failure, expect, expect_equal, run
+from tools import HERE, cargo_deb, fresh_directory, release_build
 
 NEEDS_ROOT = True
 
@@ -39,7 +39,7 @@ def check(report):
 
 
 def build():
-    closewatch()
+    release_build()
     folder = fresh_directory("package")
     run(cargo_deb(), "deb", "--no-build", "--locked", "--output", folder, timeout=300)
     (package,) = folder.glob("*.deb")

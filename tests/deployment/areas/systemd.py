@@ -2,7 +2,8 @@
 
 import shutil
 
-from checks import ROOT, fresh_directory, run
+from closewatch import ROOT, run
+from tools import fresh_directory
 
 UNITS = ROOT / "deploy/systemd"
 

@@ -1,6 +1,6 @@
 """The GitHub workflow: its schema, and that it runs what everybody runs."""
 
-from checks import ROOT, expect, run
+from closewatch import ROOT, expect, run
 from tools import python_tool
 
 WORKFLOW = ROOT / ".github/workflows/ci.yaml"
