@@ -26,10 +26,14 @@ pub enum HandshakeFailure {
     UpstreamTls,
     /// The server ended the connection before its answer (502).
     UpstreamReset,
+    /// closewatch itself has no file descriptor, port or memory left (503).
+    OutOfResources,
     /// The server's answer is not HTTP, or is a 101 that does not fit the request (502).
     UpstreamInvalid,
     /// The client left before the answer.
     ClientGone,
+    /// The request is no upgrade any more, because a hop in front removed headers. It passed as a plain request.
+    HeadersLost,
 }
 
 impl HandshakeFailure {

@@ -1,15 +1,17 @@
-//! One client connection: its opening handshake and what becomes of it, or its plain requests until one is a handshake.
+//! One client connection: it reads the head of each request, and an upgrade makes it a session.
 
 use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use hyper::Response;
+use bytes::{Buf, Bytes, BytesMut};
+use hyper::{Response, StatusCode};
 use socket2::Socket;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    time::timeout,
 };
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -17,207 +19,371 @@ use super::{
     Proxy,
     connector::into_socket,
     http::{
-        response::Body,
-        server::{self, GivenBack},
-        validate::Limits,
+        framing::BodyFraming,
+        passthrough::PlainRequest,
+        response::{Body, close_after, refusal},
+        server::{Served, respond, serve as serve_request},
+        server_connection::ServerConnection,
+        validate::{RequestKind, asks_for_websocket, classify, destination, has_lost_headers},
     },
     proxy_protocol::Ends,
-    replay::read_more,
     upgrade::{
-        handshake::{self, Opening, Outcome, Upgraded},
-        raw_head::{Parsed, may_end},
+        handshake::{self, Outcome, Upgraded},
+        raw_head::{Parsed, RequestHead, may_end},
     },
 };
 use crate::{
     admission::ConnectionPermit,
-    metrics::RejectReason,
+    metrics::{HandshakeFailure, RejectReason},
     relay::{NewSession, SessionGuard},
     websocket::PerEndpoint,
 };
 
-/// How much of what a refused client still sends is read, so that the answer reaches it before the reset would.
+/// The bytes that are read at once while a head is expected.
+const READ: usize = 2 * 1024;
+
+/// The bytes of early frames that are kept while the server has not answered an upgrade, at least.
+const MIN_EARLY: usize = 8 * 1024;
+
+/// The bytes that are still read of a refused client, so that the response reaches it before the reset would.
 const LINGER_BYTES: u64 = 256 * 1024;
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// A connection that was taken.
+/// Limits for the requests of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    /// How long a client may take for its request head: from accept for the first, from its first byte for later ones.
+    pub(super) head_timeout: Option<Duration>,
+    /// The largest request head.
+    pub(super) head_bytes: usize,
+    /// How long the connection may rest between two requests.
+    pub(super) keep_alive: Duration,
+    /// How long the body of a plain request or of its response may stand still.
+    pub(super) body: Duration,
+}
+
+/// A connection that was accepted.
 pub(super) struct Accepted {
     pub(super) stream: TcpStream,
-    /// What was read of it behind a PROXY header.
-    pub(super) early: Vec<u8>,
+    /// The bytes that were read behind a PROXY header.
+    pub(super) early: BytesMut,
     pub(super) ends: Ends,
-    pub(super) place: ConnectionPermit,
-    /// Held while something of the connection's is in flight: a drain waits for it.
+    pub(super) permit: ConnectionPermit,
+    /// Held while a request is in flight: a drain waits for it.
     pub(super) in_service: TaskTrackerToken,
 }
 
-/// What a connection is to do next.
-enum Next {
-    /// Forward an opening handshake, whose head is the first so many bytes of what was read.
-    Open(usize),
-    /// Serve requests, of which the first may have an answer already.
-    Serve(Option<Response<Body>>),
-    /// Hang up.
-    End,
-    /// Close: nothing was asked, and the process ends.
-    Close,
+/// How a connection ends.
+enum End {
+    /// As a session.
+    Session(Box<Upgraded>),
+    /// By a FIN, behind the last response.
+    HangUp,
+    /// By a RST: the client does not read.
+    Reset,
 }
 
-/// A client's connection, while it is no session.
+/// Why there is no request head.
+enum NoHead {
+    /// The bytes are no request. The client gets this status and this line.
+    Malformed(StatusCode, &'static str),
+    /// The connection is over, or the time is.
+    Over,
+}
+
+/// A client's connection until it is a session.
 struct Connection {
     proxy: Arc<Proxy>,
     ends: Ends,
     limits: Limits,
     stream: TcpStream,
-    /// What was read of it and not used yet.
-    read: Vec<u8>,
+    /// The bytes that were read and not used yet.
+    read: BytesMut,
+    /// The connection to the server that an earlier plain request has left.
+    kept: Option<ServerConnection>,
 }
 
-/// Serves a connection until it ends; where it becomes a session, hands it to the data plane.
+/// Serves a connection until it ends, or until it is a session of the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
-    let Accepted { stream, early, ends, place, in_service } = accepted;
-    let mut connection = Connection { proxy, ends, limits, stream, read: early };
-    let mut next = connection.first().await;
-    loop {
-        match next {
-            Next::Open(length) => match connection.open(length).await {
-                Some(Outcome::Upgraded(upgraded)) => {
-                    if connection.switch(&upgraded).await {
-                        return connection.hand_over(*upgraded, place);
-                    }
-                    // The ticket of a session that nobody will have counts it as a lost client.
-                    drop(upgraded.ticket(&connection.proxy));
-                    next = Next::End;
-                }
-                Some(Outcome::Answered(response)) => next = Next::Serve(Some(response)),
-                None => next = Next::End,
-            },
-            // Boxed, since its state is large, and most connections never come here.
-            Next::Serve(response) => (connection, next) = Box::pin(connection.serve(response)).await,
-            Next::End => return hang_up(connection.stream, in_service).await,
-            Next::Close => return,
-        }
+    let Accepted { stream, early, ends, permit, in_service } = accepted;
+    let mut connection = Connection { proxy, ends, limits, stream, read: early, kept: None };
+    match connection.run().await {
+        End::Session(upgraded) => connection.hand_over(*upgraded, permit),
+        End::HangUp => hang_up(connection.stream, in_service).await,
+        // A socket that refuses the option ends by a FIN.
+        End::Reset => drop(connection.stream.set_zero_linger()),
     }
 }
 
 impl Connection {
-    /// Reads the head of the first request. What is none, or no opening handshake, is the library's to answer.
-    async fn first(&mut self) -> Next {
-        let (proxy, timeout) = (Arc::clone(&self.proxy), self.limits.head_timeout.unwrap_or(Duration::MAX));
+    /// Answers requests until the connection ends.
+    async fn run(&mut self) -> End {
+        let mut is_first = true;
+        loop {
+            let end = match self.read_head(is_first).await {
+                Ok(head) => self.answer(head).await,
+                Err(NoHead::Malformed(status, line)) => {
+                    self.refuse_malformed(self.mentions_websocket(), status, line).await
+                }
+                Err(NoHead::Over) => Some(End::HangUp),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+            is_first = false;
+        }
+    }
+
+    /// Reads the head of the next request, within the configured times.
+    async fn read_head(&mut self, is_first: bool) -> Result<Bytes, NoHead> {
+        let (proxy, limits) = (Arc::clone(&self.proxy), self.limits);
+        if !is_first && proxy.closing.is_cancelled() {
+            return Err(NoHead::Over);
+        }
+        let reading = async {
+            if !is_first {
+                let first_byte = timeout(limits.keep_alive, self.read_first_byte()).await;
+                first_byte.unwrap_or(Err(NoHead::Over))?;
+            }
+            let head = timeout(limits.head_timeout.unwrap_or(Duration::MAX), self.read_rest_of_head()).await;
+            head.unwrap_or_else(|_| {
+                if is_first {
+                    proxy.metrics.connection_rejected(RejectReason::Timeout);
+                }
+                Err(NoHead::Over)
+            })
+        };
         tokio::select! {
             biased;
-            next = tokio::time::timeout(timeout, self.read_head()) => next.unwrap_or_else(|_| {
-                proxy.metrics.connection_rejected(RejectReason::Timeout);
-                Next::End
-            }),
-            () = proxy.closing.cancelled() => Next::Close,
+            head = reading => head,
+            () = proxy.closing.cancelled() => Err(NoHead::Over),
         }
     }
 
-    async fn read_head(&mut self) -> Next {
-        let mut new = 0;
+    async fn read_first_byte(&mut self) -> Result<(), NoHead> {
+        skip_empty_lines(&mut self.read);
+        while self.read.is_empty() {
+            self.read_more().await?;
+            skip_empty_lines(&mut self.read);
+        }
+        Ok(())
+    }
+
+    async fn read_rest_of_head(&mut self) -> Result<Bytes, NoHead> {
+        let mut searched = 0;
         loop {
             if skip_empty_lines(&mut self.read) {
-                new = 0;
+                searched = 0;
             }
-            if self.read.len() > new && may_end(&self.read, new) {
-                match Opening::parse(&self.read) {
+            if self.read.len() > searched && may_end(&self.read, searched) {
+                match RequestHead::parse(&self.read) {
                     Parsed::Partial => {}
-                    Parsed::Whole(_, length) if length <= self.limits.head_bytes => return Next::Open(length),
-                    Parsed::Whole(..) | Parsed::Other => return Next::Serve(None),
+                    Parsed::Whole(_, length) if length <= self.limits.head_bytes => {
+                        return Ok(self.read.split_to(length).freeze());
+                    }
+                    Parsed::Whole(..) => return Err(self.too_large()),
+                    Parsed::Other => {
+                        return Err(NoHead::Malformed(StatusCode::BAD_REQUEST, "the request is malformed"));
+                    }
                 }
             }
-            new = self.read.len();
-            if new >= self.limits.head_bytes {
-                return Next::Serve(None);
+            searched = self.read.len();
+            if searched >= self.limits.head_bytes {
+                return Err(self.too_large());
             }
-            if !read_more(&mut self.stream, &mut self.read).await {
-                return Next::End;
+            self.read_more().await?;
+        }
+    }
+
+    async fn read_more(&mut self) -> Result<(), NoHead> {
+        self.read.reserve(READ);
+        if matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) { Ok(()) } else { Err(NoHead::Over) }
+    }
+
+    fn too_large(&self) -> NoHead {
+        if self.read.iter().take(self.limits.head_bytes).any(|byte| *byte == b'\n') {
+            NoHead::Malformed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
+        } else {
+            NoHead::Malformed(StatusCode::URI_TOO_LONG, "the request line is too long")
+        }
+    }
+
+    /// Answers the request with this head. Returns the end of the connection, if this was the last one.
+    async fn answer(&mut self, head: Bytes) -> Option<End> {
+        let Parsed::Whole(request, _) = RequestHead::parse(&head) else { return Some(End::HangUp) };
+        match classify(&request) {
+            Ok(RequestKind::Upgrade { has_body }) => self.upgrade(request, &head, has_body).await,
+            Ok(RequestKind::Plain(body)) => self.pass(&request, head.clone(), body).await,
+            Err(line) => {
+                let is_upgrade = asks_for_websocket(&request.fields);
+                if !is_upgrade {
+                    self.proxy.unrouted.http_request(StatusCode::BAD_REQUEST.as_u16());
+                }
+                self.refuse_malformed(is_upgrade, StatusCode::BAD_REQUEST, line).await
             }
         }
     }
 
-    /// Forwards an opening handshake. Nothing comes of it where the client goes meanwhile.
-    async fn open(&mut self, length: usize) -> Option<Outcome> {
-        let head: Vec<u8> = self.read.drain(..length).collect();
+    /// Forwards an opening handshake. If the client leaves meanwhile, nothing comes of it.
+    async fn upgrade(&mut self, request: RequestHead<'_>, head: &[u8], has_body: bool) -> Option<End> {
         let (proxy, ends) = (Arc::clone(&self.proxy), self.ends);
         let outcome = tokio::select! {
             biased;
-            outcome = handshake::forward(&proxy, ends, &head) => outcome,
-            () = self.gone() => return None,
+            outcome = handshake::forward(&proxy, ends, request, has_body) => outcome,
+            () = self.gone() => return Some(End::HangUp),
         };
-        if let Outcome::Answered(_) = outcome {
-            // The library answers, and answers only what it has read.
-            self.read.splice(..0, head);
+        match outcome {
+            Outcome::Upgraded(upgraded) if self.switch(&upgraded).await => Some(End::Session(upgraded)),
+            Outcome::Upgraded(upgraded) => {
+                // The guard of a session that nobody will have counts a client that has gone.
+                drop(upgraded.guard(&self.proxy));
+                Some(End::HangUp)
+            }
+            Outcome::Answered(mut response) => {
+                if has_body {
+                    close_after(&mut response);
+                }
+                let Parsed::Whole(request, _) = RequestHead::parse(head) else { return Some(End::HangUp) };
+                self.respond(Some(&request), response).await
+            }
         }
-        Some(outcome)
     }
 
-    /// Ends when the client does. What it sends meanwhile is kept, about as much as the library would keep.
+    /// Ends when the client does. Keeps the frames that it sends meanwhile, up to a limit.
     async fn gone(&mut self) {
-        while self.read.len() < self.limits.buffer() {
-            if !read_more(&mut self.stream, &mut self.read).await {
+        while self.read.len() < self.limits.head_bytes.max(MIN_EARLY) {
+            if self.read_more().await.is_err() {
                 return;
             }
         }
         std::future::pending::<()>().await;
     }
 
-    /// Lets the library serve requests.
-    async fn serve(self, prepared: Option<Response<Body>>) -> (Self, Next) {
-        let Self { proxy, ends, limits, stream, read } = self;
-        let GivenBack { stream, read, opening } =
-            server::serve(Arc::clone(&proxy), ends, limits, stream, read, prepared).await;
-        (Self { proxy, ends, limits, stream, read }, opening.map_or(Next::End, Next::Open))
+    /// Passes a plain request.
+    async fn pass(&mut self, request: &RequestHead<'_>, head: Bytes, body: BodyFraming) -> Option<End> {
+        let routing = self.proxy.routing.load_full();
+        let (target, host) = match destination(request) {
+            Ok(destination) => destination,
+            Err(line) => return self.refuse(request, body, StatusCode::BAD_REQUEST, line).await,
+        };
+        let Some(route) = routing.find(host, target.path()) else {
+            let line = "no route matches this host and path";
+            return self.refuse(request, body, StatusCode::NOT_FOUND, line).await;
+        };
+        if has_lost_headers(request) {
+            route.metrics.handshake_failed(HandshakeFailure::HeadersLost);
+        }
+        let plain = PlainRequest {
+            proxy: &self.proxy,
+            routing: &routing,
+            route,
+            ends: self.ends,
+            limits: self.limits,
+            kept: &mut self.kept,
+        };
+        let client = (&mut self.stream, &mut self.read);
+        // Boxed, since its state is large, and most connections never come here.
+        let serving = Box::pin(serve_request(client, (head, body), self.limits.body, |request| plain.forward(request)));
+        end_behind(serving.await)
     }
 
-    /// Sends the 101. Says whether that succeeded; a client that does not read could hold it for ever.
+    /// Refuses a plain request.
+    async fn refuse(
+        &mut self,
+        request: &RequestHead<'_>,
+        body: BodyFraming,
+        status: StatusCode,
+        line: &str,
+    ) -> Option<End> {
+        self.proxy.unrouted.http_request(status.as_u16());
+        let mut response = refusal(status, line);
+        if !body.is_over() {
+            // The body is not read.
+            close_after(&mut response);
+        }
+        self.respond(Some(request), response).await
+    }
+
+    /// Refuses bytes that cannot be read, or not in one way only. If they ask for a WebSocket, a handshake has failed.
+    async fn refuse_malformed(&mut self, is_upgrade: bool, status: StatusCode, line: &str) -> Option<End> {
+        if is_upgrade {
+            handshake::count_bad_request(&self.proxy, status);
+        }
+        self.respond(None, refusal(status, line)).await
+    }
+
+    fn mentions_websocket(&self) -> bool {
+        self.read.windows(b"websocket".len()).any(|window| window.eq_ignore_ascii_case(b"websocket"))
+    }
+
+    /// Sends a response to a request; without one, the connection ends behind it.
+    async fn respond(&mut self, request: Option<&RequestHead<'_>>, mut response: Response<Body>) -> Option<End> {
+        if self.proxy.is_draining() {
+            // The next request is another instance's.
+            close_after(&mut response);
+        }
+        let client = (&mut self.stream, &mut self.read);
+        // Boxed, since its state is large, and most connections never come here.
+        end_behind(Box::pin(respond(client, request, self.limits.body, response)).await)
+    }
+
+    /// Sends the 101 and reports whether that succeeded. A client that does not read could delay it forever.
     async fn switch(&mut self, upgraded: &Upgraded) -> bool {
         let sending = self.stream.write_all(&upgraded.switching);
-        let sent = tokio::time::timeout(upgraded.timeout.unwrap_or(Duration::MAX), sending).await;
+        let sent = timeout(upgraded.timeout.unwrap_or(Duration::MAX), sending).await;
         matches!(sent, Ok(Ok(())))
     }
 
-    /// The 101 is sent: the data plane takes both connections.
-    fn hand_over(self, upgraded: Upgraded, place: ConnectionPermit) {
-        let Upgraded { server, early, policy, extensions, about, metrics, .. } = upgraded;
-        let ticket = SessionGuard::new(about, metrics, Arc::clone(&self.proxy.journal));
+    /// Gives both connections to the data plane. The 101 is sent.
+    fn hand_over(self, upgraded: Upgraded, permit: ConnectionPermit) {
+        let Upgraded { server, early, policy, extensions, info, metrics, .. } = upgraded;
+        let guard = SessionGuard::new(info, metrics, Arc::clone(&self.proxy.journal));
         let sockets = self.stream.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
         match sockets {
             Ok((client, server)) => self.proxy.relay.hand_over(NewSession {
                 sockets: PerEndpoint { client, server },
-                early: PerEndpoint { client: self.read, server: early },
+                early: PerEndpoint { client: self.read.to_vec(), server: early },
                 policy,
                 extensions,
                 opened: Instant::now(),
-                guard: ticket,
-                permit: place,
+                guard,
+                permit,
             }),
-            // The ticket counts the session that did not come about.
+            // The guard counts the session that did not come about.
             Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),
         }
     }
 }
 
 impl Upgraded {
-    fn ticket(self, proxy: &Proxy) -> SessionGuard {
-        SessionGuard::new(self.about, self.metrics, Arc::clone(&proxy.journal))
+    fn guard(self, proxy: &Proxy) -> SessionGuard {
+        SessionGuard::new(self.info, self.metrics, Arc::clone(&proxy.journal))
     }
 }
 
-/// A client may send some before its request (RFC 9112, 2.2). Says whether there were any.
-fn skip_empty_lines(read: &mut Vec<u8>) -> bool {
+/// The end of a connection behind an exchange, unless another request may follow.
+fn end_behind(served: Served) -> Option<End> {
+    match served {
+        Served::Kept => None,
+        Served::Over => Some(End::HangUp),
+        Served::Stalled => Some(End::Reset),
+    }
+}
+
+/// Removes the empty lines that a client may send before a request (RFC 9112, 2.2). Reports whether there were any.
+fn skip_empty_lines(read: &mut BytesMut) -> bool {
     let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
     let breaks = read.iter().take_while(|byte| is_break(byte)).count();
-    // What stands behind the last line feed is no line yet.
+    // A carriage return behind the last line feed may begin another empty line.
     let lines = read[..breaks].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    read.drain(..lines);
+    read.advance(lines);
     lines > 0
 }
 
-/// Ends a connection so that the last answer reaches the client: FIN, and then what it still sends is read for a while.
+/// Ends a connection so that the last response reaches the client: FIN, and then the client's bytes are read for a while.
 async fn hang_up(mut stream: TcpStream, in_service: TaskTrackerToken) {
     drop(in_service);
     let _ = stream.shutdown().await;
     let mut rest = stream.take(LINGER_BYTES);
-    let _ = tokio::time::timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
+    let _ = timeout(LINGER_TIME, tokio::io::copy(&mut rest, &mut tokio::io::sink())).await;
 }

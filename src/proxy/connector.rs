@@ -1,7 +1,8 @@
-//! Connections to the server.
+//! Connects to the server.
 
 use std::{
-    io,
+    error::Error,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     path::Path,
     pin::pin,
@@ -13,7 +14,8 @@ use arc_swap::ArcSwapOption;
 use socket2::{SockRef, Socket, TcpKeepalive};
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpStream, ToSocketAddrs, UnixStream},
+    net::{TcpStream, UnixStream, lookup_host},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::either::Either;
 
@@ -26,75 +28,57 @@ use crate::{
     metrics::HandshakeFailure,
 };
 
-/// A connection to the server, of whichever kind.
+/// A connection to the server, of either kind.
 pub(super) type ServerStream = Either<TcpStream, UnixStream>;
 
-/// Knows how to reach one upstream.
-#[derive(Debug, Clone)]
+/// Connects to one upstream.
+#[derive(Debug)]
 pub(super) struct Connector {
     target: Target,
     timeout: Duration,
     keepalive: TcpKeepalive,
     sends_proxy_protocol: bool,
-    /// Where a name led to last.
-    last_peer: Arc<ArcSwapOption<Peer>>,
+    /// The address of a name that answered last.
+    last_peer: ArcSwapOption<Peer>,
 }
 
-/// Where the server is. What records call it is known beforehand, but for a name, which may lead anywhere.
-#[derive(Debug, Clone)]
+/// The place of the server. Records name it by its address, which is known beforehand unless it comes from a name.
+#[derive(Debug)]
 enum Target {
-    Address { address: SocketAddr, name: Arc<str> },
-    Name { host: Arc<str>, port: u16 },
-    Unix { path: Arc<Path>, name: Arc<str> },
+    Address(Peer),
+    Name { host: String, port: u16 },
+    Unix { path: Box<Path>, text: Arc<str> },
 }
 
-impl Target {
-    fn new(address: &UpstreamAddress) -> Self {
-        match address {
-            UpstreamAddress::Tcp { host, port } => match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-                Ok(ip) => {
-                    let address = SocketAddr::new(ip, *port);
-                    Self::Address { address, name: address.to_string().into() }
-                }
-                Err(_) => Self::Name { host: host.as_str().into(), port: *port },
-            },
-            UpstreamAddress::Unix(path) => {
-                Self::Unix { path: path.as_path().into(), name: format!("unix:{}", path.display()).into() }
-            }
-        }
-    }
-}
-
-/// A server's address and what records call it.
+/// A server's address, and the text for records.
 #[derive(Debug)]
 struct Peer {
     address: SocketAddr,
-    name: Arc<str>,
+    text: Arc<str>,
 }
 
 /// A connection that was made.
 pub(super) struct Connected {
     pub(super) stream: ServerStream,
-    /// What records call the server.
+    /// The server's address, for records.
     pub(super) server: Arc<str>,
 }
 
-/// Why no connection came about.
+/// Why there is no connection.
 #[derive(Debug)]
 pub(super) struct ConnectError {
-    /// How it is counted.
     pub(super) cause: HandshakeFailure,
-    /// What to tell the client and the log.
+    /// A line for the client and the log.
     pub(super) message: String,
 }
 
-impl std::fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.message)
+impl fmt::Display for ConnectError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
     }
 }
 
-impl std::error::Error for ConnectError {}
+impl Error for ConnectError {}
 
 impl Connector {
     pub(super) fn new(upstream: &config::Upstream, keepalive: &Keepalive) -> Self {
@@ -103,98 +87,127 @@ impl Connector {
             timeout: upstream.connect_timeout,
             keepalive: socket_options::keepalive(keepalive),
             sends_proxy_protocol: upstream.proxy_protocol,
-            last_peer: Arc::default(),
+            last_peer: ArcSwapOption::empty(),
         }
     }
 
-    /// A new connection for one client, within the configured time.
+    /// Makes a connection for one client, within the configured time.
     pub(super) async fn connect(&self, ends: Ends) -> Result<Connected, ConnectError> {
+        let deadline = Instant::now() + self.timeout;
         let connecting = pin!(async {
-            let mut connected = self.connect_to_target().await?;
+            let mut connected = self.connect_to_target(deadline).await?;
             if self.sends_proxy_protocol {
                 let header = proxy_protocol::encode(ends);
                 connected.stream.write_all(&header).await.map_err(|error| failed(&error))?;
             }
             Ok(connected)
         });
-        self.in_time(connecting).await
+        timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(self.timed_out()))
     }
 
-    /// A new connection for whichever clients' requests come to use it. Only where [`Self::speaks_for_one`] says no.
-    pub(super) async fn connect_shared(&self) -> Result<Connected, ConnectError> {
-        self.in_time(pin!(self.connect_to_target())).await
-    }
-
-    /// Whether the server is told the client of each connection, which then has the requests of no other.
-    pub(super) fn speaks_for_one(&self) -> bool {
-        self.sends_proxy_protocol
-    }
-
-    async fn in_time(
-        &self,
-        connecting: impl Future<Output = Result<Connected, ConnectError>>,
-    ) -> Result<Connected, ConnectError> {
-        tokio::time::timeout(self.timeout, connecting).await.unwrap_or_else(|_| {
-            Err(ConnectError {
-                cause: HandshakeFailure::UpstreamTimeout,
-                message: format!("no connection to the upstream within {}", humantime::format_duration(self.timeout)),
-            })
-        })
-    }
-
-    async fn connect_to_target(&self) -> Result<Connected, ConnectError> {
+    async fn connect_to_target(&self, deadline: Instant) -> Result<Connected, ConnectError> {
         Ok(match &self.target {
-            Target::Address { address, name } => {
-                let (stream, _) = self.tcp(*address, Some(*address)).await?;
-                Connected { stream: Either::Left(stream), server: Arc::clone(name) }
-            }
+            Target::Address(peer) => Connected {
+                stream: Either::Left(self.connect_tcp(peer.address).await?),
+                server: Arc::clone(&peer.text),
+            },
             Target::Name { host, port } => {
-                let (stream, peer) = self.tcp((&**host, *port), None).await?;
-                Connected { stream: Either::Left(stream), server: self.name_of(peer) }
+                let addresses = lookup_host((host.as_str(), *port)).await.map_err(|error| failed(&error))?;
+                let (stream, address) = self.connect_in_turn(addresses.collect(), deadline).await?;
+                Connected { stream: Either::Left(stream), server: self.remember(address) }
             }
-            Target::Unix { path, name } => {
-                Connected { stream: Either::Right(unix(path).await?), server: Arc::clone(name) }
+            Target::Unix { path, text } => {
+                let stream = UnixStream::connect(path).await.map_err(|error| failed(&error))?;
+                Connected { stream: Either::Right(stream), server: Arc::clone(text) }
             }
         })
     }
 
-    async fn tcp(
+    /// Tries the addresses of a name one after the other, first the one that answered last (RFC 8305). Each has its share
+    /// of the time that is left.
+    async fn connect_in_turn(
         &self,
-        address: impl ToSocketAddrs,
-        known: Option<SocketAddr>,
+        mut addresses: Vec<SocketAddr>,
+        deadline: Instant,
     ) -> Result<(TcpStream, SocketAddr), ConnectError> {
+        let last = self.last_peer.load().as_ref().map(|peer| peer.address);
+        addresses.sort_by_key(|address| Some(*address) != last);
+        let mut failure = None;
+        for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+            let share = (deadline - Instant::now()) / u32::try_from(left).unwrap_or(u32::MAX);
+            let connected = timeout(share, self.connect_tcp(*address)).await;
+            match connected.unwrap_or_else(|_| Err(self.timed_out())) {
+                Ok(stream) => return Ok((stream, *address)),
+                // A host without IPv6 reports an address that it cannot reach like a lack of ports.
+                Err(error) if error.cause == HandshakeFailure::OutOfResources && failure.is_some() => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| failed(&io::Error::other("the name has no address"))))
+    }
+
+    async fn connect_tcp(&self, address: SocketAddr) -> Result<TcpStream, ConnectError> {
         let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
-        let prepared = || {
-            let peer = known.map_or_else(|| stream.peer_addr(), Ok)?;
+        let set_options = || {
             stream.set_nodelay(true)?;
             SockRef::from(&stream).set_tcp_keepalive(&self.keepalive)?;
-            socket_options::bound_send_buffer(&stream, peer)?;
-            Ok(peer)
+            socket_options::bound_send_buffer(&stream, address)
         };
-        let peer = prepared().map_err(|error| failed(&error))?;
-        Ok((stream, peer))
+        set_options().map_err(|error| failed(&error))?;
+        Ok(stream)
     }
 
-    /// How records show a server that a name led to. All sessions that it led to the same address share the one text.
-    fn name_of(&self, peer: SocketAddr) -> Arc<str> {
+    /// Remembers the address of a name that answered, and returns its text. All sessions with one address share one text.
+    fn remember(&self, address: SocketAddr) -> Arc<str> {
         if let Some(last) = &*self.last_peer.load()
-            && last.address == peer
+            && last.address == address
         {
-            return Arc::clone(&last.name);
+            return Arc::clone(&last.text);
         }
-        let name: Arc<str> = peer.to_string().into();
-        self.last_peer.store(Some(Arc::new(Peer { address: peer, name: Arc::clone(&name) })));
-        name
+        let peer = Arc::new(Peer::new(address));
+        self.last_peer.store(Some(Arc::clone(&peer)));
+        Arc::clone(&peer.text)
+    }
+
+    fn timed_out(&self) -> ConnectError {
+        let timeout = humantime::format_duration(self.timeout);
+        let message = format!("no connection to the upstream within {timeout}");
+        ConnectError { cause: HandshakeFailure::UpstreamTimeout, message }
     }
 }
 
-async fn unix(path: &Path) -> Result<UnixStream, ConnectError> {
-    UnixStream::connect(path).await.map_err(|error| failed(&error))
+impl Target {
+    fn new(address: &UpstreamAddress) -> Self {
+        match address {
+            UpstreamAddress::Tcp { host, port } => match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+                Ok(ip) => Self::Address(Peer::new(SocketAddr::new(ip, *port))),
+                Err(_) => Self::Name { host: host.clone(), port: *port },
+            },
+            UpstreamAddress::Unix(path) => {
+                Self::Unix { path: path.as_path().into(), text: format!("unix:{}", path.display()).into() }
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn new(address: SocketAddr) -> Self {
+        Self { address, text: address.to_string().into() }
+    }
+}
+
+/// The bare socket, for the data plane.
+pub(super) fn into_socket(stream: ServerStream) -> io::Result<Socket> {
+    match stream {
+        Either::Left(tcp) => Ok(Socket::from(tcp.into_std()?)),
+        Either::Right(unix) => Ok(Socket::from(unix.into_std()?)),
+    }
 }
 
 fn failed(error: &io::Error) -> ConnectError {
     let cause = match error.kind() {
-        // A Unix socket whose queue is full does not let one wait.
+        _ if is_out_of_resources(error) => HandshakeFailure::OutOfResources,
+        // A Unix socket whose queue is full cannot be waited for.
         io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock => HandshakeFailure::UpstreamRefused,
         io::ErrorKind::TimedOut => HandshakeFailure::UpstreamTimeout,
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => HandshakeFailure::UpstreamReset,
@@ -203,10 +216,97 @@ fn failed(error: &io::Error) -> ConnectError {
     ConnectError { cause, message: format!("no connection to the upstream: {error}") }
 }
 
-/// The bare socket, for the data plane.
-pub(super) fn into_socket(stream: ServerStream) -> io::Result<Socket> {
-    match stream {
-        Either::Left(tcp) => Ok(Socket::from(tcp.into_std()?)),
-        Either::Right(unix) => Ok(Socket::from(unix.into_std()?)),
+/// Whether closewatch itself lacks file descriptors, ports or memory.
+fn is_out_of_resources(error: &io::Error) -> bool {
+    const LACKS: [i32; 5] = [libc::EMFILE, libc::ENFILE, libc::EADDRNOTAVAIL, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| LACKS.contains(&code))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use socket2::{Domain, Type};
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(600);
+
+    fn connector() -> Connector {
+        let keepalive = Keepalive { idle: Duration::from_secs(1), interval: Duration::from_secs(1), probes: 1 };
+        Connector {
+            target: Target::Name { host: "chat.example.com".to_owned(), port: 80 },
+            timeout: TIMEOUT,
+            keepalive: socket_options::keepalive(&keepalive),
+            sends_proxy_protocol: false,
+            last_peer: ArcSwapOption::empty(),
+        }
+    }
+
+    /// A listener whose queue has room for one connection.
+    fn listener() -> (Socket, SocketAddr) {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        (socket, address)
+    }
+
+    fn deadline() -> Instant {
+        Instant::now() + TIMEOUT
+    }
+
+    #[tokio::test]
+    async fn silent_address_gives_way_to_the_next_one() {
+        let (_silent, silent) = listener();
+        let _first = TcpStream::connect(silent).await.unwrap();
+        let (closed, refusing) = listener();
+        drop(closed);
+        let (_answering, answering) = listener();
+        let found = connector().connect_in_turn(vec![silent, refusing, answering], deadline()).await;
+        assert_eq!(found.unwrap().1, answering);
+    }
+
+    #[tokio::test]
+    async fn address_that_answered_last_is_tried_first() {
+        let ((_first, first), (_second, second)) = (listener(), listener());
+        let connector = connector();
+        connector.remember(second);
+        let found = connector.connect_in_turn(vec![first, second], deadline()).await;
+        assert_eq!(found.unwrap().1, second);
+    }
+
+    #[tokio::test]
+    async fn last_failure_is_reported() {
+        let (_silent, silent) = listener();
+        let _first = TcpStream::connect(silent).await.unwrap();
+        let (closed, refusing) = listener();
+        drop(closed);
+        for (addresses, cause) in [
+            (vec![silent, refusing], HandshakeFailure::UpstreamRefused),
+            (vec![refusing, silent], HandshakeFailure::UpstreamTimeout),
+            (vec![], HandshakeFailure::UpstreamUnreachable),
+        ] {
+            let error = connector().connect_in_turn(addresses, deadline()).await.unwrap_err();
+            assert_eq!(error.cause, cause, "{error}");
+        }
+    }
+
+    #[test]
+    fn lack_of_descriptors_is_no_fault_of_the_server() {
+        for (code, cause) in [
+            (libc::EMFILE, HandshakeFailure::OutOfResources),
+            (libc::ENFILE, HandshakeFailure::OutOfResources),
+            (libc::EADDRNOTAVAIL, HandshakeFailure::OutOfResources),
+            (libc::ECONNREFUSED, HandshakeFailure::UpstreamRefused),
+            (libc::EAGAIN, HandshakeFailure::UpstreamRefused),
+            (libc::ETIMEDOUT, HandshakeFailure::UpstreamTimeout),
+            (libc::ECONNRESET, HandshakeFailure::UpstreamReset),
+            (libc::ENETUNREACH, HandshakeFailure::UpstreamUnreachable),
+            (libc::ENOENT, HandshakeFailure::UpstreamUnreachable),
+        ] {
+            let error = failed(&io::Error::from_raw_os_error(code));
+            assert_eq!(error.cause, cause, "{error}");
+        }
     }
 }

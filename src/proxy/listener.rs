@@ -1,15 +1,15 @@
-//! A public listener: takes connections, as many as are allowed.
+//! A public listener: accepts connections, as many as the limits allow.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use bytes::BytesMut;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Proxy,
-    connection::{self, Accepted},
-    http::validate::Limits,
+    connection::{self, Accepted, Limits},
     proxy_protocol::{self, Ends, Refusal},
     socket_options,
     upgrade::session_info::shown_client,
@@ -20,10 +20,10 @@ use crate::{
     metrics::RejectReason,
 };
 
-/// The most that are still taken when a listener is closed: however many come, it does close.
-const MOST_WAITING: usize = 4096;
+/// The most connections that are still accepted when a listener closes.
+const MAX_WAITING: usize = 4096;
 
-/// A bound public address. Its clones are the same socket, which is closed with the last of them.
+/// A bound public address. Its clones share one socket, which the last of them closes.
 #[derive(Debug, Clone)]
 pub struct Listener {
     tcp: Arc<TcpListener>,
@@ -36,7 +36,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses what is to be set for its connections.
+    /// The kernel refuses a socket option.
     pub fn new(
         socket: std::net::TcpListener,
         proxy_protocol: ProxyProtocol,
@@ -44,7 +44,7 @@ impl Listener {
     ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let options = SockRef::from(&socket);
-        // What is set here holds for every connection that is accepted, and costs it no system call.
+        // Accepted connections inherit these options without a system call of their own.
         options.set_tcp_nodelay(true)?;
         options.set_tcp_keepalive(&socket_options::keepalive(keepalive))?;
         let address = socket.local_addr()?;
@@ -52,7 +52,7 @@ impl Listener {
         Ok(Self { tcp, address, proxy_protocol })
     }
 
-    /// The same socket, for connections that begin in another way.
+    /// The same socket, for connections that begin with another header.
     #[must_use]
     pub fn expecting(&self, proxy_protocol: ProxyProtocol) -> Self {
         Self { proxy_protocol, ..self.clone() }
@@ -63,43 +63,43 @@ impl Listener {
         self.address
     }
 
-    /// Takes connections until `stop`.
+    /// Accepts connections until `stop`.
     pub(super) async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
         let mut backoff = AcceptBackoff::default();
         while let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await {
             match accepted {
-                Ok((stream, client)) => self.take(&proxy, stream, client),
-                Err(error) if is_of_one_connection(&error) => {}
+                Ok((stream, client)) => self.serve(&proxy, stream, client),
+                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => backoff.pause(&error, self.address).await,
             }
         }
-        self.take_rest(&proxy);
+        self.accept_waiting(&proxy);
     }
 
-    /// Takes whoever had connected before: closing the socket would reset them.
-    fn take_rest(&self, proxy: &Arc<Proxy>) {
-        // Asks the kernel, since what it has is not all known to the runtime yet.
+    /// Accepts the connections that wait: closing the socket would reset them.
+    fn accept_waiting(&self, proxy: &Arc<Proxy>) {
+        // Asks the kernel: the runtime may not know of all of them yet.
         let socket = SockRef::from(&*self.tcp);
-        let waiting = (0..MOST_WAITING).map_while(|_| socket.accept().ok());
+        let waiting = (0..MAX_WAITING).map_while(|_| socket.accept().ok());
         for (stream, client) in waiting {
             let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream.into()));
             if let (Ok(stream), Some(client)) = (stream, client.as_socket()) {
-                self.take(proxy, stream, client);
+                self.serve(proxy, stream, client);
             }
         }
     }
 
-    fn take(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
-        let Some(mut place) = proxy.admission.admit() else { return };
-        let is_known = self.proxy_protocol == ProxyProtocol::Off;
-        if is_known && !proxy.admission.admit_client(&mut place, client.ip()) {
+    fn serve(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
+        let Some(mut permit) = proxy.admission.admit() else { return };
+        let is_client_known = self.proxy_protocol == ProxyProtocol::Off;
+        if is_client_known && !proxy.admission.admit_client(&mut permit, client.ip()) {
             return;
         }
-        // A socket that refuses it is one whose client has gone, which whoever reads it will meet.
+        // If the socket refuses, the client has gone, and the next read reports it.
         let _ = socket_options::bound_send_buffer(&stream, client);
         let in_service = proxy.in_service.token();
         let ends = Ends { client, local: local(&stream, self.address), is_tls: false };
-        let accepted = Accepted { stream, early: Vec::new(), ends, place, in_service };
+        let accepted = Accepted { stream, early: BytesMut::new(), ends, permit, in_service };
         let (mode, limits) = (self.proxy_protocol, proxy.routing.load().connection_limits);
         let proxy = Arc::clone(proxy);
         tokio::spawn(async move {
@@ -123,13 +123,13 @@ async fn read_proxy_header(
     let timeout = limits.head_timeout.unwrap_or(Duration::MAX);
     match tokio::time::timeout(timeout, reading).await {
         Ok(Ok((ends, early))) => {
-            let may_stay = proxy.admission.admit_client(&mut accepted.place, ends.client.ip());
-            may_stay.then_some(Accepted { early, ends, ..accepted })
+            let may_stay = proxy.admission.admit_client(&mut accepted.permit, ends.client.ip());
+            may_stay.then_some(Accepted { early: early.as_slice().into(), ends, ..accepted })
         }
         Ok(Err(Refusal::Nobody)) => None,
         Ok(Err(Refusal::Malformed(error))) => {
             let client = shown_client(proxy.routing.load().privacy.client, accepted.ends.client);
-            tracing::debug!(client = client.as_deref(), error, "a connection was refused");
+            tracing::debug!(client = client.as_deref(), error, "connection rejected");
             proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);
             None
         }
@@ -145,8 +145,8 @@ fn local(stream: &TcpStream, bound: SocketAddr) -> SocketAddr {
     if bound.ip().is_unspecified() { stream.local_addr().unwrap_or(bound) } else { bound }
 }
 
-/// Errors that `accept` reports of the connection it would have returned.
-fn is_of_one_connection(error: &io::Error) -> bool {
+/// Errors that `accept` reports of the connection that it would have returned.
+fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted

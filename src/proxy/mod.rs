@@ -1,8 +1,10 @@
-//! The control plane: connections are taken, opening handshakes forwarded, plain HTTP passed through. At a 101 the two
-//! sockets, and what was already read of them, go to the data plane.
+//! The control plane: it accepts connections, forwards opening handshakes, and passes plain HTTP. At a 101 the two
+//! sockets, and the bytes that were already read of them, go to the data plane.
 //!
-//! A `connection` begins as bytes. Where its first head is an upgrade it is the `handshake`'s; else, and where an upgrade is
-//! refused, the HTTP library serves it (`serving`), until a request behind the others is an upgrade again.
+//! - A `listener` accepts a connection, and reads its PROXY header (`proxy_protocol`).
+//! - The `connection` reads the heads of its requests. An upgrade goes to `upgrade`, any other request to `http`.
+//! - `routing` finds the route of a request, and its `connector` connects to the server.
+//! - `forwarding_headers` changes the headers in either case, `socket_options` the sockets.
 
 mod connection;
 mod connector;
@@ -10,7 +12,6 @@ mod forwarding_headers;
 mod http;
 mod listener;
 mod proxy_protocol;
-mod replay;
 mod routing;
 mod socket_options;
 mod upgrade;
@@ -34,24 +35,24 @@ use crate::{
     relay::Relay,
 };
 
-/// What all connections of the public listeners share.
+/// The state that all connections of the public listeners share.
 #[derive(Debug)]
 pub struct Proxy {
     routing: ArcSwap<Routing>,
     admission: Admission,
     metrics: Arc<Metrics>,
-    /// For requests that no route took.
+    /// Counts requests without a route.
     unrouted: Arc<RouteMetrics>,
     journal: Arc<Journal>,
     relay: Arc<Relay>,
     is_draining: AtomicBool,
-    /// Ends connections that have nothing in flight, and the others when they have no more.
+    /// Ends connections that have nothing in flight, and the others as soon as they have nothing in flight.
     closing: CancellationToken,
-    /// Ends the waiting for the servers' answers.
+    /// Ends the wait for servers' answers.
     cutting: CancellationToken,
-    /// Requests that were answered because of that.
+    /// Requests that were answered for that reason.
     cut_requests: AtomicUsize,
-    /// The listeners, and the connections that are no sessions.
+    /// The listeners, and the connections that are not sessions.
     in_service: TaskTracker,
 }
 
@@ -73,24 +74,24 @@ impl Proxy {
         })
     }
 
-    /// Takes over a new configuration for the connections, requests and sessions to come.
+    /// Uses another configuration for new connections, requests and sessions.
     pub fn reconfigure(&self, config: &Config) {
         self.admission.reconfigure(admission_limits(config));
         self.routing.store(Arc::new(Routing::new(config, &self.metrics)));
     }
 
-    /// Takes connections until `stop`.
+    /// Accepts connections until `stop`.
     pub fn listen(self: &Arc<Self>, listener: Listener, stop: CancellationToken) {
         self.in_service.spawn(listener.run(Arc::clone(self), stop));
     }
 
-    /// From now on upgrade requests are refused, and every answer ends its connection.
+    /// Refuses upgrade requests from now on, and ends each connection after its next response.
     pub fn refuse_sessions(&self) {
         self.is_draining.store(true, Ordering::Release);
     }
 
-    /// Ends connections that have nothing in flight, and waits until the others have no more. What was a handshake is a
-    /// session then. Only after the listeners were stopped.
+    /// Ends connections that have nothing in flight, and waits until the others have finished. A handshake has become a
+    /// session by then. Call it when the listeners have stopped.
     pub async fn finish(&self) {
         self.closing.cancel();
         self.in_service.close();
@@ -103,12 +104,12 @@ impl Proxy {
         self.finish().await;
     }
 
-    /// How many requests were cut: answered by [`Self::cut`], or still in flight after it.
+    /// The number of requests that were cut: answered by [`Self::cut`], or still in flight after it.
     pub fn cut_requests(&self) -> usize {
         self.cut_requests.load(Ordering::Relaxed) + self.in_service.len()
     }
 
-    /// What comes of waiting for a server's answer; nothing where the request is cut.
+    /// Waits for a server's answer. Returns nothing if the request is cut.
     async fn unless_cut<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let outcome = self.cutting.run_until_cancelled(answer).await;
         if outcome.is_none() {

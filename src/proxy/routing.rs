@@ -1,13 +1,13 @@
-//! Which route a request takes, and what is known of each route beforehand.
+//! The routes of a configuration, and what is prepared for each of them.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper::header::{self, HeaderValue};
 
 use super::{
+    connection::Limits,
     connector::Connector,
     forwarding_headers::{self, HeaderFields, X_FORWARDED_FOR, has, texts},
-    http::{pool::Pool, validate::Limits},
     proxy_protocol::Ends,
 };
 use crate::{
@@ -17,7 +17,13 @@ use crate::{
     websocket::PerEndpoint,
 };
 
-/// The routes of one configuration, and what holds for all of them.
+/// How long a connection may rest between two requests. Load balancers in front rest for up to 600 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(620);
+
+/// How long the body of a plain request or of its response may stand still.
+const BODY: Duration = Duration::from_mins(1);
+
+/// The routes of one configuration, and the settings for all of them.
 #[derive(Debug)]
 pub(super) struct Routing {
     pub(super) routes: Vec<Arc<Route>>,
@@ -37,7 +43,6 @@ pub(super) struct Route {
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
-    pub(super) pool: Pool,
 }
 
 impl Routing {
@@ -49,6 +54,8 @@ impl Routing {
             connection_limits: Limits {
                 head_timeout: config.request_head_timeout,
                 head_bytes: config.request_head_bytes,
+                keep_alive: KEEP_ALIVE,
+                body: BODY,
             },
             forwarded: config.forwarded.clone(),
             host: config.host,
@@ -62,7 +69,7 @@ impl Routing {
         self.routes.iter().find(|route| route.config.matches(host, path))
     }
 
-    /// Tells the route's server in a request's headers for whom it is.
+    /// Adds the forwarding headers to a request for the route's server, and sets its Host header if it is configured.
     pub(super) fn forward(&self, headers: &mut impl HeaderFields, route: &Route, ends: Ends) {
         let host = headers.values(&header::HOST).next().and_then(|host| HeaderValue::from_bytes(host).ok());
         forwarding_headers::forward(headers, &self.forwarded, ends, host.as_ref());
@@ -101,13 +108,11 @@ fn begins_with_product(user_agent: &str, product: &str) -> bool {
 
 impl Route {
     fn new(route: &config::Route, config: &Config, metrics: &Metrics) -> Self {
-        let connector = Connector::new(&route.upstream, &config.keepalive);
         Self {
             config: route.clone(),
             metrics: metrics.route(&route.name),
             policy: Arc::new(policy(route)),
-            pool: Pool::new(connector.clone()),
-            connector,
+            connector: Connector::new(&route.upstream, &config.keepalive),
         }
     }
 }

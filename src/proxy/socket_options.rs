@@ -1,4 +1,4 @@
-//! What is set on the TCP connections of both legs.
+//! Socket options of the TCP connections of both legs.
 
 use std::{io, net::SocketAddr};
 
@@ -7,12 +7,13 @@ use tokio::net::TcpStream;
 
 use crate::config::Keepalive;
 
-/// How much the kernel takes for a peer on the same host before it has read (the kernel doubles it, for its own records).
+/// How much the kernel accepts for a peer on the same host before that peer reads. The kernel doubles it, for its own
+/// records.
 ///
-/// By itself the kernel takes up to 4 MiB, and what has waited that long has left the processor's caches before anybody
-/// copies it: with messages of 1 MiB this bound saves closewatch a third of its time. Smaller, messages of 16 KiB
-/// cost more; larger, the gain is less. To peers elsewhere the kernel sizes the buffer by the path, which a fixed size
-/// would switch off: so much a round trip is little across a continent.
+/// Without this bound the kernel accepts up to 4 MiB, and these bytes have left the processor's caches before anybody
+/// copies them: with messages of 1 MiB the bound saves closewatch a third of its time. With a smaller bound, messages of
+/// 16 KiB cost more; with a larger one, the gain is smaller. For peers elsewhere the kernel sizes the buffer by the path,
+/// and a fixed size would switch that off: so much for each round trip is little across a continent.
 const LOCAL_SEND_BUFFER: usize = 128 * 1024;
 
 /// TCP keepalive as configured, for either leg.
@@ -33,7 +34,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn only_what_waits_for_a_local_peer_is_bounded() {
+    async fn send_buffer_is_bounded_for_local_peers_only() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         for (peer, is_bounded) in [
             ("127.0.0.1:9", true),

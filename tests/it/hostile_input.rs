@@ -77,12 +77,12 @@ fn every_record_stays_one_line_and_one_object() {
         client.send(
             REQUEST
                 .replace("/chat", "/caf\u{e9}\u{9b}31m\u{202e}\"\\path")
-                .replace("\r\n\r\n", "\r\nUser-Agent: \u{9b}31m\u{202e}\r\ntraceparent: 00-\u{9b}-x-01\r\n\r\n"),
+                .replace("\r\n\r\n", "\r\nSec-WebSocket-Protocol: a\\\"\u{5c}n\r\nUser-Agent: \u{9b}31m\u{202e}\r\ntraceparent: 00-\u{9b}-x-01\r\n\r\n"),
         );
         let (mut connection, _) = server.accept_request();
         connection.send(SWITCHING.replace(
             "\r\n\r\n",
-            "\r\nSec-WebSocket-Protocol: \u{9b}31m\u{202e}\r\nSec-WebSocket-Extensions: \u{9b}x\r\n\r\n",
+            "\r\nSec-WebSocket-Protocol: a\\\"\u{5c}n\r\nSec-WebSocket-Extensions: \u{9b}x\r\n\r\n",
         ));
         client.receive_head();
         let mut session = Session { client, server: connection };

@@ -81,7 +81,7 @@ fn accept_pauses_and_sessions_go_on() {
 
 /// The client gets the only descriptor that is left.
 #[test]
-fn handshake_without_server_descriptor_gets_502() {
+fn handshake_without_server_descriptor_gets_503() {
     let server = Server::start();
     let program = start_with_few_files(&server);
     let mut silent = take_all_descriptors(&program);
@@ -90,15 +90,15 @@ fn handshake_without_server_descriptor_gets_502() {
         let mut client = program.connect();
         client.send(REQUEST);
         let (head, body) = client.receive_answer();
-        assert_eq!(head.first_line(), "HTTP/1.1 502 Bad Gateway");
+        assert_eq!(head.first_line(), "HTTP/1.1 503 Service Unavailable");
         assert_eq!(body, "no connection to the upstream: Too many open files (os error 24)\n");
         silent.push(client);
     }
     drop(silent);
     Session::open(&program, &server).exchange();
-    program.wait_for("websocket_handshake_failures_total", &[("cause", "upstream_unreachable")], 3.0);
+    program.wait_for("websocket_handshake_failures_total", &[("cause", "out_of_resources")], 3.0);
     program.wait_for("websocket_handshake_failures_total", &[], 3.0);
-    program.wait_for("websocket_handshakes_total", &[("status", "502")], 3.0);
+    program.wait_for("websocket_handshakes_total", &[("status", "503")], 3.0);
     program.wait_for("closewatch_connections_active", &[], 0.0);
     program.record();
 }

@@ -122,15 +122,31 @@ fn connections_are_kept_on_both_sides() {
         connection.send(ok(path));
         assert_eq!(client.receive_answer().1, path);
     }
-    // Also for another client, and an upgrade has a connection of its own.
-    let mut other = program.connect();
-    other.send("GET /4 HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(connection.receive_head().first_line(), "GET /4 HTTP/1.1");
-    connection.send(ok("4"));
-    assert_eq!(other.receive_answer().1, "4");
+    // An upgrade has a connection of its own, and with it the client sends no more requests.
     Session::open_with(client, &server, REQUEST).exchange();
-    assert!(connection.nothing_readable());
-    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 5.0);
+    connection.expect_fin();
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 4.0);
+}
+
+/// NTLM and Negotiate authenticate a connection, not a request.
+#[test]
+fn server_connection_belongs_to_one_client() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut clients = [program.connect(), program.connect()];
+    let mut connections = [ask(&mut clients[0], &server), ask(&mut clients[1], &server)];
+    for turn in [1, 0, 0, 1] {
+        clients[turn].send("GET /again HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(connections[turn].receive_head().first_line(), "GET /again HTTP/1.1");
+        connections[turn].send(ok("again"));
+        assert_eq!(clients[turn].receive_answer().1, "again");
+    }
+    let [first, second] = clients;
+    drop(first);
+    connections[0].expect_fin();
+    assert!(connections[1].nothing_readable());
+    drop(second);
+    connections[1].expect_fin();
 }
 
 #[test]
@@ -163,12 +179,11 @@ fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
         } else {
             drop(kept);
         }
-        let mut fresh = server.accept();
-        assert_eq!(fresh.receive_head().text, first);
-        fresh.send(ok("second"));
+        let mut kept = server.accept();
+        assert_eq!(kept.receive_head().text, first);
+        kept.send(ok("second"));
         assert_eq!(client.receive_answer().1, "second");
 
-        let mut kept = ask(&mut client, &server);
         client.send(request);
         kept.receive_head();
         drop(kept);
@@ -176,7 +191,7 @@ fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
         drop(fresh);
         assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
     }
-    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 6.0);
+    program.wait_for("closewatch_http_requests_total", &[("status", "200")], 4.0);
     program.wait_for("closewatch_http_requests_total", &[("status", "502")], 2.0);
 }
 
@@ -479,4 +494,99 @@ fn plain_requests_fail_with_a_line_too() {
         assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 400 Bad Request", "{head}");
         client.expect_fin();
     }
+}
+
+/// The chunks, the digits and the line breaks of a body may read like a request head.
+#[test]
+fn chunked_body_that_reads_like_a_head_passes() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let head = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut client = program.connect();
+    let mut connection = ask(&mut client, &server);
+    // Neither the first body nor the second ends with a line break.
+    client.send("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na=b");
+    connection.receive_head();
+    connection.expect("a=b");
+    connection.send(ok("1"));
+    assert_eq!(client.receive_answer().1, "1");
+    let body = format!("{:X}\r\n{head}\r\n0\r\n\r\n", head.len());
+    let request = format!("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    client.send([&request, "GET /3 HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+    assert_eq!(connection.receive_head().first_line(), "POST /a HTTP/1.1");
+    connection.expect(&body);
+    connection.send(ok("2"));
+    assert_eq!(client.receive_answer().1, "2");
+    assert_eq!(connection.receive_head().first_line(), "GET /3 HTTP/1.1");
+    connection.send(ok("3"));
+    assert_eq!(client.receive_answer().1, "3");
+}
+
+/// The default check of HAProxy.
+#[test]
+fn http_1_0_request_without_host_gets_the_upstreams() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let mut client = program.connect();
+    client.send("OPTIONS / HTTP/1.0\r\n\r\n");
+    let (_connection, request) = server.accept_request();
+    assert_eq!(request.first_line(), "OPTIONS / HTTP/1.1");
+    assert_eq!(request.values("Host"), [server.address().to_string()]);
+}
+
+#[test]
+fn response_head_with_many_lines_or_spaces_passes() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let lines = (0..1000).map(|line| format!("X-Line-{line}: value\r\n")).collect::<Vec<_>>().concat();
+    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", REQUEST] {
+        let mut client = program.connect();
+        client.send(request);
+        let (mut connection, _) = server.accept_request();
+        connection.send(format!("HTTP/1.1 403 Forbidden\r\nX-Space : 1\r\n{lines}Content-Length: 2\r\n\r\nno"));
+        let (head, body) = client.receive_answer();
+        assert_eq!((head.first_line(), body.as_str()), ("HTTP/1.1 403 Forbidden", "no"));
+        assert_eq!((head.values("X-Space"), head.values("X-Line-999")), (vec!["1"], vec!["value"]));
+    }
+}
+
+/// A hop in front removed the headers that make a request an upgrade, or speaks HTTP/1.0.
+#[test]
+fn upgrade_without_its_headers_is_counted_as_headers_lost() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    for (count, request) in [
+        REQUEST.replace("Upgrade: websocket\r\n", ""),
+        REQUEST.replace("Connection: Upgrade", "Connection: keep-alive"),
+        REQUEST.replace("HTTP/1.1", "HTTP/1.0"),
+    ]
+    .iter()
+    .enumerate()
+    {
+        let mut client = program.connect();
+        client.send(request);
+        let (mut connection, _) = server.accept_request();
+        connection.send("HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n");
+        assert!(client.receive_head().first_line().ends_with(" 426 Upgrade Required"));
+        let cause = [("cause", "headers_lost"), ("route", "default")];
+        program.wait_for("websocket_handshake_failures_total", &cause, (count + 1) as f64);
+    }
+    program.wait_for("closewatch_http_requests_total", &[("status", "426")], 3.0);
+    assert_eq!(program.scrape().sum("websocket_handshakes_total", &[]), 0.0);
+}
+
+#[test]
+fn flood_of_1xx_responses_is_502() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    let flood = "HTTP/1.1 100 Continue\r\n\r\n".repeat(10_000);
+    for request in ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", REQUEST] {
+        let mut client = program.connect();
+        client.send(request);
+        let (mut connection, _) = server.accept_request();
+        // closewatch hangs up before it has read all of it.
+        let _ = connection.try_send(&flood);
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
+    }
+    program.wait_for("websocket_handshake_failures_total", &[("cause", "upstream_invalid")], 1.0);
 }

@@ -215,7 +215,7 @@ fn what_is_private_is_in_no_line_of_the_log() {
         drop(session);
         program.record();
         let log = program.terminated().log;
-        for (what, client) in ["a connection was refused", " session "].into_iter().zip(clients) {
+        for (what, client) in ["connection rejected", " session "].into_iter().zip(clients) {
             let line = log.iter().find(|line| line.contains(what)).unwrap();
             assert!(shown.is_none_or(|shown| line.contains(shown)), "{privacy}: {line}");
             assert_eq!(line.contains(&client), privacy == "full", "{privacy}: {line}");

@@ -275,6 +275,32 @@ fn a_request_head_that_never_ends_is_given_up() {
     Session { client, server: connection }.exchange();
 }
 
+/// `timeouts.request_head` starts at the first byte of a later request.
+#[test]
+fn kept_connection_may_rest_longer_than_a_head_may_take() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {request_head: 200ms}\n");
+    let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut client = program.connect();
+    client.send(request);
+    let (mut connection, _) = server.accept_request();
+    for _ in 0..2 {
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.receive_answer().1, "ok");
+        // A connection that came later is given up meanwhile.
+        let mut silent = program.connect();
+        silent.receive_rest();
+        client.send(request);
+        connection.receive_head();
+    }
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    assert_eq!(client.receive_answer().1, "ok");
+    client.send(&request[..9]);
+    client.expect_fin();
+    connection.expect_fin();
+    program.wait_for("closewatch_connections_rejected_total", &[("reason", "timeout")], 2.0);
+}
+
 #[test]
 fn a_probe_of_the_port_is_counted_as_accepted_and_nowhere_else() {
     let server = Server::start();

@@ -1,9 +1,16 @@
-//! Plain HTTP: requests that are no upgrade, and answers to an upgrade that are not a 101.
+//! Plain HTTP: requests that are no upgrade, and answers to an upgrade that are no 101.
+//!
+//! 1. [`validate`] decides from the raw head what a request is, and refuses what must not be forwarded.
+//! 2. [`server`] lets the HTTP library serve this one request; [`handback`] keeps the library from reading further.
+//! 3. [`passthrough`] forwards the request on a [`server_connection`] that belongs to this client connection alone.
+//! 4. [`rejected_response`] reads the server's answer to an upgrade, and [`response`] makes it the client's.
 
-pub(crate) mod passthrough;
-pub(crate) mod pool;
-pub(crate) mod rejected_response;
-pub(crate) mod response;
-pub(crate) mod second_look;
-pub(crate) mod server;
-pub(crate) mod validate;
+pub(super) mod body;
+pub(super) mod framing;
+pub(super) mod handback;
+pub(super) mod passthrough;
+pub(super) mod rejected_response;
+pub(super) mod response;
+pub(super) mod server;
+pub(super) mod server_connection;
+pub(super) mod validate;

@@ -1,16 +1,23 @@
-//! Plain HTTP requests on the WebSocket port: health checks, long-polling fallbacks, the service's own pages. They pass
-//! through, streamed both ways, with connections kept alive on both sides.
+//! Plain requests on the WebSocket port: health checks, long polling, the pages of the server. They pass, with both
+//! bodies streamed.
 
-use hyper::{Request, Response, StatusCode, Uri, body::Incoming};
-use hyper_util::client::legacy;
+use std::{error::Error, io, sync::Arc};
+
+use hyper::{
+    Request, Response, StatusCode, Uri, Version,
+    header::{self, HeaderValue},
+};
 
 use super::{
-    response::{Body, passed_on, refusal},
-    validate::origin_form,
+    body::{BodyError, RequestBody},
+    response::{Body, close_after, draining, forwarded, refusal},
+    server_connection::{SendError, ServerConnection, send},
 };
 use crate::{
     metrics::HandshakeFailure,
     proxy::{
+        Proxy,
+        connection::Limits,
         connector::ConnectError,
         forwarding_headers,
         proxy_protocol::Ends,
@@ -18,50 +25,94 @@ use crate::{
     },
 };
 
-/// Passes a request on to its route's server, and the answer back.
-pub(crate) async fn forward(
-    routing: &Routing,
-    route: &Route,
-    ends: Ends,
-    mut request: Request<Incoming>,
-) -> Response<Body> {
-    prepare(routing, route, ends, &mut request);
-    let response = match route.pool.request(ends, request).await {
-        Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            refusal(StatusCode::BAD_GATEWAY, "the upstream switched protocols, which nobody had asked it for")
+/// A plain request whose route is known.
+pub(crate) struct PlainRequest<'a> {
+    pub(crate) proxy: &'a Proxy,
+    pub(crate) routing: &'a Routing,
+    pub(crate) route: &'a Arc<Route>,
+    pub(crate) ends: Ends,
+    pub(crate) limits: Limits,
+    /// The connection to the server that an earlier request of this client connection has left.
+    pub(crate) kept: &'a mut Option<ServerConnection>,
+}
+
+impl PlainRequest<'_> {
+    /// Forwards the request, and returns the response for the client.
+    pub(crate) async fn forward(self, mut request: Request<RequestBody>) -> Response<Body> {
+        let (proxy, route) = (self.proxy, self.route);
+        self.prepare(&mut request);
+        let sending = send(self.kept, (route, self.ends, self.limits.body), request);
+        let mut response = match proxy.unless_cut(sending).await {
+            None => draining(),
+            Some(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                refusal(StatusCode::BAD_GATEWAY, "the upstream switched protocols without being asked")
+            }
+            Some(Ok(response)) => forwarded(response),
+            Some(Err(error)) => failure(&error),
+        };
+        if proxy.is_draining() {
+            // The next request is another instance's.
+            close_after(&mut response);
         }
-        Ok(response) => passed_on(response),
-        Err(error) => failure(&error),
+        route.metrics.http_request(response.status().as_u16());
+        response
+    }
+
+    fn prepare(&self, request: &mut Request<RequestBody>) {
+        let target = origin_form(request.uri());
+        let authority = request.uri().authority().map(|authority| HeaderValue::try_from(authority.as_str()));
+        let headers = request.headers_mut();
+        if let Some(Ok(host)) = authority {
+            headers.insert(header::HOST, host);
+        }
+        forwarding_headers::strip_hop_by_hop(headers);
+        self.routing.forward(headers, self.route, self.ends);
+        if !headers.contains_key(header::HOST)
+            && let Ok(host) = HeaderValue::try_from(&self.route.config.upstream.authority)
+        {
+            headers.insert(header::HOST, host);
+        }
+        *request.uri_mut() = target;
+        *request.version_mut() = Version::HTTP_11;
+    }
+}
+
+/// The target in the form that a server reads: path and query (RFC 9112, 3.2.1).
+fn origin_form(target: &Uri) -> Uri {
+    let target = target.path_and_query().map_or("/", |target| target.as_str());
+    // Behind an authority the path may be empty.
+    let origin_form = if target.starts_with('?') { format!("/{target}").parse() } else { target.parse() };
+    origin_form.unwrap_or_default()
+}
+
+fn failure(error: &SendError) -> Response<Body> {
+    let error = match error {
+        SendError::Connect(error) => return refusal(connect_status(error), &error.message),
+        SendError::Http(error) => error,
     };
-    route.metrics.http_request(response.status().as_u16());
-    response
-}
-
-fn prepare(routing: &Routing, route: &Route, ends: Ends, request: &mut Request<Incoming>) {
-    forwarding_headers::strip_hop_by_hop(request.headers_mut());
-    routing.forward(request.headers_mut(), route, ends);
-    // The pool needs a full URI to know its connections by; on the wire stands the path.
-    let target = Uri::builder()
-        .scheme("http")
-        .authority("upstream")
-        .path_and_query(origin_form(request.uri()).to_string())
-        .build();
-    *request.uri_mut() = target.unwrap_or_default();
-    *request.version_mut() = hyper::Version::HTTP_11;
-    hyper::upgrade::on(request);
-}
-
-fn failure(error: &legacy::Error) -> Response<Body> {
-    let source = std::error::Error::source(error);
-    if source.and_then(|source| source.downcast_ref()).is_some_and(hyper::Error::is_user) {
-        // What goes to the server is the client's body, and that alone can fail on this side.
-        return refusal(StatusCode::BAD_REQUEST, "the request's body is malformed, or ended before its end");
+    if let Some(error) = source::<BodyError>(error) {
+        return match error {
+            BodyError::Stalled => refusal(StatusCode::REQUEST_TIMEOUT, "the request's body did not come in time"),
+            BodyError::Broken(_) => {
+                refusal(StatusCode::BAD_REQUEST, "the request's body is malformed, or ended before its end")
+            }
+        };
     }
-    match source.and_then(|source| source.downcast_ref::<ConnectError>()) {
-        Some(error) if error.cause == HandshakeFailure::UpstreamTimeout => {
-            refusal(StatusCode::GATEWAY_TIMEOUT, &error.message)
+    match source::<io::Error>(error) {
+        Some(error) if error.kind() == io::ErrorKind::TimedOut => {
+            refusal(StatusCode::GATEWAY_TIMEOUT, "the upstream did not read the request's body in time")
         }
-        Some(error) => refusal(StatusCode::BAD_GATEWAY, &error.message),
-        None => refusal(StatusCode::BAD_GATEWAY, "the upstream's answer was none, or no HTTP"),
+        _ => refusal(StatusCode::BAD_GATEWAY, "the upstream ended the connection before its response, or sent no HTTP"),
     }
+}
+
+fn connect_status(error: &ConnectError) -> StatusCode {
+    match error.cause {
+        HandshakeFailure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+fn source<E: Error + 'static>(error: &hyper::Error) -> Option<&E> {
+    error.source()?.downcast_ref()
 }

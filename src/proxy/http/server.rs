@@ -1,185 +1,137 @@
-//! The requests of one client connection, as the HTTP library serves them: all plain ones, and the upgrade requests whose
-//! answer is no 101.
-//!
-//! An upgrade request behind plain ones (load balancers keep their connections for both) is met here. Then the library
-//! gives the connection back, with the request's head as it came, and it goes the way of the others.
+//! Serves one request of a client's connection with the HTTP library: a plain request, or a response that is known
+//! already, to an upgrade or to a request that is refused.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
-    future::{pending, poll_fn},
-    sync::{Arc, Mutex, PoisonError},
+    future::{pending, poll_fn, ready},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
+use bytes::{Bytes, BytesMut};
 use hyper::{
-    Request, Response, StatusCode,
-    body::Incoming,
-    header::{self, HeaderValue},
-    server::conn::http1,
+    Request, Response, header,
+    server::conn::http1::{self, Parts},
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{
-    passthrough,
-    response::{Body, draining, refusal},
-    second_look::Heads,
-    validate::{Limits, checked_host, has_body, is_upgrade},
+    body::{Progress, RequestBody, ResponseBody},
+    framing::BodyFraming,
+    handback::OneRequest,
+    response::{Body, close_after, is_own},
 };
-use crate::proxy::{
-    Proxy,
-    proxy_protocol::Ends,
-    replay::{ClientStream, Leaving},
-    upgrade::handshake,
-};
+use crate::proxy::{forwarding_headers::has_token, upgrade::raw_head::RequestHead};
 
-/// The answer to an upgrade request whose head cannot be found again: it has a length twice.
-const BAD_REQUEST: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// The usual size of the library's buffers, its smallest.
+const BUFFER: usize = 8 * 1024;
 
-/// What the requests of one connection share.
-struct Client {
-    proxy: Arc<Proxy>,
-    ends: Ends,
-    heads: Heads,
-    /// The answer to the next request, where there is one already.
-    prepared: Mutex<Option<Response<Body>>>,
-    leaving: Arc<Leaving>,
+/// The library's usual number of header lines.
+const LINES: usize = 100;
+
+/// A client's connection, and the bytes that were read of it.
+pub(crate) type Client<'a> = (&'a mut TcpStream, &'a mut BytesMut);
+
+/// What becomes of a connection behind an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// It may bring another request.
+    Kept,
+    /// It is over.
+    Over,
+    /// It is over, and the client does not read.
+    Stalled,
 }
 
-/// A connection that the library has given back.
-pub(crate) struct GivenBack {
-    pub(crate) stream: TcpStream,
-    /// What was read of it and not used.
-    pub(crate) read: Vec<u8>,
-    /// How long the head of the upgrade request is that it was given back for, the first of these bytes. Without one it
-    /// is over.
-    pub(crate) opening: Option<usize>,
-}
-
-/// Serves the requests of a client whose connection has these `ends`, beginning with what was `read` of it, until it is
-/// over, or one is an upgrade. `prepared` is the answer to the first, where there is one already.
-pub(crate) async fn serve(
-    proxy: Arc<Proxy>,
-    ends: Ends,
-    limits: Limits,
-    stream: TcpStream,
-    read: Vec<u8>,
-    prepared: Option<Response<Body>>,
-) -> GivenBack {
-    let heads = Heads::new(limits.buffer());
-    let leaving = Arc::<Leaving>::default();
-    let client = Arc::new(Client {
-        proxy: Arc::clone(&proxy),
-        ends,
-        heads: heads.clone(),
-        prepared: Mutex::new(prepared),
-        leaving: Arc::clone(&leaving),
+/// Serves the request with this head, whose body comes next on the connection. `limit` is how long the request's body may
+/// not go on, and how long the client may accept nothing of the response.
+pub(crate) async fn serve<A, F>(
+    client: Client<'_>,
+    (head, body): (Bytes, BodyFraming),
+    limit: Duration,
+    answer: A,
+) -> Served
+where
+    A: FnOnce(Request<RequestBody>) -> F + Unpin,
+    F: Future<Output = Response<Body>>,
+{
+    let builder = builder(&head);
+    let progress = Arc::<Progress>::default();
+    let request = OneRequest::new(client, head, body, Arc::clone(&progress), limit);
+    let (answer, of_service) = (Cell::new(Some(answer)), Arc::clone(&progress));
+    let service = service_fn(move |request: Request<_>| {
+        let (answer, progress) = (answer.take(), Arc::clone(&of_service));
+        Box::pin(async move {
+            // There is no second request.
+            let Some(answer) = answer else { return pending().await };
+            let mut response = answer(request.map(|body| RequestBody::new(body, Arc::clone(&progress), limit))).await;
+            if is_own(&response) && !progress.is_request_read() {
+                // The rest of the request is not read.
+                close_after(&mut response);
+            }
+            Ok::<_, Infallible>(response.map(|body| ResponseBody::new(body, progress)))
+        })
     });
-    let service = service_fn(|request| Box::pin(answer(Arc::clone(&client), request)));
-    let io = TokioIo::new(ClientStream::new(stream, read, heads.clone(), Arc::clone(&leaving)));
-    let mut served = builder(limits).serve_connection(io, service);
-    let mut is_closing = false;
-    let met = loop {
-        tokio::select! {
-            biased;
-            result = poll_fn(|cx| served.poll_without_shutdown(cx)) => {
-                if let Err(error) = result {
-                    count_unreadable(&proxy, &heads, &error);
-                }
-                break None;
-            }
-            lines = leaving.ready() => break Some(lines),
-            () = proxy.closing.cancelled(), if !is_closing => {
-                Pin::new(&mut served).graceful_shutdown();
-                is_closing = true;
-            }
+    let mut served = builder.serve_connection(TokioIo::new(request), service);
+    let is_over = poll_fn(|cx| {
+        progress.register(cx);
+        match served.poll_without_shutdown(cx) {
+            Poll::Ready(_) => Poll::Ready(false),
+            Poll::Pending if progress.is_over() => Poll::Ready(true),
+            Poll::Pending => Poll::Pending,
         }
-    };
-    let parts = served.into_parts();
-    let (stream, early) = parts.io.into_inner().into_parts();
-    let over = |stream| GivenBack { stream, read: Vec::new(), opening: None };
-    let Some(lines) = met else { return over(stream) };
-    if let Some(head) = heads.last(lines, parts.read_buf.len()) {
-        return GivenBack { stream, read: [&head[..], &parts.read_buf, &early].concat(), opening: Some(head.len()) };
+    })
+    .await;
+    let Parts { io, read_buf, .. } = served.into_parts();
+    let request = io.into_inner();
+    match is_over && progress.is_request_read() && request.is_given() && read_buf.is_empty() {
+        true => Served::Kept,
+        false if request.has_stalled() => Served::Stalled,
+        false => Served::Over,
     }
-    handshake::count_bad_request(&proxy, StatusCode::BAD_REQUEST);
-    // Nothing that was written before waits, so there is room for it; to a client that is gone there is nothing to say.
-    let _ = stream.try_write(BAD_REQUEST);
-    over(stream)
 }
 
-fn builder(limits: Limits) -> http1::Builder {
+/// Sends a response to a request whose head the library does not see. The library answers requests only, so it gets one
+/// to which it must answer in the same way.
+pub(crate) async fn respond(
+    client: Client<'_>,
+    request: Option<&RequestHead<'_>>,
+    limit: Duration,
+    response: Response<Body>,
+) -> Served {
+    let head = stand_in(request).into();
+    serve(client, (head, BodyFraming::EMPTY), limit, |_| ready(response)).await
+}
+
+/// A request with the method, the version and the persistence of another one; if there is none, one that ends the
+/// connection.
+fn stand_in(request: Option<&RequestHead<'_>>) -> String {
+    let method = request.map(|request| request.method).filter(|method| *method == "HEAD").unwrap_or("GET");
+    let version = if request.is_some_and(|request| !request.is_http_11) { "1.0" } else { "1.1" };
+    let has = |token| request.is_some_and(|request| has_token(&request.fields, &header::CONNECTION, token));
+    let connection = match (has("close") || request.is_none(), has("keep-alive")) {
+        (true, _) => "close",
+        (false, true) => "keep-alive",
+        (false, false) => "",
+    };
+    format!("{method} / HTTP/{version}\r\nConnection: {connection}\r\n\r\n")
+}
+
+fn builder(head: &[u8]) -> http1::Builder {
+    let lines = head.split(|byte| *byte == b'\n').count();
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_timeout)
-        .max_header_size(limits.head_bytes)
-        .max_buf_size(limits.buffer())
+        // The library needs room for one byte behind the head.
+        .max_buf_size(BUFFER.max(head.len() + 1))
         .preserve_header_case(true)
         .title_case_headers(true)
         .auto_date_header(false);
+    if lines > LINES {
+        builder.max_headers(lines);
+    }
     builder
-}
-
-async fn answer(client: Arc<Client>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    let prepared = client.prepared.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let mut response = match prepared {
-        Some(response) => {
-            client.heads.forget_get();
-            response
-        }
-        None if is_upgrade(&request) => client.upgrade(request).await,
-        None => {
-            let host = checked_host(&mut request, &client.heads);
-            client.plain(host, request).await
-        }
-    };
-    if client.proxy.is_draining() {
-        // The next request is another instance's.
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(response)
-}
-
-impl Client {
-    /// Refuses an upgrade request with a body, whose end only the library can tell. From any other the library is left.
-    async fn upgrade(&self, mut request: Request<Incoming>) -> Response<Body> {
-        if has_body(request.headers()) {
-            let host = checked_host(&mut request, &self.heads);
-            return handshake::refuse_body(&self.proxy, self.ends, host, &request);
-        }
-        self.leaving.meet(request.headers().len());
-        pending().await
-    }
-
-    async fn plain(&self, host: Result<String, &'static str>, request: Request<Incoming>) -> Response<Body> {
-        let refused = |status: StatusCode, line: &str| {
-            self.proxy.unrouted.http_request(status.as_u16());
-            refusal(status, line)
-        };
-        let host = match host {
-            Ok(host) => host,
-            Err(message) => return refused(StatusCode::BAD_REQUEST, message),
-        };
-        let routing = self.proxy.routing.load_full();
-        let Some(route) = routing.find(&host, request.uri().path()) else {
-            return refused(StatusCode::NOT_FOUND, "no route matches this host and path");
-        };
-        let answer = self.proxy.unless_cut(passthrough::forward(&routing, route, self.ends, request)).await;
-        answer.unwrap_or_else(|| {
-            let response = draining();
-            route.metrics.http_request(response.status().as_u16());
-            response
-        })
-    }
-}
-
-/// What the library says to a head that it cannot read it has said already. Where that asked for a WebSocket, it is
-/// counted as one that failed.
-fn count_unreadable(proxy: &Proxy, heads: &Heads, error: &hyper::Error) {
-    if error.is_parse() && heads.mention_websocket() {
-        let is_too_large = error.is_parse_too_large();
-        let status = if is_too_large { StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-        handshake::count_bad_request(proxy, status);
-    }
 }

@@ -1,4 +1,4 @@
-//! An opening handshake as it is counted, whatever becomes of it.
+//! Counts an opening handshake once, however it ends.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use crate::{
     proxy::http::response::{Body, draining, refusal},
 };
 
-/// An opening handshake under way. Whatever becomes of it, it is counted once: one that is dropped has lost its client.
+/// An opening handshake in progress. If it is dropped before it is counted, its client has gone.
 pub(crate) struct HandshakeGuard {
     metrics: Arc<RouteMetrics>,
     started: Instant,
@@ -26,23 +26,24 @@ impl HandshakeGuard {
         Self { metrics, started: Instant::now(), is_counted: false, _in_progress: in_progress }
     }
 
-    /// A connection to the server was made for it, in so much time.
+    /// Reports a connection to the server, made in so much time.
     pub(crate) fn connected(&self, duration: Duration) {
         self.metrics.upstream_connected(duration);
     }
 
-    /// Ends with an answer of closewatch's own.
+    /// Counts a failure, and returns closewatch's own response.
     pub(crate) fn fail(self, failure: &Failure) -> Response<Body> {
         let status = failure.status();
         self.count(failure.cause, status, HandshakeOutcome::Failed);
         if failure.cause == HandshakeFailure::Draining { draining() } else { refusal(status, &failure.message) }
     }
 
+    /// Counts a response of the server that is no 101.
     pub(crate) fn reject(self, status: StatusCode) {
         self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected);
     }
 
-    /// The session itself is counted when a worker has it. Returns the metrics that it is counted in then.
+    /// Counts a 101, and returns the metrics of the session. A worker counts the session itself when it takes it over.
     pub(crate) fn upgraded(mut self) -> Arc<RouteMetrics> {
         self.is_counted = true;
         let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
@@ -66,6 +67,7 @@ impl Drop for HandshakeGuard {
 }
 
 /// Why a handshake did not become a session.
+#[derive(Debug)]
 pub(crate) struct Failure {
     cause: HandshakeFailure,
     message: String,
@@ -81,12 +83,17 @@ impl Failure {
     }
 
     fn status(&self) -> StatusCode {
-        match self.cause {
-            HandshakeFailure::BadRequest => StatusCode::BAD_REQUEST,
-            HandshakeFailure::NoRoute => StatusCode::NOT_FOUND,
-            HandshakeFailure::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            HandshakeFailure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            _ => StatusCode::BAD_GATEWAY,
-        }
+        status_of(self.cause)
+    }
+}
+
+/// The status of closewatch's own response to a failure.
+pub(crate) fn status_of(cause: HandshakeFailure) -> StatusCode {
+    match cause {
+        HandshakeFailure::BadRequest => StatusCode::BAD_REQUEST,
+        HandshakeFailure::NoRoute => StatusCode::NOT_FOUND,
+        HandshakeFailure::Draining | HandshakeFailure::OutOfResources => StatusCode::SERVICE_UNAVAILABLE,
+        HandshakeFailure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+        _ => StatusCode::BAD_GATEWAY,
     }
 }

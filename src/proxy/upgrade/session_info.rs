@@ -1,4 +1,4 @@
-//! What is told of a session from its opening handshake.
+//! The part of an opening handshake that records show.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -17,10 +17,10 @@ use crate::{
     proxy::forwarding_headers::{HeaderFields, joined},
 };
 
-/// The longest text that a peer can put into a record, in bytes: a session holds it for as long as it lives.
+/// The longest text that a peer can put into a record, in bytes: the session holds it to its end.
 const MAX_TEXT: usize = 1024;
 
-/// Gathers what records show of a session, as far as privacy lets them.
+/// Gathers what records show of a session, as far as `privacy` allows.
 pub(crate) fn session_info(
     privacy: &Privacy,
     client: SocketAddr,
@@ -41,14 +41,14 @@ pub(crate) fn session_info(
     }
 }
 
-/// An id that no other session has: which process, and which of its sessions.
+/// An id that no other session has: the process, and the number of the session in it.
 fn unique_id() -> String {
     static PROCESS: LazyLock<u32> = LazyLock::new(|| fastrand::u32(..));
     static NEXT: AtomicU64 = AtomicU64::new(1);
     format!("{:08x}-{:x}", *PROCESS, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// A client's address, as much of it as may be shown.
+/// The part of a client's address that may be shown.
 pub(crate) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
     let address = client.ip().to_canonical();
     match privacy {
@@ -71,7 +71,7 @@ fn shortened(text: &str) -> Box<str> {
 }
 
 /// The trace id of a valid `traceparent` header (W3C Trace Context, 3.2.2: `version-traceid-parentid-flags`). Version 00
-/// ends there, later ones may go on behind another `-`, and ff is none.
+/// ends there, later versions may go on behind another `-`, and ff is not a version.
 pub(crate) fn trace_id(request: &impl HeaderFields) -> Option<Box<str>> {
     let name = HeaderName::from_static("traceparent");
     let mut values = request.values(&name);
@@ -79,9 +79,9 @@ pub(crate) fn trace_id(request: &impl HeaderFields) -> Option<Box<str>> {
     let mut parts = value.splitn(5, '-');
     let mut field = |length| parts.next().filter(|part| part.len() == length && part.bytes().all(is_lower_hex));
     let (version, trace_id, parent_id, _flags) = (field(2)?, field(32)?, field(16)?, field(2)?);
-    let ends_as_it_must = version != "00" || parts.next().is_none();
+    let has_valid_end = version != "00" || parts.next().is_none();
     let has_ids = [trace_id, parent_id].iter().all(|id| id.bytes().any(|digit| digit != b'0'));
-    let is_valid = version != "ff" && ends_as_it_must && has_ids && values.next().is_none();
+    let is_valid = version != "ff" && has_valid_end && has_ids && values.next().is_none();
     is_valid.then(|| trace_id.into())
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_valid_traceparent_has_a_trace_id() {
+    fn valid_traceparent_has_a_trace_id() {
         for value in [
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-ff",
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_traceparent_has_none() {
+    fn invalid_traceparent_has_no_trace_id() {
         for value in [
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
@@ -134,7 +134,7 @@ mod tests {
             assert_eq!(found(&[value]), None, "{value}");
         }
         let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(found(&[valid, valid]), None, "which of the two it is cannot be known");
+        assert_eq!(found(&[valid, valid]), None, "two headers are ambiguous");
         assert_eq!(found(&[]), None);
     }
 }
