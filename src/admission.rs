@@ -32,7 +32,7 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// For each address; `None`: no such limit.
     pub connections_per_ip: Option<usize>,
-    /// What else needs file descriptors.
+    /// The other users of file descriptors.
     pub others: OtherDescriptors,
 }
 
@@ -113,7 +113,7 @@ impl Admission {
         let open_files = open_file_limit();
         let possible = limits.others.connections_within(open_files);
         if let Some(connections) = limits.connections.filter(|connections| *connections > possible) {
-            tracing::warn!(connections, open_files, possible, "limits.connections is above what the open files allow");
+            tracing::warn!(connections, possible, open_files, "limits.connections needs more files than may be open");
         }
         self.limit.store(limits.connections.unwrap_or(possible), Ordering::Relaxed);
         self.limit_per_ip.store(limits.connections_per_ip.unwrap_or(usize::MAX), Ordering::Relaxed);

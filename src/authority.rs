@@ -66,7 +66,7 @@ pub enum UpstreamUrl {
     Unix(PathBuf),
 }
 
-/// A text that is not what it should be: `found X, allowed: Y`.
+/// A text that does not have the allowed form: `found X, allowed: Y`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidAddress {
     found: String,
@@ -213,8 +213,8 @@ impl UpstreamUrl {
     }
 }
 
-/// The host in a Host header's value, as written but without the port, if both are what RFC 3986, 3.2.2 and 3.2.3 allow.
-/// It may be empty: the target of such a request has no host.
+/// The host in a Host header's value, as written but without the port. `None` if RFC 3986, 3.2.2 and 3.2.3 do not allow
+/// the host or the port. The host may be empty: the target of such a request has no host.
 pub fn host_in_header(value: &str) -> Option<&str> {
     let (host, port) = split_port(value);
     let is_host = match without_brackets(host) {
@@ -521,6 +521,21 @@ mod tests {
             ["::1", "[::1", "::1]", "[]", "[]:80", "[::1]x", "[::1]x:80", "x[::1]", "[[::1]]", "[::1 ]", "[a/b]"];
         for value in spaces_and_delimiters.iter().chain(&braces_and_percent).chain(&ports).chain(&brackets) {
             assert_eq!(host_in_header(value), None, "{value}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn accepted_text_is_displayed_as_an_equal_value(text in r"(wss?://)?[a-z0-9:.\[\]@%-]{0,12}(/[ -~]{0,4})?") {
+            if let Ok(url) = text.parse::<Url>() {
+                proptest::prop_assert_eq!(url.to_string().parse(), Ok(url));
+            }
+            if let Ok(authority) = text.parse::<Authority>() {
+                proptest::prop_assert_eq!(authority.to_string().parse(), Ok(authority));
+            }
+            if let Some(host) = host_in_header(&text) {
+                proptest::prop_assert!(text.starts_with(host) && same_host(host, host));
+            }
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A WebSocket endpoint for the probe and for the demo's server. It writes exactly what it is asked to write, and
-//! reports what it reads as it came. It is never on the data path.
+//! A WebSocket endpoint for the probe and for the demo's server. It writes its users' frames without a change, and
+//! returns received frames without a change. It is never on the data path.
 //!
 //! Only the frame layer of tungstenite serves here: its connections answer Close frames by themselves, and turn a Close
 //! code that they do not know into 1002. So the users of this module answer Pings and Close frames themselves.
