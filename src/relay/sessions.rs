@@ -173,11 +173,16 @@ impl<T: Transport> Sessions<T> {
     /// Closes every session, spread over the plan's time, and the ones still to come. `offset` is this thread's share of a
     /// step, so that the threads take turns.
     pub(super) fn drain(&mut self, plan: DrainPlan, offset: f64) {
-        let count = u32::try_from(self.slots.len()).unwrap_or(u32::MAX).max(1);
-        let step = plan.spread / count;
-        let first = plan.start + step.mul_f64(offset);
-        for (place, (key, slot)) in (0_u32..).zip(&mut self.slots) {
-            slot.driver.schedule_drain(plan.scheduled_at(first + step * place));
+        let open = self.slots.iter().filter(|(_, slot)| !slot.driver.is_closing()).count();
+        let step = plan.spread / u32::try_from(open).unwrap_or(u32::MAX).max(1);
+        let mut turn = plan.start + step.mul_f64(offset);
+        for (key, slot) in &mut self.slots {
+            // A session that is closing gets no Close frame, only the deadline. Its turn would be a gap between others.
+            let is_closing = slot.driver.is_closing();
+            slot.driver.schedule_drain(plan.scheduled_at(if is_closing { plan.start } else { turn }));
+            if !is_closing {
+                turn += step;
+            }
             enqueue(&mut self.runnable, slot, key);
         }
         self.drain = Some(plan);

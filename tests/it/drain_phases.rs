@@ -54,6 +54,21 @@ fn close_frames_are_spread() {
     assert_eq!(codes, [json!(1001), json!(1006), json!(1006)]);
 }
 
+/// The closing session would have the first turn, and the open one the turn half an hour later.
+#[test]
+fn closing_session_takes_no_turn_of_the_spread() {
+    let server = Server::start();
+    let config = format!("workers: 1\nshutdown: {{spread: 1h, timeout: 2h}}\n{LOG_ALL}");
+    let program = Program::before(&server, &config);
+    let mut closing = Session::open(&program, &server);
+    let mut open = Session::open(&program, &server);
+    closing.client_closes(1000, "");
+    program.drain();
+    open.proxy_closes(1001, "");
+    closing.server_closes(1000, "");
+    assert!(program.drained().iter().all(|record| record["clean"] == true));
+}
+
 #[test]
 fn an_interrupt_waits_for_no_pause() {
     let server = Server::start();
