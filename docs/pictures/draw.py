@@ -4,12 +4,12 @@
     cargo build --release
     docs/pictures/draw.py target/release/closewatch
 
-runs `closewatch demo` and a real Prometheus that scrapes it, waits for six minutes, asks Prometheus the panels' own
-queries from deploy/grafana/dashboards/closewatch.json, and draws the last five minutes of the answers. So that there is
-something to see, WRECKED sessions are added in the fourth of those minutes, whose server resets the connection.
+This runs `closewatch demo` and a real Prometheus that scrapes it for six minutes. Then it sends Prometheus the panels'
+own queries from deploy/grafana/dashboards/closewatch.json, and draws the last five minutes of the answers. In the fourth
+of these minutes it adds RESETS sessions whose server resets the connection.
 
-Needs `prometheus` (Debian's package) and Python 3.11, nothing else. Grafana has no part in it: titles, queries, units
-and names of series are the dashboard's, the drawing is not.
+It needs only `prometheus` (the Debian package) and Python 3.11. Titles, queries, units and names of series come from the
+dashboard; Grafana is not involved.
 """
 
 import math
@@ -33,18 +33,18 @@ from monitoring import Prometheus
 from websocket import Client
 
 TITLES = ["Endings by code", "Endpoint and cause"]
-# What Grafana takes for a scrape interval of 15 s.
+# The rate interval of Grafana for a scrape interval of 15 s.
 RATE_INTERVAL, RATE_SECONDS = "1m", 60
 SHOWN_SECONDS, STEP_SECONDS = 300, 5
-CALM_SECONDS, WRECKED, LULL_SECONDS = RATE_SECONDS + 180, 90, 60
+CALM_SECONDS, RESETS, REST_SECONDS = RATE_SECONDS + 180, 90, 60
 
-# As Grafana writes the units of these panels.
+# The units of these panels in Grafana.
 UNITS = {"cps": "c/s"}
 
 
 @dataclass
 class Series:
-    """One line of a panel's legend; `values` has one value for each step, 0 where there was none."""
+    """One line of a panel's legend. `values` has one value for each step, 0 without a sample."""
 
     name: str
     values: list[float]
@@ -71,21 +71,21 @@ def main() -> None:
         demo = stack.enter_context(Closewatch(directory, program, "demo"))
         prometheus = stack.enter_context(Prometheus(directory, [demo]))
         time.sleep(CALM_SECONDS)
-        wreck(demo)
-        time.sleep(LULL_SECONDS)
+        add_resets(demo)
+        time.sleep(REST_SECONDS)
         panels = [ask(title, prometheus) for title in TITLES]
     (HERE / "closes.svg").write_text(draw(panels))
 
 
-def wreck(demo: Closewatch) -> None:
-    """A minute in which sessions end by the server's RST, one after the other."""
-    for _ in range(WRECKED):
+def add_resets(demo: Closewatch) -> None:
+    """For a minute, the server resets one session after the other."""
+    for _ in range(RESETS):
         client = Client(demo.public)
         client.receive_status()
         client.say("abort")
         client.read_to_end()
         client.hang_up()
-        time.sleep(60 / WRECKED)
+        time.sleep(60 / RESETS)
 
 
 # --- the data ---------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ WIDTH, HEIGHT, GAP = 880, 300, 12
 LEFT, TOP, PLOT_WIDTH, PLOT_HEIGHT = 64, 44, 452, 216
 LEGEND_X, LINE_HEIGHT = 548, 18
 
-# On a ground of its own, so that it can be read on a light page and on a dark one.
+# Its own background makes it readable on light and dark pages.
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #c7ccd4 }
 .title { font-size: 15px; font-weight: 600; fill: #f1f3f6 }
@@ -165,7 +165,7 @@ def draw_panel(panel: Panel) -> str:
 
 
 def round_up(value: float) -> float:
-    """The next value that four steps divide well."""
+    """The next value that divides well into four steps."""
     step = 10 ** math.floor(math.log10(value))
     return next(step * factor for factor in (1, 2, 4, 6, 8, 10) if step * factor >= value)
 
@@ -190,7 +190,7 @@ def time_axis(times: list[int]) -> list[str]:
 
 
 def areas(series: list[Series], ceiling: float) -> list[str]:
-    """The series stacked, the largest below."""
+    """The stacked series, with the largest at the bottom."""
     count = len(series[0].values)
     xs = [LEFT + PLOT_WIDTH * index / (count - 1) for index in range(count)]
     floor = [0.0] * count
@@ -222,7 +222,7 @@ def draw_legend(panel: Panel) -> list[str]:
 
 
 def colours(series: list[Series]) -> list[str]:
-    """One for each; red for what is wrecked above."""
+    """One colour for each series, red for the added resets."""
     others = cycle(OTHERS)
     return [RED if one.name.startswith(("1006", "server: reset")) else next(others) for one in series]
 
