@@ -7,6 +7,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    thread::{self, JoinHandle},
     time::SystemTime,
 };
 
@@ -23,12 +24,10 @@ use closewatch::{
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::{Answer, CloseStream, Outcome, Peer, Server, TcpEnd, get, request, run};
 
 const METRICS: &str = "websocket_sessions_active{route=\"default\"} 1\n";
 
@@ -77,25 +76,25 @@ impl Control for Program {
     }
 }
 
-/// An admin on a port of its own.
+/// An admin on its own thread.
 struct Running {
     address: SocketAddr,
     program: Arc<Program>,
     journal: Arc<Journal>,
     stop: CancellationToken,
-    task: JoinHandle<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Running {
-    async fn start(options: Options) -> Self {
-        Self::start_scoped(options, Scope::Full).await
+    fn start(options: Options) -> Self {
+        Self::start_scoped(options, Scope::Full)
     }
 
-    async fn controllable() -> Self {
-        Self::start(Options { control: true, hosts: vec!["admin.example.com".to_owned()] }).await
+    fn controllable() -> Self {
+        Self::start(Options { control: true, hosts: vec!["admin.example.com".to_owned()] })
     }
 
-    async fn start_scoped(options: Options, scope: Scope) -> Self {
+    fn start_scoped(options: Options, scope: Scope) -> Self {
         let program = Arc::new(Program {
             phases: Mutex::new([Phase::Ready].into()),
             requests: Mutex::default(),
@@ -108,76 +107,49 @@ impl Running {
             control: Arc::clone(&program) as Arc<dyn Control>,
             options: ArcSwap::from_pointee(options),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let task = tokio::spawn(serve(listener, Arc::new(admin), scope, stop.clone()));
-        Self { address, program, journal, stop, task }
+        let stopped = stop.clone();
+        let thread = thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                serve(TcpListener::from_std(listener).unwrap(), Arc::new(admin), scope, stopped).await;
+            });
+        });
+        Self { address, program, journal, stop, thread }
     }
 
-    /// Requests a path with HTTP/1.0, so that the body comes without chunks.
-    async fn get(&self, path: &str) -> (u16, String) {
-        let reply = self.exchange(&format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n")).await;
-        (reply.status, reply.body)
+    fn get(&self, path: &str) -> (u16, String) {
+        let answer = get(self.address, path);
+        (answer.status, answer.body)
     }
 
-    /// Sends a request byte for byte and reads until the admin closes the connection.
-    async fn exchange(&self, request: &str) -> Reply {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).await.unwrap();
-        Reply::parse(&reply)
+    fn get_for_host(&self, path: &str, host: &str) -> Answer {
+        request("GET", self.address, path, &[("Host", host)], "")
     }
 
-    /// Posts JSON as `curl` would, with more headers.
-    async fn post(&self, path: &str, headers: &str, body: &str) -> Reply {
-        let length = body.len();
-        self.exchange(&format!(
-            "POST {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
-        ))
-        .await
+    fn post(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        request("POST", self.address, path, headers, body)
     }
 
-    /// A reader of the stream, after the comment that opens it.
-    async fn reader(&self) -> BufReader<TcpStream> {
-        let mut stream = BufReader::new(TcpStream::connect(self.address).await.unwrap());
-        stream.write_all(b"GET /api/v1/closes/stream HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
-        assert!(line_with(&mut stream, "content-type").await.contains("text/event-stream"));
-        line_with(&mut stream, ": endings from now on").await;
-        stream
+    /// Connects and sends these bytes.
+    fn send(&self, bytes: &str) -> Peer {
+        let mut client = Peer::connect(self.address);
+        client.send(bytes);
+        client
+    }
+
+    fn reader(&self) -> CloseStream {
+        CloseStream::open(self.address).unwrap()
     }
 }
 
-const LOCAL_JSON: &str = "Host: localhost:9917\r\nContent-Type: application/json\r\n";
+/// The headers of an operator's request.
+const LOCAL_JSON: &[(&str, &str)] = &[("Host", "localhost:9917"), JSON];
 
-struct Reply {
-    status: u16,
-    head: String,
-    body: String,
-}
-
-impl Reply {
-    fn parse(reply: &str) -> Self {
-        let (head, body) = reply.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        Self { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
-    }
-
-    fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-    }
-}
-
-async fn line_with(stream: &mut BufReader<TcpStream>, part: &str) -> String {
-    loop {
-        let mut line = String::new();
-        assert_ne!(stream.read_line(&mut line).await.unwrap(), 0, "the stream ended before {part:?}");
-        if line.contains(part) {
-            return line;
-        }
-    }
-}
+const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 fn record(session: &str) -> Record {
     let status = CloseStatus::Sent(CloseCode::NORMAL);
@@ -206,20 +178,20 @@ fn sessions(json: &str) -> Vec<String> {
     records.iter().map(|record| record["session"].as_str().unwrap().to_owned()).collect()
 }
 
-#[tokio::test]
-async fn get_and_head_of_metrics_have_the_content_type() {
-    let admin = Running::start(Options::default()).await;
-    let get = admin.exchange("GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+#[test]
+fn get_and_head_of_metrics_have_the_content_type() {
+    let admin = Running::start(Options::default());
+    let get = admin.get_for_host("/metrics", "x");
     assert_eq!((get.status, get.header("content-type")), (200, Some(CONTENT_TYPE)));
     assert_eq!(get.body, METRICS);
-    let head = admin.exchange("HEAD /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+    let head = request("HEAD", admin.address, "/metrics", &[("Host", "x")], "");
     assert_eq!((head.status, head.header("content-type"), head.body.as_str()), (200, Some(CONTENT_TYPE), ""));
     assert_eq!(head.header("content-length"), Some(METRICS.len().to_string().as_str()));
 }
 
-#[tokio::test]
-async fn ready_reports_the_phase() {
-    let admin = Running::start(Options::default()).await;
+#[test]
+fn ready_reports_the_phase() {
+    let admin = Running::start(Options::default());
     let phases = [
         (Phase::Starting, 503, "starting\n"),
         (Phase::Ready, 200, "ready\n"),
@@ -228,45 +200,43 @@ async fn ready_reports_the_phase() {
     ];
     for (phase, status, body) in phases {
         admin.program.enter([phase]);
-        assert_eq!(admin.get("/-/ready").await, (status, body.to_owned()));
-        assert_eq!(admin.get("/-/healthy").await, (200, "healthy\n".to_owned()));
+        assert_eq!(admin.get("/-/ready"), (status, body.to_owned()));
+        assert_eq!(admin.get("/-/healthy"), (200, "healthy\n".to_owned()));
     }
 }
 
-#[tokio::test]
-async fn closes_lists_the_newest_first() {
-    let admin = Running::start(Options::default()).await;
-    assert_eq!(admin.get("/api/v1/closes").await, (200, "[]\n".to_owned()));
+#[test]
+fn closes_lists_the_newest_first() {
+    let admin = Running::start(Options::default());
+    assert_eq!(admin.get("/api/v1/closes"), (200, "[]\n".to_owned()));
     for session in ["a", "b", "c"] {
         admin.journal.record(record(session));
     }
-    assert_eq!(sessions(&admin.get("/api/v1/closes").await.1), ["c", "b", "a"]);
-    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=2").await.1), ["c", "b"]);
-    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=%31").await.1), ["c"]);
-    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=5000").await.1), ["c", "b", "a"]);
-    let (status, line) = admin.get("/api/v1/closes?limit=some").await;
+    assert_eq!(sessions(&admin.get("/api/v1/closes").1), ["c", "b", "a"]);
+    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=2").1), ["c", "b"]);
+    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=%31").1), ["c"]);
+    assert_eq!(sessions(&admin.get("/api/v1/closes?limit=5000").1), ["c", "b", "a"]);
+    let (status, line) = admin.get("/api/v1/closes?limit=some");
     assert_eq!((status, line.as_str()), (400, "limit must be a whole number (at most 1000 records are kept)\n"));
 }
 
-#[tokio::test]
-async fn stream_sends_each_close_to_every_reader() {
-    let admin = Running::start(Options::default()).await;
+#[test]
+fn stream_sends_each_close_to_every_reader() {
+    let admin = Running::start(Options::default());
     admin.journal.record(record("before"));
-    let mut readers = [admin.reader().await, admin.reader().await];
+    let mut readers = [admin.reader(), admin.reader()];
     for session in ["a", "b"] {
         admin.journal.record(record(session));
         for reader in &mut readers {
-            let line = line_with(reader, "data: ").await;
-            let told = serde_json::from_str::<Value>(line.strip_prefix("data: ").unwrap()).unwrap();
-            assert_eq!(told, serde_json::to_value(record(session)).unwrap());
+            assert_eq!(reader.next_record(), serde_json::to_value(record(session)).unwrap());
         }
     }
 }
 
-#[tokio::test]
-async fn codes_explains_every_code() {
-    let admin = Running::start(Options::default()).await;
-    let (status, body) = admin.get("/api/v1/codes").await;
+#[test]
+fn codes_explains_every_code() {
+    let admin = Running::start(Options::default());
+    let (status, body) = admin.get("/api/v1/codes");
     assert_eq!(status, 200);
     let mut codes: Vec<Value> = serde_json::from_str(&body).unwrap();
     for entry in &mut codes {
@@ -285,10 +255,10 @@ async fn codes_explains_every_code() {
     }
 }
 
-#[tokio::test]
-async fn page_lists_the_endpoints_and_loads_nothing() {
-    let admin = Running::start(Options::default()).await;
-    let page = admin.exchange("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+#[test]
+fn page_lists_the_endpoints_and_loads_nothing() {
+    let admin = Running::start(Options::default());
+    let page = admin.get_for_host("/", "localhost");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
     for path in ["/metrics", "/api/v1/closes", "/api/v1/codes", "/-/ready", "/-/drain"] {
         assert!(page.body.contains(path), "{path}");
@@ -296,53 +266,53 @@ async fn page_lists_the_endpoints_and_loads_nothing() {
     assert!(!page.body.contains("//"), "{}", page.body);
 }
 
-#[tokio::test]
-async fn unknown_path_is_404_and_wrong_method_is_405() {
-    let admin = Running::controllable().await;
-    assert_eq!(admin.get("/nothing").await, (404, "not found\n".to_owned()));
+#[test]
+fn unknown_path_is_404_and_wrong_method_is_405() {
+    let admin = Running::controllable();
+    assert_eq!(admin.get("/nothing"), (404, "not found\n".to_owned()));
     for path in ["/api/v1/sessions?limit=1", "/api/v1/findings"] {
-        assert_eq!(admin.get(path).await, (404, "not supported yet\n".to_owned()), "{path}");
+        assert_eq!(admin.get(path), (404, "not supported yet\n".to_owned()), "{path}");
     }
-    let post = admin.post("/metrics", LOCAL_JSON, "").await;
-    assert_eq!((post.status, post.header("allow")), (405, Some("get, head")));
-    let get = admin.exchange("GET /-/drain HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
-    assert_eq!((get.status, get.header("allow")), (405, Some("post")));
+    let post = admin.post("/metrics", LOCAL_JSON, "");
+    assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")));
+    let get = admin.get_for_host("/-/drain", "localhost");
+    assert_eq!((get.status, get.header("allow")), (405, Some("POST")));
     assert_eq!(admin.program.requests(), [""; 0]);
 }
 
-#[tokio::test]
-async fn metrics_listener_has_only_metrics_and_health() {
+#[test]
+fn metrics_listener_has_only_metrics_and_health() {
     let options = Options { control: true, ..Options::default() };
-    let admin = Running::start_scoped(options, Scope::MetricsOnly).await;
+    let admin = Running::start_scoped(options, Scope::MetricsOnly);
     for path in ["/metrics", "/-/healthy", "/-/ready"] {
-        assert_eq!(admin.get(path).await.0, 200, "{path}");
+        assert_eq!(admin.get(path).0, 200, "{path}");
     }
     for path in ["/", "/api/v1/closes", "/api/v1/closes/stream", "/api/v1/codes", "/api/v1/sessions"] {
-        assert_eq!(admin.get(path).await.0, 404, "{path}");
+        assert_eq!(admin.get(path).0, 404, "{path}");
     }
     for path in ["/-/drain", "/-/reload", "/-/close"] {
-        assert_eq!(admin.post(path, LOCAL_JSON, "{}").await.status, 404, "{path}");
+        assert_eq!(admin.post(path, LOCAL_JSON, "{}").status, 404, "{path}");
     }
     assert_eq!(admin.program.requests(), [""; 0]);
 }
 
-#[tokio::test]
-async fn operator_drains_reloads_and_closes() {
-    let admin = Running::controllable().await;
-    let drained = admin.post("/-/drain", LOCAL_JSON, "").await;
+#[test]
+fn operator_drains_reloads_and_closes() {
+    let admin = Running::controllable();
+    let drained = admin.post("/-/drain", LOCAL_JSON, "");
     assert_eq!((drained.status, drained.body.as_str()), (202, "draining\n"));
 
-    let reloaded = admin.post("/-/reload", LOCAL_JSON, "{}").await;
+    let reloaded = admin.post("/-/reload", LOCAL_JSON, "{}");
     assert_eq!((reloaded.status, reloaded.body.as_str()), (200, "reloaded\n"));
     admin.program.broken_configuration.store(true, Ordering::SeqCst);
-    let refused = admin.post("/-/reload", LOCAL_JSON, "{}").await;
+    let refused = admin.post("/-/reload", LOCAL_JSON, "{}");
     assert_eq!((refused.status, refused.body.as_str()), (400, "config.yaml:3:1: listn: unknown key\n"));
 
     let body = r#"{"code": 1012, "reason": "bye", "count": 3, "route": "chat"}"#;
-    let closed = admin.post("/-/close", LOCAL_JSON, body).await;
+    let closed = admin.post("/-/close", LOCAL_JSON, body);
     assert_eq!((closed.status, closed.body.as_str()), (200, "{\"closed\":3}\n"));
     assert_eq!(closed.header("content-type"), Some("application/json"));
-    let bad = admin.post("/-/close", LOCAL_JSON, r#"{"code": 1006}"#).await;
+    let bad = admin.post("/-/close", LOCAL_JSON, r#"{"code": 1006}"#);
     assert_eq!(bad.status, 400);
     assert!(bad.body.starts_with("code 1006 is not allowed in a Close frame"), "{}", bad.body);
 
@@ -351,209 +321,193 @@ async fn operator_drains_reloads_and_closes() {
     assert_eq!(admin.program.requests(), ["drain", "reload", "reload", format!("{close:?}").as_str()]);
 }
 
-#[tokio::test]
-async fn page_and_api_obey_the_host_rule() {
-    let admin = Running::controllable().await;
-    let status = async |path: &str, host: &str| {
-        admin.exchange(&format!("GET {path} HTTP/1.1\r\n{host}Connection: close\r\n\r\n")).await.status
-    };
+#[test]
+fn page_and_api_obey_the_host_rule() {
+    let admin = Running::controllable();
+    let status = |path: &str, host: &str| admin.get_for_host(path, host).status;
     for path in ["/", "/api/v1/closes", "/api/v1/closes/stream", "/api/v1/codes", "/api/v1/none", "/api/"] {
-        for host in ["Host: evil.example\r\n", "Host: localhost.evil.example:9917\r\n", "Host: \r\n"] {
-            assert_eq!(status(path, host).await, 403, "{path} {host:?}");
+        for host in ["evil.example", "localhost.evil.example:9917", ""] {
+            assert_eq!(status(path, host), 403, "{path} {host:?}");
         }
     }
-    for host in
-        ["Host: 10.0.0.7:9917\r\n", "Host: [::1]:9917\r\n", "Host: localhost\r\n", "Host: ADMIN.example.com\r\n"]
-    {
-        assert_eq!((status("/", host).await, status("/api/v1/closes", host).await), (200, 200), "{host:?}");
+    for host in ["10.0.0.7:9917", "[::1]:9917", "localhost", "ADMIN.example.com"] {
+        assert_eq!((status("/", host), status("/api/v1/closes", host)), (200, 200), "{host:?}");
     }
     for path in ["/metrics", "/-/healthy", "/-/ready"] {
-        assert_eq!(status(path, "Host: evil.example\r\n").await, 200, "{path}");
+        assert_eq!(status(path, "evil.example"), 200, "{path}");
     }
-    let without_host = admin.exchange("GET / HTTP/1.0\r\n\r\n").await;
-    assert_eq!(without_host.status, 403);
-    assert!(without_host.body.contains("admin.hosts"), "{}", without_host.body);
+    let (head, body) = admin.send("GET / HTTP/1.0\r\n\r\n").receive_answer();
+    assert_eq!(head.first_line(), "HTTP/1.0 403 Forbidden");
+    assert!(body.contains("admin.hosts"), "{body}");
 }
 
-#[tokio::test]
-async fn control_refuses_requests_of_foreign_pages() {
-    let admin = Running::controllable().await;
-    let cases = [
-        (403, "Host: evil.example\r\nContent-Type: application/json\r\n"),
-        (403, "Host: localhost:9917\r\nContent-Type: application/json\r\nOrigin: http://evil.example\r\n"),
-        (403, "Host: localhost:9917\r\nContent-Type: application/json\r\nOrigin: null\r\n"),
-        (415, "Host: localhost:9917\r\nContent-Type: text/plain\r\n"),
-        (415, "Host: localhost:9917\r\n"),
+#[test]
+fn control_refuses_requests_of_foreign_pages() {
+    let admin = Running::controllable();
+    let local = ("Host", "localhost:9917");
+    let cases: [(u16, &[_]); 5] = [
+        (403, &[("Host", "evil.example"), JSON]),
+        (403, &[local, JSON, ("Origin", "http://evil.example")]),
+        (403, &[local, JSON, ("Origin", "null")]),
+        (415, &[local, ("Content-Type", "text/plain")]),
+        (415, &[local]),
     ];
     for path in ["/-/drain", "/-/reload", "/-/close"] {
         for (status, headers) in cases {
-            let reply = admin.post(path, headers, r#"{"code": 1000}"#).await;
-            assert_eq!(reply.status, status, "{path} {headers}");
+            let reply = admin.post(path, headers, r#"{"code": 1000}"#);
+            assert_eq!(reply.status, status, "{path} {headers:?}");
             assert_eq!(reply.body.lines().count(), 1, "{}", reply.body);
         }
     }
     assert_eq!(admin.program.requests(), [""; 0]);
 
-    let own = "Host: admin.example.com\r\nContent-Type: application/json\r\nOrigin: http://admin.example.com\r\n";
-    assert_eq!(admin.post("/-/drain", own, "").await.status, 202);
+    let own = [("Host", "admin.example.com"), JSON, ("Origin", "http://admin.example.com")];
+    assert_eq!(admin.post("/-/drain", &own, "").status, 202);
 }
 
-#[tokio::test]
-async fn control_is_refused_unless_it_is_on() {
-    let admin = Running::start(Options::default()).await;
+#[test]
+fn control_is_refused_unless_it_is_on() {
+    let admin = Running::start(Options::default());
     for path in ["/-/drain", "/-/reload", "/-/close"] {
-        let reply = admin.post(path, LOCAL_JSON, r#"{"code": 1000}"#).await;
+        let reply = admin.post(path, LOCAL_JSON, r#"{"code": 1000}"#);
         assert_eq!(reply.status, 403, "{path}");
         assert!(reply.body.contains("admin.control: true"), "{}", reply.body);
     }
     assert_eq!(admin.program.requests(), [""; 0]);
 }
 
-#[tokio::test]
-async fn request_body_is_limited_to_64_kib() {
-    let admin = Running::controllable().await;
+#[test]
+fn request_body_is_limited_to_64_kib() {
+    let admin = Running::controllable();
     let padded = |length| {
         let close = r#"{"code": 1000}"#;
         close.to_owned() + &" ".repeat(length - close.len())
     };
-    assert_eq!(admin.post("/-/close", LOCAL_JSON, &padded(64 * 1024)).await.status, 200);
-    assert_eq!(admin.post("/-/close", LOCAL_JSON, &padded(64 * 1024 + 1)).await.status, 413);
+    assert_eq!(admin.post("/-/close", LOCAL_JSON, &padded(64 * 1024)).status, 200);
+    assert_eq!(admin.post("/-/close", LOCAL_JSON, &padded(64 * 1024 + 1)).status, 413);
     assert_eq!(admin.program.requests().len(), 1);
 }
 
-#[tokio::test]
-async fn garbage_ends_its_connection_only() {
-    let admin = Running::start(Options::default()).await;
+#[test]
+fn garbage_ends_its_connection_only() {
+    let admin = Running::start(Options::default());
     for garbage in
         ["\u{0}\u{1}\u{2}\r\n\r\n", "GET\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]
     {
-        let mut stream = TcpStream::connect(admin.address).await.unwrap();
-        stream.write_all(garbage.as_bytes()).await.unwrap();
         // A response or a reset: the connection is over.
-        let _ = stream.read_to_end(&mut Vec::new()).await;
+        admin.send(garbage).receive_rest();
     }
-    assert_eq!(admin.get("/-/healthy").await.0, 200);
+    assert_eq!(admin.get("/-/healthy").0, 200);
 }
 
-#[tokio::test]
-async fn slow_scrapers_do_not_delay_the_next() {
-    let admin = Running::start(Options::default()).await;
-    let mut slow = Vec::new();
-    for _ in 0..50 {
-        let mut stream = TcpStream::connect(admin.address).await.unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Never-Ends: ").await.unwrap();
-        slow.push(stream);
-    }
-    assert_eq!(admin.get("/metrics").await.0, 200);
+#[test]
+fn slow_scrapers_do_not_delay_the_next() {
+    let admin = Running::start(Options::default());
+    let slow: Vec<Peer> = (0..50).map(|_| admin.send("GET /metrics HTTP/1.1\r\nHost: x\r\nX-Never-Ends: ")).collect();
+    assert_eq!(admin.get("/metrics").0, 200);
+    drop(slow);
 }
 
-#[tokio::test]
-async fn health_answers_beside_idle_connections() {
-    let admin = Running::start(Options::default()).await;
-    let mut reader = admin.reader().await;
+#[test]
+fn health_answers_beside_idle_connections() {
+    let admin = Running::start(Options::default());
+    let mut reader = admin.reader();
     let mut idle = Vec::new();
     for (count, beginning) in [(300, ""), (300, "GET /-/ready HTTP/1.1\r\nHost"), (300, KEPT)] {
-        for _ in 0..count {
-            let mut stream = TcpStream::connect(admin.address).await.unwrap();
-            stream.write_all(beginning.as_bytes()).await.unwrap();
-            idle.push(stream);
-        }
-        assert_eq!(admin.get("/-/ready").await, (200, "ready\n".to_owned()), "{beginning:?}");
+        idle.extend((0..count).map(|_| admin.send(beginning)));
+        assert_eq!(admin.get("/-/ready"), (200, "ready\n".to_owned()), "{beginning:?}");
     }
     // The stream stays open.
     admin.journal.record(record("a"));
-    line_with(&mut reader, "data: ").await;
+    reader.next_record();
 }
 
 /// A request after which the connection stays open.
 const KEPT: &str = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
 
-#[tokio::test]
-async fn stop_ends_streams_and_idle_connections() {
-    let admin = Running::start(Options::default()).await;
-    let mut reader = admin.reader().await;
-    let mut idle = TcpStream::connect(admin.address).await.unwrap();
-    idle.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-    assert_ne!(idle.read(&mut [0; 1024]).await.unwrap(), 0);
+#[test]
+fn stop_ends_streams_and_idle_connections() {
+    let admin = Running::start(Options::default());
+    let mut reader = admin.send("GET /api/v1/closes/stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(reader.receive_head().value("transfer-encoding"), Some("chunked"));
+    reader.expect("17\r\n: endings from now on\n\n\r\n");
+    let mut idle = admin.send(KEPT);
+    idle.receive_answer();
 
     admin.stop.cancel();
-    admin.task.await.unwrap();
-    let mut rest = String::new();
-    reader.read_to_string(&mut rest).await.unwrap();
-    assert_eq!(rest.trim(), "0", "the last chunk, so that the reader knows that the body is complete: {rest:?}");
-    assert!(TcpStream::connect(admin.address).await.is_err());
-}
-
-/// Runs the program, and returns its exit code, standard output and standard error.
-async fn run(arguments: &[&str]) -> (i32, String, String) {
-    let mut command = assert_cmd::Command::cargo_bin("closewatch").unwrap();
-    command.env_remove("CLOSEWATCH_ADMIN").args(arguments);
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    admin.thread.join().unwrap();
+    // The last chunk: the body is complete.
+    assert_eq!(reader.receive_rest(), (b"0\r\n\r\n".to_vec(), TcpEnd::Fin));
+    assert_eq!(idle.receive_rest(), (Vec::new(), TcpEnd::Fin));
+    assert!(std::net::TcpStream::connect(admin.address).is_err());
 }
 
 /// An address without a listener.
-async fn closed_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap().to_string()
+fn closed_address() -> String {
+    Server::start().address().to_string()
 }
 
-#[tokio::test]
-async fn health_command_requests_readiness() {
-    let admin = Running::start(Options::default()).await;
+/// Asserts that a command fails with one line, and returns the line.
+fn failure(arguments: &[&str]) -> String {
+    let outcome = run(arguments);
+    assert_eq!((outcome.code, outcome.stderr.lines().count()), (Some(1), 1), "{outcome:?}");
+    outcome.stderr
+}
+
+/// Asserts that a command succeeds and prints this.
+fn assert_prints(arguments: &[&str], stdout: String) {
+    assert_eq!(run(arguments), Outcome { code: Some(0), stdout, stderr: String::new() });
+}
+
+#[test]
+fn health_command_requests_readiness() {
+    let admin = Running::start(Options::default());
     let address = admin.address.to_string();
-    let ready = run(&["health", "--admin", &address]).await;
-    assert_eq!(ready, (0, format!("http://{address} is ready\n"), String::new()));
+    assert_prints(&["health", "--admin", &address], format!("http://{address} is ready\n"));
 
     admin.program.enter([Phase::Draining]);
-    let (code, out, error) = run(&["health", "--admin", &format!("http://{address}")]).await;
-    assert_eq!((code, out.as_str()), (1, ""));
-    assert!(error.ends_with("it answers 503 Service Unavailable: draining\n"), "{error}");
+    let outcome = run(&["health", "--admin", &format!("http://{address}")]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
+    assert!(outcome.stderr.ends_with("it answers 503 Service Unavailable: draining\n"), "{outcome:?}");
 
-    let (code, _, error) = run(&["health", "--admin", &closed_address().await]).await;
-    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
-    assert!(error.contains("refused"), "{error}");
+    let line = failure(&["health", "--admin", &closed_address()]);
+    assert!(line.contains("refused"), "{line}");
 }
 
-#[tokio::test]
-async fn drain_command_waits_until_drained() {
-    let admin = Running::controllable().await;
+#[test]
+fn drain_command_waits_until_drained() {
+    let admin = Running::controllable();
     let address = admin.address.to_string();
-    let asked = run(&["drain", "--admin", &address]).await;
-    assert_eq!(asked, (0, format!("http://{address} drains\n"), String::new()));
+    assert_prints(&["drain", "--admin", &address], format!("http://{address} drains\n"));
 
     // During the delay it is not drained, even without an open session.
     admin.program.enter([Phase::Draining, Phase::Draining, Phase::Drained]);
-    let waited = run(&["drain", "--wait", "--admin", &address]).await;
-    assert_eq!(waited, (0, format!("http://{address} is drained: no session is left\n"), String::new()));
+    let drained = format!("http://{address} is drained: no session is left\n");
+    assert_prints(&["drain", "--wait", "--admin", &address], drained);
     assert_eq!(admin.program.requests(), ["drain", "drain"]);
     assert_eq!(admin.program.phases.lock().unwrap().len(), 1, "the command polled until it was drained");
 }
 
-#[tokio::test]
-async fn drain_command_reports_why_it_failed() {
-    let admin = Running::start(Options::default()).await;
-    let (code, _, error) = run(&["drain", "--admin", &admin.address.to_string()]).await;
-    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
-    assert!(error.contains("admin.control: true"), "{error}");
+#[test]
+fn drain_command_reports_why_it_failed() {
+    let admin = Running::start(Options::default());
+    let line = failure(&["drain", "--admin", &admin.address.to_string()]);
+    assert!(line.contains("admin.control: true"), "{line}");
+    failure(&["drain", "--admin", &closed_address()]);
 
-    let (code, _, error) = run(&["drain", "--admin", &closed_address().await]).await;
-    assert_eq!((code, error.lines().count()), (1, 1), "{error}");
-
-    let controllable = Running::controllable().await;
+    let controllable = Running::controllable();
     let address = controllable.address.to_string();
     controllable.program.enter([Phase::Draining]);
-    let (code, _, error) = run(&["drain", "--wait", "--timeout", "0s", "--admin", &address]).await;
-    assert_eq!((code, error), (1, format!("error: http://{address} is not drained after 0s\n")));
+    let line = failure(&["drain", "--wait", "--timeout", "0s", "--admin", &address]);
+    assert_eq!(line, format!("error: http://{address} is not drained after 0s\n"));
     controllable.program.enter([Phase::Starting]);
-    let (code, _, error) = run(&["drain", "--wait", "--admin", &address]).await;
-    assert_eq!((code, error), (1, format!("error: http://{address} does not drain any more: it was restarted\n")));
+    let line = failure(&["drain", "--wait", "--admin", &address]);
+    assert_eq!(line, format!("error: http://{address} does not drain any more: it was restarted\n"));
 }
 
-#[tokio::test]
-async fn bad_admin_address_exits_with_1() {
+#[test]
+fn bad_admin_address_exits_with_1() {
     for arguments in [["health", "--admin", "https://127.0.0.1:1"], ["drain", "--admin", "127.0.0.1:0"]] {
-        assert_eq!(run(&arguments).await.0, 1, "{arguments:?}");
+        assert_eq!(run(&arguments).code, Some(1), "{arguments:?}");
     }
 }

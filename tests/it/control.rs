@@ -4,8 +4,9 @@ use serde_json::json;
 
 use crate::support::{Answer, LOG_ALL, Program, REQUEST, Server, Session, close_from_server, from_server, get, post};
 
-fn closed(count: usize) -> Answer {
-    Answer { status: 200, body: format!("{{\"closed\":{count}}}\n") }
+/// Asserts that a request closed this many sessions.
+fn assert_closed(answer: &Answer, count: usize) {
+    assert_eq!(answer.status_and_body(), (200, format!("{{\"closed\":{count}}}\n").as_str()));
 }
 
 /// Whether a session was closed with code 1012, and if so, ends it. Else it is alive.
@@ -42,7 +43,7 @@ fn some_sessions_or_those_of_a_route_or_all_are_closed() {
     let close = |body: &str| program.post("/-/close", body);
 
     let some = close(r#"{"code": 1012, "reason": "restart", "count": 2, "route": "chat"}"#);
-    assert_eq!(some, closed(2));
+    assert_closed(&some, 2);
     let mut alive: Vec<Session> = Vec::new();
     for mut session in chats {
         if !is_closed(&mut session) {
@@ -54,12 +55,12 @@ fn some_sessions_or_those_of_a_route_or_all_are_closed() {
 
     // More than there are.
     let restart = |rest: &str| close(&format!("{{\"code\": 1012, \"reason\": \"restart\"{rest}}}"));
-    assert_eq!(restart(r#", "route": "nowhere", "count": "all""#), closed(0));
-    assert_eq!(restart(r#", "route": "rest", "count": 10"#), closed(2));
+    assert_closed(&restart(r#", "route": "nowhere", "count": "all""#), 0);
+    assert_closed(&restart(r#", "route": "rest", "count": 10"#), 2);
     assert!(rests.iter_mut().all(is_closed));
-    assert_eq!(restart(r#", "count": 0"#), closed(0));
+    assert_closed(&restart(r#", "count": 0"#), 0);
     assert!(!alive.iter_mut().any(is_closed));
-    assert_eq!(restart(r#", "count": "all""#), closed(3));
+    assert_closed(&restart(r#", "count": "all""#), 3);
     assert!(alive.iter_mut().all(is_closed));
 
     let records = program.records(7);
@@ -79,7 +80,7 @@ fn a_session_that_is_closing_is_left_alone() {
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
     session.client_closes(1000, "done");
-    assert_eq!(program.post("/-/close", r#"{"code": 1012, "count": "all"}"#), closed(0));
+    assert_closed(&program.post("/-/close", r#"{"code": 1012, "count": "all"}"#), 0);
     session.server_closes(1000, "done");
     session.client.finish();
     let record = &program.records(1)[0];
@@ -93,7 +94,7 @@ fn a_session_that_control_closes_is_given_up_after_timeouts_close() {
     let mut session = Session::open(&program, &server);
     // An endpoint has the 101 before the relay has the session.
     session.exchange();
-    assert_eq!(program.post("/-/close", r#"{"code": 4001}"#), closed(1));
+    assert_closed(&program.post("/-/close", r#"{"code": 4001}"#), 1);
     session.client.expect(close_from_server(4001, ""));
     session.client.expect_fin();
     let record = &program.records(1)[0];

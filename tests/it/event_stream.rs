@@ -1,35 +1,11 @@
 //! `GET /api/v1/closes/stream`, and readers who are slow.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Peer, Program, Server, Session};
+use crate::support::{CloseStream, Peer, Program, Server, Session};
 
-/// A reader of the stream, greeted.
-fn reader(program: &Program) -> Peer {
-    try_reader(program).unwrap()
-}
-
-/// The same, if there is room for it.
-fn try_reader(program: &Program) -> Option<Peer> {
-    let mut reader = Peer::connect(program.admin());
-    reader.send("GET /api/v1/closes/stream HTTP/1.0\r\nHost: localhost\r\n\r\n");
-    let head = reader.receive_head();
-    if head.first_line() == "HTTP/1.0 503 Service Unavailable" {
-        return None;
-    }
-    assert_eq!(head.value("content-type"), Some("text/event-stream"));
-    reader.expect(": endings from now on\n\n");
-    Some(reader)
-}
-
-/// The next event of a record.
-fn next_record(reader: &mut Peer) -> Value {
-    reader.expect("data: ");
-    let mut line = Vec::new();
-    while !line.ends_with(b"\n\n") {
-        line.extend(reader.receive(1));
-    }
-    serde_json::from_slice(&line).unwrap()
+fn reader(program: &Program) -> CloseStream {
+    CloseStream::open(program.admin()).unwrap()
 }
 
 fn close_one(program: &Program, server: &Server, code: u16) {
@@ -49,7 +25,7 @@ fn records_are_told_as_they_happen() {
     let mut readers = [reader(&program), reader(&program)];
     for code in [4001, 4002] {
         close_one(&program, &server, code);
-        let [first, second] = readers.each_mut().map(next_record);
+        let [first, second] = readers.each_mut().map(CloseStream::next_record);
         assert_eq!(first["code"], json!(code));
         assert_eq!(first, second);
     }
@@ -67,9 +43,9 @@ fn the_endings_of_a_drain_are_told_before_the_stream_ends() {
         session.proxy_closes(1001, "");
     }
     for _ in 0..50 {
-        assert_eq!(next_record(&mut reader)["action"], json!("drain"));
+        assert_eq!(reader.next_record()["action"], json!("drain"));
     }
-    reader.expect_fin();
+    reader.connection.expect_fin();
     assert_eq!(program.ended().code, Some(0));
 }
 
@@ -84,7 +60,7 @@ fn slow_scrapers_and_readers_hold_up_nobody() {
             scraper
         })
         .collect();
-    let readers: Vec<Peer> = (0..50).map(|_| reader(&program)).collect();
+    let readers: Vec<CloseStream> = (0..50).map(|_| reader(&program)).collect();
     let mut session = Session::open(&program, &server);
     for _ in 0..100 {
         session.exchange();
@@ -102,8 +78,8 @@ fn readers_who_vanish_make_room_for_others() {
     for _ in 0..2 {
         let mut readers = Vec::new();
         while readers.len() < 64 {
-            readers.extend(try_reader(&program));
+            readers.extend(CloseStream::open(program.admin()));
         }
-        assert!(try_reader(&program).is_none(), "places are bounded");
+        assert!(CloseStream::open(program.admin()).is_none(), "places are bounded");
     }
 }
