@@ -51,6 +51,22 @@ fn count_failed_accepts(program: &Program) -> usize {
     program.log().iter().filter(|line| line.contains("accept failed: too many open files; retrying")).count()
 }
 
+/// Client connections with one answered plain request each. The requests are open at the same time, so that each has a
+/// server connection. The second list holds the server's ends.
+fn open_plain(program: &Program, server: &Server, count: usize) -> (Vec<Peer>, Vec<Peer>) {
+    let ask = |_| {
+        let mut client = program.connect();
+        client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
+        (client, server.accept_request().0)
+    };
+    let (mut clients, mut server_ends): (Vec<_>, Vec<_>) = (0..count).map(ask).unzip();
+    for (client, server_end) in clients.iter_mut().zip(&mut server_ends) {
+        server_end.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        assert_eq!(client.receive_answer().1, "ok");
+    }
+    (clients, server_ends)
+}
+
 #[test]
 fn accept_pauses_and_sessions_go_on() {
     let server = Server::start();
@@ -124,5 +140,41 @@ fn auto_limit_leaves_descriptors_for_every_session() {
         program.wait_for("closewatch_connections_rejected_total", &[("reason", "limit")], 1.0);
         sessions.iter_mut().for_each(Session::exchange);
         assert!(free_descriptors(&program, open_files) > open_files / 16, "the admin has its share");
+    }
+}
+
+/// A server connection that plain requests used must not outlive its client: sessions need the descriptor.
+#[test]
+fn burst_of_plain_requests_leaves_descriptors_for_sessions() {
+    for (open_files, connections) in AUTO {
+        let server = Server::start();
+        let program = start_with_auto_limit(&server, open_files);
+        let mut session = Session::open(&program, &server);
+        let (clients, _server_ends) = open_plain(&program, &server, connections - 1);
+        program.connect().receive_rest();
+        assert_eq!(program.get("/-/healthy").body, "healthy\n");
+        session.exchange();
+
+        drop(clients);
+        program.wait_for("closewatch_connections_active", &[], 1.0);
+        let mut sessions: Vec<Session> = (1..connections).map(|_| Session::open(&program, &server)).collect();
+        sessions.iter_mut().for_each(Session::exchange);
+        session.exchange();
+        assert_eq!(program.get("/-/healthy").body, "healthy\n");
+        program.wait_for("websocket_handshake_failures_total", &[], 0.0);
+    }
+}
+
+/// An upgrade behind a plain request needs a server connection of its own, besides the kept one.
+#[test]
+fn upgrades_behind_plain_requests_get_descriptors() {
+    for (open_files, connections) in AUTO {
+        let server = Server::start();
+        let program = start_with_auto_limit(&server, open_files);
+        let (clients, _server_ends) = open_plain(&program, &server, connections);
+        let upgrade = |client| Session::open_with(client, &server, REQUEST);
+        let mut sessions: Vec<Session> = clients.into_iter().map(upgrade).collect();
+        sessions.iter_mut().for_each(Session::exchange);
+        assert_eq!(program.get("/-/healthy").body, "healthy\n");
     }
 }
