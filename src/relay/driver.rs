@@ -233,10 +233,14 @@ impl<T: Transport> Driver<T> {
     fn event(&mut self, thread: &ThreadState, event: impl FnOnce(&mut Self)) {
         if !self.is_over() {
             event(self);
-            self.run_commands(thread);
+            // An open session asks for nothing.
+            if self.session.is_closing() {
+                self.run_commands(thread);
+            }
         }
     }
 
+    #[inline(never)]
     fn run_commands(&mut self, thread: &ThreadState) {
         while let Some(command) = self.session.poll_command(thread.now) {
             match command {
@@ -362,7 +366,9 @@ impl<T: Transport> Driver<T> {
     fn forward(&mut self, from: Endpoint, data: Data<'_>, thread: &ThreadState) {
         let Data { bytes, pipe } = data;
         let Forward { withheld, keep } = self.session.handle_data(from, bytes, thread.now, &self.traffic[from]);
-        self.write(from.other(), withheld.as_slice().into(), thread);
+        if !withheld.as_slice().is_empty() {
+            self.write(from.other(), withheld.as_slice().into(), thread);
+        }
         self.write(from.other(), Data { bytes: &bytes[..keep], pipe }, thread);
     }
 
@@ -399,6 +405,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// The transport accepted bytes: soon they must be acknowledged. Those that have left the process count as written.
+    #[inline]
     fn on_accepted(&mut self, to: Endpoint, thread: &ThreadState) {
         let leg = &mut self.legs[to];
         self.session.handle_written(to, leg.transport.take_committed(), thread.now);

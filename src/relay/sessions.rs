@@ -228,29 +228,15 @@ impl<T: Transport> Sessions<T> {
     fn run(&mut self, key: usize, call: impl FnOnce(&mut Slot<T>, &mut ReadBuffer, &ThreadState)) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         match catch_unwind(AssertUnwindSafe(|| call(slot, &mut self.buffer, &self.thread))) {
-            Ok(()) if slot.driver.is_over() => {
-                self.remove(key, |slot, buffer, thread| slot.guard.close(slot.driver.finish(buffer, thread)));
+            Ok(()) if !slot.driver.is_over() => {
+                if slot.driver.has_work(&self.thread) {
+                    enqueue(&mut self.runnable, slot, key);
+                }
+                set_timer(&mut self.timers, slot, key);
             }
-            Ok(()) => self.schedule(key),
+            Ok(()) => self.remove(key, |slot, buffer, thread| slot.guard.close(slot.driver.finish(buffer, thread))),
             // The guard of a session that is dropped reports it as terminated.
             Err(_) => self.remove(key, |slot, _, _| drop(slot)),
-        }
-    }
-
-    fn schedule(&mut self, key: usize) {
-        let Some(slot) = self.slots.get_mut(key) else { return };
-        if slot.driver.has_work(&self.thread) {
-            enqueue(&mut self.runnable, slot, key);
-        }
-        let next = if slot.timer.is_none() { slot.driver.deadline() } else { slot.driver.earlier_deadline() };
-        // A timer that comes too early does no harm, so a later deadline leaves it as it is.
-        if let Some(next) = next
-            && slot.timer.is_none_or(|timer| next < timer)
-        {
-            if let Some(timer) = slot.timer.replace(next) {
-                self.timers.remove(&(timer, key));
-            }
-            self.timers.insert((next, key));
         }
     }
 
@@ -267,6 +253,16 @@ impl<T: Transport> Sessions<T> {
         self.buffer.empty_pipe();
         self.open.fetch_sub(1, Ordering::Release);
     }
+}
+
+/// A timer that comes too early does no harm, so a later deadline leaves it as it is.
+fn set_timer<T: Transport>(timers: &mut BTreeSet<(Instant, usize)>, slot: &mut Slot<T>, key: usize) {
+    let next = if slot.timer.is_none() { slot.driver.deadline() } else { slot.driver.earlier_deadline() };
+    let Some(next) = next.filter(|next| slot.timer.is_none_or(|timer| *next < timer)) else { return };
+    if let Some(timer) = slot.timer.replace(next) {
+        timers.remove(&(timer, key));
+    }
+    timers.insert((next, key));
 }
 
 fn enqueue<T>(runnable: &mut VecDeque<usize>, slot: &mut Slot<T>, key: usize) {

@@ -226,19 +226,11 @@ impl Session {
     }
 
     /// `count` more bytes toward an endpoint have left the process.
+    #[inline]
     pub fn handle_written(&mut self, to: Endpoint, count: usize, now: Instant) {
-        let from = to.other();
-        let direction = &mut self.directions[from];
-        direction.written += count as u64;
-        let Some(closing) = self.phase.as_closing_mut() else { return };
-        if closing.close_end[from].take_if(|end| *end <= direction.written).is_some() {
-            match direction.injection {
-                Injection::Done => closing.handshake.injected_delivered(to),
-                Injection::None | Injection::Wanted | Injection::Ready | Injection::Dropping => {
-                    closing.handshake.close_delivered(to);
-                }
-            }
-            self.settle(now);
+        self.directions[to.other()].written += count as u64;
+        if self.is_closing() {
+            self.record_delivery(to, now);
         }
     }
 
@@ -358,6 +350,22 @@ impl Session {
             }),
             ping_rtt: PerEndpoint::from_fn(|to| self.directions[to.other()].pings.last_round_trip()),
             ending: closing.handshake.into_ending(),
+        }
+    }
+
+    /// Records that the Close frame for an endpoint was delivered, if the last written byte was its last.
+    #[inline(never)]
+    fn record_delivery(&mut self, to: Endpoint, now: Instant) {
+        let direction = &self.directions[to.other()];
+        let closing = self.phase.closing();
+        if closing.close_end[to.other()].take_if(|end| *end <= direction.written).is_some() {
+            match direction.injection {
+                Injection::Done => closing.handshake.injected_delivered(to),
+                Injection::None | Injection::Wanted | Injection::Ready | Injection::Dropping => {
+                    closing.handshake.close_delivered(to);
+                }
+            }
+            self.settle(now);
         }
     }
 
