@@ -128,6 +128,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Whether [`Driver::poll_once`] would read something.
+    #[inline]
     pub(super) fn has_work(&self, thread: &ThreadState) -> bool {
         Endpoint::BOTH.into_iter().any(|from| self.may_read(from, thread).is_some())
     }

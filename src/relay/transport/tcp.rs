@@ -118,6 +118,7 @@ impl TcpTransport {
 }
 
 impl Transport for TcpTransport {
+    #[inline]
     fn on_ready(&mut self, ready: Ready) -> Option<Loss> {
         self.readable |= ready.readable || ready.error;
         self.hung_up |= ready.hung_up || ready.error;
@@ -125,6 +126,7 @@ impl Transport for TcpTransport {
         if ready.error { self.take_error().map(Loss::from) } else { None }
     }
 
+    #[inline]
     fn can_read(&self) -> bool {
         self.readable
     }
@@ -133,6 +135,7 @@ impl Transport for TcpTransport {
         self.hung_up
     }
 
+    #[inline]
     fn read<'b>(&mut self, buffer: &'b mut ReadBuffer, limit: usize) -> Read<'b> {
         let result = self.fill(buffer, limit);
         // An error that filling the pipe encountered is this leg's own. It comes behind the bytes that were peeked at.
@@ -151,6 +154,7 @@ impl Transport for TcpTransport {
         Read { data: Data { bytes, pipe }, end }
     }
 
+    #[inline]
     fn write(&mut self, data: Data<'_>) -> Written {
         let written = match data.pipe {
             Some(pipe) if pipe.holds(data.bytes) => self.pour(pipe, data.bytes),
