@@ -65,8 +65,8 @@ impl Index<Endpoint> for Traffic {
 /// enumerations, in the order of `ALL`.
 #[derive(Debug)]
 pub struct EndpointTraffic {
-    pub(super) frames: [Cell; Opcode::ALL.len()],
-    pub(super) messages: [Cell; MessageType::ALL.len()],
+    pub(super) frames: [Cell; Opcode::VARIANTS.len()],
+    pub(super) messages: [Cell; MessageType::VARIANTS.len()],
     pub(super) message_size: HistogramCells,
     pub(super) bytes: Cell,
     /// Signed, in two's complement.
@@ -283,8 +283,8 @@ mod tests {
 
     #[test]
     fn discriminants_follow_order_of_all() {
-        assert!(Opcode::ALL.iter().enumerate().all(|(index, opcode)| *opcode as usize == index));
-        assert!(MessageType::ALL.iter().enumerate().all(|(index, kind)| *kind as usize == index));
+        assert!(Opcode::VARIANTS.iter().enumerate().all(|(index, opcode)| *opcode as usize == index));
+        assert!(MessageType::VARIANTS.iter().enumerate().all(|(index, kind)| *kind as usize == index));
         assert!(Violation::VARIANTS.iter().enumerate().all(|(index, kind)| *kind as usize == index));
     }
 

@@ -33,9 +33,10 @@ static FAMILIES: [TrafficFamily; 8] = [
         kind: MetricType::COUNTER,
         labels: &["from", "opcode"],
         read: |cells| {
-            Opcode::ALL
-                .map(|opcode| cells.total(Some(opcode.as_str()), |traffic| &traffic.frames[opcode as usize]))
-                .into()
+            Opcode::VARIANTS
+                .iter()
+                .map(|opcode| cells.total(Some(opcode.as_str()), |traffic| &traffic.frames[*opcode as usize]))
+                .collect()
         },
     },
     TrafficFamily {
@@ -44,9 +45,10 @@ static FAMILIES: [TrafficFamily; 8] = [
         kind: MetricType::COUNTER,
         labels: &["from", "type"],
         read: |cells| {
-            MessageType::ALL
-                .map(|kind| cells.total(Some(kind.as_str()), |traffic| &traffic.messages[kind as usize]))
-                .into()
+            MessageType::VARIANTS
+                .iter()
+                .map(|kind| cells.total(Some(kind.as_str()), |traffic| &traffic.messages[*kind as usize]))
+                .collect()
         },
     },
     TrafficFamily {

@@ -1,4 +1,4 @@
-//! Close codes (RFC 6455, 7.4): what each means, who may send it, whether it may stand on the wire.
+//! Close codes (RFC 6455, 7.4) and Close frames.
 
 pub use super::registry::{CodeEntry, Sender, range_label};
 
@@ -34,7 +34,7 @@ impl CloseCode {
         matches!(self.0, 1000..=1003 | 1007..=1014 | 1016..=4999)
     }
 
-    /// Whether IANA's WebSocket Close Code registry has it, rather than a range that it is in.
+    /// Whether IANA's WebSocket Close Code registry has this code, rather than a range that contains it.
     pub fn is_registered(self) -> bool {
         CodeEntry::of(self.0).single_code().is_some()
     }
@@ -46,12 +46,12 @@ impl CloseCode {
     }
 }
 
-/// What a Close frame, or its absence, says about why a connection ended.
+/// The status of a Close frame, or of its absence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseStatus {
-    /// A number that stood in a Close frame, legal there or not.
+    /// A number in a Close frame, legal or not.
     Sent(CloseCode),
-    /// A Close frame with a payload of one byte: no number can be read.
+    /// A Close frame with a payload of one byte, which holds no number.
     Malformed,
     /// 1005: a Close frame without a payload.
     NoStatus,
@@ -70,7 +70,7 @@ impl CloseStatus {
         }
     }
 
-    /// The code's name as records show it; `Invalid` where something stood on the wire that may not stand there.
+    /// The code's name as records show it; `Invalid` if it is not allowed on the wire.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sent(code) if code.allowed_on_wire() => code.name(),
@@ -81,19 +81,19 @@ impl CloseStatus {
     }
 }
 
-/// What stands in a Close frame, as its receiver reads it (RFC 6455, 5.5.1).
+/// The content of a Close frame, as its receiver reads it (RFC 6455, 5.5.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseFrame {
     /// Its code: [`CloseStatus::Sent`], [`CloseStatus::Malformed`] or [`CloseStatus::NoStatus`].
     pub status: CloseStatus,
-    /// Its reason, empty where there is none, with replacement characters where it is no UTF-8.
+    /// Its reason, empty if there is none, with replacement characters for invalid UTF-8.
     pub reason: String,
 }
 
 /// The content of a Close frame that closewatch writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseText {
-    /// A code that may stand on the wire.
+    /// A code that is allowed on the wire.
     pub code: CloseCode,
     /// At most [`MAX_REASON`] bytes.
     pub reason: String,
@@ -110,7 +110,7 @@ impl CloseText {
         CloseFrame { status: CloseStatus::Sent(self.code), reason: self.reason.clone() }
     }
 
-    /// The frame's bytes, masked where it goes to a server (RFC 6455, 5.1).
+    /// The frame's bytes, with a mask if it goes to a server (RFC 6455, 5.1).
     pub fn encode(&self, mask: Option<[u8; 4]>) -> Vec<u8> {
         let mut payload = self.code.0.to_be_bytes().to_vec();
         payload.extend_from_slice(self.reason.as_bytes());
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_has_the_name_that_records_show() {
+    fn status_has_the_name_that_records_show() {
         let sent = |code| CloseStatus::Sent(CloseCode(code));
         let expected = [
             (sent(1000), "Normal Closure"),

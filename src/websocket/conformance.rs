@@ -1,4 +1,4 @@
-//! What an endpoint's frames break of RFC 6455: counted, never corrected.
+//! The violations of RFC 6455 in an endpoint's frames: counted, never corrected.
 
 mod fast_path;
 mod violation;
@@ -14,14 +14,14 @@ use super::{
     frame::{FrameHeader, MessageType, Opcode},
 };
 
-/// What the opening handshake agreed on, as far as it gives the RSV bits a meaning.
+/// The negotiated extensions, as far as they give the RSV bits a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extensions {
     /// No extension: no RSV bit may be set.
     None,
     /// permessage-deflate alone: RSV1 marks a compressed message, on its first frame (RFC 7692, 6).
     PermessageDeflate,
-    /// An extension that closewatch does not know, and that may use any RSV bit of data frames.
+    /// An extension that closewatch does not know. It may use any RSV bit of data frames.
     Other,
 }
 
@@ -53,7 +53,7 @@ impl Extensions {
         }
     }
 
-    /// The RSV bits that a frame may have that starts a message.
+    /// The RSV bits that the first frame of a message may have.
     #[inline]
     fn rsv_of_messages(self) -> u8 {
         match self {
@@ -64,28 +64,28 @@ impl Extensions {
     }
 }
 
-/// What [`Conformance::frame`] finds.
+/// The result of [`Conformance::frame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// The breaches that this sender had not committed before.
+    /// The violations that are the first of their kind from this sender.
     pub new: Violations,
-    /// What the frame completes.
+    /// The message that the frame completes.
     pub message: Option<CompletedMessage>,
 }
 
 /// A message whose last header is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CompletedMessage {
-    /// What it carries.
+    /// The type of its payload.
     pub kind: MessageType,
     /// The payload bytes of all its fragments.
     pub payload_len: u64,
 }
 
-/// What [`Conformance::close`] finds.
+/// The result of [`Conformance::close`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseVerdict {
-    /// The breaches that this sender had not committed before.
+    /// The violations that are the first of their kind from this sender.
     pub new: Violations,
     /// The Close frame, if this is the one that counts: at most one for each sender and session.
     pub taken: Option<CloseFrame>,
@@ -95,9 +95,9 @@ pub struct CloseVerdict {
 
 /// Judges the frames of one sender, in their order.
 ///
-/// A message begins with a text or binary frame, whatever came before: one inside a fragmented message takes that
-/// message's place, which is then never completed. A continuation where no message was begun belongs to none.
-/// Reserved and control frames neither begin nor end a message.
+/// A message begins with a text or binary frame. If that comes inside a fragmented message, the fragmented message is
+/// never complete. A continuation outside of a message belongs to none. Reserved and control frames neither begin nor end
+/// a message.
 #[derive(Debug, Clone)]
 pub struct Conformance {
     sender: Endpoint,
@@ -107,7 +107,7 @@ pub struct Conformance {
     closing: Closing,
 }
 
-/// A fragmented message whose last frame is still to come.
+/// A fragmented message whose last frame has not come.
 #[derive(Debug, Clone, Copy)]
 struct UnfinishedMessage {
     kind: MessageType,
@@ -119,9 +119,9 @@ struct UnfinishedMessage {
 enum Closing {
     /// No Close frame.
     NotBegun,
-    /// The header of a Close frame, which need not be taken for one.
+    /// The header of a Close frame came. The frame need not count as the Close frame.
     Seen,
-    /// A Close frame was taken.
+    /// The Close frame that counts came.
     Taken,
 }
 
@@ -133,7 +133,7 @@ impl Conformance {
 
     /// Judges the next frame by its header.
     pub fn frame(&mut self, header: &FrameHeader) -> Verdict {
-        let new = self.record(self.header_breaches(header));
+        let new = self.record(self.header_violations(header));
         if header.opcode == Opcode::Close && self.closing == Closing::NotBegun {
             self.closing = Closing::Seen;
         }
@@ -142,9 +142,9 @@ impl Conformance {
 
     /// Judges the whole payload of a Close frame, unmasked, after [`Conformance::frame`] has judged its `header`.
     ///
-    /// The frame is taken for a Close frame where no breach was seen from this sender up to its header, else only where
-    /// it is well-formed: what stands in a stream that breaks the rules need not be what it looks like. One with more
-    /// than 125 bytes is never taken, so its payload need not be shown.
+    /// Without a violation by this sender up to its header, the frame counts as the Close frame; after one, only if it is
+    /// well-formed, because the bytes of such a stream need not be what they look like. A frame with more than 125 bytes
+    /// never counts, so its payload is not needed.
     pub fn close(&mut self, header: &FrameHeader, payload: &[u8]) -> CloseVerdict {
         let (status, reason) = match payload {
             [] => (CloseStatus::NoStatus, payload),
@@ -153,7 +153,7 @@ impl Conformance {
         };
         let is_provisional = self.seen.fail_the_connection();
         let trusted = self.seen.is_empty() || self.well_formed(header, status);
-        let new = self.record(close_breaches(status, reason));
+        let new = self.record(close_violations(status, reason));
         let taken = (trusted && self.closing != Closing::Taken).then(|| {
             self.closing = Closing::Taken;
             CloseFrame { status, reason: String::from_utf8_lossy(reason).into_owned() }
@@ -171,14 +171,14 @@ impl Conformance {
         self.seen.difference(Violations::OF_CLOSE)
     }
 
-    /// The payload bytes of the message that is not finished yet, those of its current frame included; 0 outside one.
-    /// A message's last frame finishes it: its size is then in the [`Verdict`].
+    /// The payload bytes of the unfinished message, including its current frame; 0 outside of a message. The last frame
+    /// finishes the message: its size is then in the [`Verdict`].
     pub fn message_so_far(&self) -> u64 {
         self.unfinished.map_or(0, |message| message.payload_len)
     }
 
-    /// The breaches that show in a header, and in where it stands.
-    fn header_breaches(&self, header: &FrameHeader) -> Violations {
+    /// The violations in a header and in its place in the stream.
+    fn header_violations(&self, header: &FrameHeader) -> Violations {
         let starts = starts_message(header);
         let continues = header.opcode == Opcode::Continuation;
         let inside = self.unfinished.is_some();
@@ -200,7 +200,7 @@ impl Conformance {
         .collect()
     }
 
-    /// Moves on in the sender's message, up to its completion.
+    /// Advances the sender's message; returns it if this frame completes it.
     fn advance_message(&mut self, header: &FrameHeader) -> Option<CompletedMessage> {
         let before = match message_type(header.opcode) {
             Some(kind) => UnfinishedMessage { kind, payload_len: 0 },
@@ -219,7 +219,7 @@ impl Conformance {
         header.mask.is_some() == (self.sender == Endpoint::Client)
     }
 
-    /// Whether a Close frame can be trusted in a stream that has broken the rules.
+    /// Whether a Close frame counts after a violation.
     fn well_formed(&self, header: &FrameHeader, status: CloseStatus) -> bool {
         let code_allowed = match status {
             CloseStatus::Sent(code) => code.allowed_on_wire(),
@@ -234,7 +234,7 @@ impl Conformance {
             && code_allowed
     }
 
-    /// Adds to the breaches seen, and returns those that are new.
+    /// Adds to the violations seen, and returns the new ones.
     fn record(&mut self, found: Violations) -> Violations {
         let new = found.difference(self.seen);
         self.seen = self.seen.union(new);
@@ -242,8 +242,8 @@ impl Conformance {
     }
 }
 
-/// The breaches in what a Close frame says (7.4 and 5.5.1).
-fn close_breaches(status: CloseStatus, reason: &[u8]) -> Violations {
+/// The violations in the payload of a Close frame (7.4 and 5.5.1).
+fn close_violations(status: CloseStatus, reason: &[u8]) -> Violations {
     let illegal_code = match status {
         CloseStatus::Sent(code) => !code.allowed_on_wire() || matches!(code.0, 1016..=2999),
         CloseStatus::Malformed => true,
@@ -255,7 +255,7 @@ fn close_breaches(status: CloseStatus, reason: &[u8]) -> Violations {
         .collect()
 }
 
-/// What the message that such a frame starts carries.
+/// The type of the message that a frame with this opcode starts.
 #[inline]
 fn message_type(opcode: Opcode) -> Option<MessageType> {
     match opcode {

@@ -1,27 +1,27 @@
-//! Frames read from a sender's bytes, however split: headers are looked at, payloads passed over. Any bytes are some
-//! sequence of frames, so reading never fails; what breaks the rules is for [`super::conformance`] to judge.
+//! Reads frames from a sender's bytes, in pieces of any size: headers are parsed, payloads skipped. Any bytes are a
+//! sequence of frames, so reading never fails; [`super::conformance`] judges violations.
 
 use super::frame::{FrameHeader, MAX_HEADER, MAX_SMALL_PAYLOAD, Opcode};
 
-/// What [`FrameDecoder::decode`] finds.
+/// An item of [`FrameDecoder::decode`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item<'a> {
-    /// A header is complete. Its payload is still to come.
+    /// A header is complete. Its payload follows.
     Header(FrameHeader),
     /// A piece of the payload of a Close, Ping or Pong frame of 1 to 125 bytes.
     ControlPayload {
-        /// The frame's header, which was an item before.
+        /// The frame's header, which was the item before.
         header: FrameHeader,
-        /// Where in the payload the piece begins.
+        /// The piece's offset in the payload.
         offset: u8,
         /// The piece, masked as on the wire, never empty.
         bytes: &'a [u8],
-        /// The payload is complete with it.
+        /// It completes the payload.
         last: bool,
     },
 }
 
-/// Reads the frames of one sender, in pieces of any size. It holds no payload and never allocates.
+/// Reads the frames of one sender. It holds no payload and never allocates.
 ///
 /// A length with its top bit set loses the framing ([`FrameHeader::loses_framing`]): its header is the last item, all
 /// bytes behind it are consumed and ignored.
@@ -30,14 +30,14 @@ pub struct FrameDecoder {
     state: State,
 }
 
-/// Where in the stream a decoder stands.
+/// The decoder's place in the stream.
 #[derive(Debug, Clone)]
 enum State {
-    /// In a header of which the first `len` bytes are known, or before it.
+    /// In a header whose first `len` bytes are known, or before it.
     Header { bytes: [u8; MAX_HEADER], len: u8 },
-    /// In a payload that nobody asks for.
+    /// In a payload that is skipped.
     Payload { remaining: u64 },
-    /// In a payload that is handed out; of both parts at most 125 bytes.
+    /// In a payload that is returned: at most 125 bytes.
     ControlPayload { header: FrameHeader, offset: u8, remaining: u8 },
     /// Behind a header that lost the framing.
     Lost,
@@ -67,15 +67,15 @@ impl Default for State {
 }
 
 impl FrameDecoder {
-    /// A decoder that stands before the first frame.
+    /// A decoder before the first frame.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads on up to the next item and advances `input` behind what was read. A header began `header_len` bytes before,
-    /// which may be in an earlier piece of input. `None`: all of `input` is consumed.
+    /// Reads up to the next item and advances `input` behind it. A header began `header_len` bytes before, which may be in
+    /// an earlier piece of input. `None`: all of `input` is consumed.
     ///
-    /// The payload of a data frame, a reserved frame, or a control frame with more than 125 bytes is no item.
+    /// The payload of a data frame, a reserved frame, or a control frame with more than 125 bytes is not an item.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Option<Item<'a>> {
         self.skip_payload(input);
         match &mut self.state {
@@ -107,7 +107,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Reads what is there of a payload that is no item, or of what came behind a header that lost the framing.
+    /// Skips a payload that is not an item, or the bytes behind a header that lost the framing, as far as they are there.
     pub fn skip_payload(&mut self, input: &mut &[u8]) {
         match &mut self.state {
             State::Payload { remaining } => {
@@ -121,13 +121,13 @@ impl FrameDecoder {
         }
     }
 
-    /// Whether it stands between two frames, or before the first.
+    /// Whether the decoder is between two frames, or before the first.
     #[inline]
     pub fn at_boundary(&self) -> bool {
         matches!(self.state, State::Header { len: 0, .. })
     }
 
-    /// What is known of a header that is not complete yet.
+    /// The known bytes of an incomplete header.
     pub fn partial_header(&self) -> &[u8] {
         match &self.state {
             State::Header { bytes, len } => &bytes[..usize::from(*len)],
@@ -135,8 +135,7 @@ impl FrameDecoder {
         }
     }
 
-    /// How many bytes of the current frame's payload are still to come: 0 within a header, [`u64::MAX`] once the framing
-    /// is lost.
+    /// How many bytes of the current frame's payload have not come: 0 in a header, [`u64::MAX`] once the framing is lost.
     pub fn payload_remaining(&self) -> u64 {
         match self.state {
             State::Header { .. } => 0,
@@ -152,7 +151,7 @@ impl FrameDecoder {
     }
 }
 
-/// Moves bytes from `input` to those of a header, up to its end.
+/// Moves bytes from `input` to a header, up to its end.
 fn complete_header(bytes: &mut [u8; MAX_HEADER], len: &mut u8, input: &mut &[u8]) -> Option<FrameHeader> {
     while let Some((&byte, rest)) = input.split_first() {
         *input = rest;
@@ -166,7 +165,7 @@ fn complete_header(bytes: &mut [u8; MAX_HEADER], len: &mut u8, input: &mut &[u8]
     None
 }
 
-/// Takes `most` bytes from `input`, or all where there are fewer.
+/// Takes `most` bytes from `input`, or all if there are fewer.
 fn take<'a>(input: &mut &'a [u8], most: u64) -> &'a [u8] {
     let count = usize::try_from(most).unwrap_or(usize::MAX).min(input.len());
     let (taken, rest) = input.split_at(count);
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_byte_tells_fin_rsv_and_opcode() {
+    fn first_byte_has_fin_rsv_and_opcode() {
         use Opcode::{Binary, Close, Continuation, Ping, Pong, Reserved, Text};
         let opcodes = [
             [Continuation, Text, Binary, Reserved, Reserved, Reserved, Reserved, Reserved],
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_in_single_bytes_is_the_same_frame() {
+    fn frame_in_single_bytes_is_the_same_frame() {
         let bytes = [&[0x82, 0xfe, 0, 126][..], &KEY, &[7; 126]].concat();
         let header = FrameHeader { opcode: Opcode::Binary, mask: Some(KEY), ..text(126, 8) };
         let mut decoder = FrameDecoder::new();
@@ -265,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn control_payloads_come_in_the_pieces_they_are_read_in() {
+    fn control_payload_comes_in_the_pieces_of_the_input() {
         let header = FrameHeader { opcode: Opcode::Ping, control: true, ..text(5, 2) };
         let mut decoder = FrameDecoder::new();
         let mut input = &[0x89, 5, b'a', b'b'][..];
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_overlong_and_reserved_control_frames_have_no_payload_items() {
+    fn odd_control_frames_have_no_payload_items() {
         let too_long = [&[0x88, 126, 0, 126][..], &[0; 126]].concat();
         let reserved = [0x8b, 3, 1, 2, 3];
         for bytes in [&[0x8a, 0][..], &too_long, &reserved] {
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn the_input_stands_behind_each_header() {
+    fn input_is_behind_each_header() {
         let bytes = [MASKED_HELLO; 2].concat();
         let hello = Item::Header(FrameHeader { mask: Some(KEY), ..text(5, 6) });
         let mut decoder = FrameDecoder::new();
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_skipped_up_to_its_end() {
+    fn payload_is_skipped_up_to_its_end() {
         let bytes = [MASKED_HELLO; 2].concat();
         let mut decoder = FrameDecoder::new();
         let mut input = &bytes[..8];
@@ -322,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_top_bit_of_a_length_loses_the_framing() {
+    fn top_bit_of_a_length_loses_the_framing() {
         for opcode in [0x82, 0x88] {
             let bytes = [&[opcode, 127, 0x80, 0, 0, 0, 0, 0, 0, 0][..], &[0x81, 0]].concat();
             let mut decoder = FrameDecoder::new();
@@ -336,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_decoder_is_small() {
+    fn idle_decoder_is_small() {
         assert!(size_of::<FrameDecoder>() <= 48);
     }
 }

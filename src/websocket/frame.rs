@@ -1,18 +1,18 @@
-//! Frames on the wire (RFC 6455, 5.2): what a header says, and how a frame is written.
+//! Frames on the wire (RFC 6455, 5.2): parsing a header, writing a frame.
 
 /// The longest header: two bytes, eight of length, four of mask.
 pub(super) const MAX_HEADER: usize = 14;
 
-/// The longest payload that a control frame may have (5.5), and that a length in the second byte can tell.
+/// The longest payload that a control frame may have (5.5), and the largest length in the second byte.
 pub(super) const MAX_SMALL_PAYLOAD: u8 = 125;
 
 /// In the first byte: the frame is the last of its message.
 pub(super) const FIN_BIT: u8 = 0x80;
 
-/// In the second byte: a masking key stands in the header.
+/// In the second byte: the header has a masking key.
 pub(super) const MASK_BIT: u8 = 0x80;
 
-/// How long the masking key is.
+/// The length of the masking key.
 pub(super) const MASK_LEN: u8 = 4;
 
 /// In the second byte: the length follows in two bytes.
@@ -28,22 +28,22 @@ pub struct FrameHeader {
     pub fin: bool,
     /// The bits RSV1 (4), RSV2 (2) and RSV3 (1).
     pub rsv: u8,
-    /// What the frame is.
+    /// The opcode.
     pub opcode: Opcode,
     /// A control frame (5.5): Close, Ping, Pong, or one of the reserved opcodes 11 to 15.
     pub control: bool,
-    /// The masking key, where the mask bit is set.
+    /// The masking key, if the mask bit is set.
     pub mask: Option<[u8; 4]>,
-    /// The payload's length in bytes as it was read, be it with a top bit that it must not have.
+    /// The payload's length in bytes as it was read, even with a top bit that is not allowed.
     pub payload_len: u64,
     /// The header's own length in bytes: 2 to 14.
     pub header_len: u8,
-    /// The payload's length is written in its shortest form, as it must be.
+    /// The payload's length is in its shortest form, as it must be.
     pub minimal: bool,
 }
 
 impl FrameHeader {
-    /// The header at the beginning of `bytes`, or `None` where it is not complete.
+    /// The header at the beginning of `bytes`, or `None` if it is incomplete.
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let &[first, second, ..] = bytes else { return None };
@@ -64,23 +64,23 @@ impl FrameHeader {
         })
     }
 
-    /// The length has its top bit set, which 5.2 forbids: where the next frame begins cannot be known.
+    /// The length has its top bit set, which 5.2 forbids: nobody can know where the next frame begins.
     pub const fn loses_framing(&self) -> bool {
         self.payload_len >> 63 != 0
     }
 }
 
-/// What a header says about the payload's length.
+/// The payload's length in a header.
 pub(super) struct Length {
     pub(super) payload_len: u64,
-    /// It is written in its shortest form.
+    /// It is in its shortest form.
     pub(super) minimal: bool,
-    /// How many bytes of the header end with it.
+    /// The number of header bytes up to its end.
     pub(super) end: u8,
 }
 
 impl Length {
-    /// Reads it in the header at the beginning of `bytes`, where that is complete so far.
+    /// Reads the length from the header at the beginning of `bytes`, if the header is complete so far.
     #[inline]
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (payload_len, minimal, end) = match bytes.get(1)? & !MASK_BIT {
@@ -98,7 +98,7 @@ impl Length {
     }
 }
 
-/// Writes a frame to the end of `out`, its length in the shortest form, `payload` masked where there is a `mask`.
+/// Appends a frame to `out`, with its length in the shortest form, and `payload` masked if there is a `mask`.
 /// [`Opcode::Reserved`] is written as 3.
 pub fn encode(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8], out: &mut Vec<u8>) {
     let fin_bit = if fin { FIN_BIT } else { 0 };
@@ -123,7 +123,7 @@ pub fn encode(fin: bool, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8], 
     }
 }
 
-/// Masks or unmasks, which is the same (5.3), a piece that begins `offset` bytes into its frame's payload.
+/// Masks or unmasks (both are the same, 5.3) a piece that begins `offset` bytes into its frame's payload.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     let mut key = mask;
     key.rotate_left(offset % 4);
@@ -132,8 +132,9 @@ pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     }
 }
 
-/// What a frame is (RFC 6455, 5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The type of a frame (RFC 6455, 5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Opcode {
     /// 0: more of a fragmented message.
     Continuation,
@@ -152,24 +153,12 @@ pub enum Opcode {
 }
 
 impl Opcode {
-    /// Every opcode label, in the order of the wire's numbers; [`Opcode::Reserved`] last.
-    pub const ALL: [Self; 7] =
-        [Self::Continuation, Self::Text, Self::Binary, Self::Close, Self::Ping, Self::Pong, Self::Reserved];
-
     /// The label value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Continuation => "continuation",
-            Self::Text => "text",
-            Self::Binary => "binary",
-            Self::Close => "close",
-            Self::Ping => "ping",
-            Self::Pong => "pong",
-            Self::Reserved => "reserved",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 
-    /// What the low four bits of a frame's first byte say.
+    /// The opcode in the low four bits of a frame's first byte.
     #[inline]
     const fn from_number(number: u8) -> Self {
         match number {
@@ -183,7 +172,7 @@ impl Opcode {
         }
     }
 
-    /// The number on the wire; of the reserved ones the first.
+    /// The number on the wire; for the reserved ones, the first of them.
     pub(super) const fn number(self) -> u8 {
         match self {
             Self::Continuation => 0,
@@ -197,8 +186,9 @@ impl Opcode {
     }
 }
 
-/// What a message carries (RFC 6455, 5.6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The type of a message (RFC 6455, 5.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum MessageType {
     /// UTF-8 text.
     Text,
@@ -207,15 +197,9 @@ pub enum MessageType {
 }
 
 impl MessageType {
-    /// Both types.
-    pub const ALL: [Self; 2] = [Self::Text, Self::Binary];
-
     /// The label value.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Text => "text",
-            Self::Binary => "binary",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -229,7 +213,7 @@ mod tests {
     const MASKED_HELLO: [u8; 11] = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
 
     #[test]
-    fn frames_are_written_with_the_shortest_length_and_masked() {
+    fn frame_is_written_with_the_shortest_length() {
         let encoded = |mask, payload: &[u8]| {
             let mut out = vec![0xee];
             encode(true, Opcode::Text, mask, payload, &mut out);
@@ -253,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_is_unmasked_in_pieces() {
+    fn payload_is_unmasked_in_pieces() {
         let mut payload = *b"\x7f\x9f\x4d\x51\x58";
         let (first, second) = payload.split_at_mut(3);
         unmask(first, KEY, 0);

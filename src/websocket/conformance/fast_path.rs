@@ -1,12 +1,10 @@
-//! Whole messages that keep every rule: nearly all that is ever sent.
+//! The fast path: whole messages without a violation, which are nearly all messages.
 //!
-//! # Design
-//!
-//! Two ways lead through what an endpoint sends. Between two frames, [`Conformance::whole_messages`] takes messages of one
-//! frame that are there to their last byte and of which [`Conformance::frame`] would find nothing to tell; of small ones
-//! all that are alike at once. It leaves no trace in any state. What it does not take (half a frame, a fragment, a control
-//! frame, a breach) is read frame by frame by the [`FrameDecoder`](crate::websocket::decoder::FrameDecoder) and judged by
-//! [`Conformance::frame`]. The design left out, one way for all, took twice the instructions for a small message.
+//! Between two frames, [`Conformance::whole_messages`] takes messages of one frame that are there to their last byte and
+//! that [`Conformance::frame`] would accept; runs of small equal ones at once. It changes no state. All other bytes (half a
+//! frame, a fragment, a control frame, a violation) are read frame by frame by the
+//! [`FrameDecoder`](crate::websocket::decoder::FrameDecoder) and judged by [`Conformance::frame`]. One path for all took
+//! twice the instructions for a small message.
 
 use super::{Closing, Conformance};
 use crate::websocket::{
@@ -14,21 +12,21 @@ use crate::websocket::{
     frame::{FIN_BIT, Length, MASK_BIT, MASK_LEN, MAX_SMALL_PAYLOAD, MessageType, Opcode},
 };
 
-/// Messages in a row that are alike: of one frame each, with the same first two bytes. One whose length does not stand
-/// there, since it has more than 125 bytes, comes alone.
+/// A run of messages of one frame each, with the same first two bytes. A message of more than 125 bytes, whose length is
+/// not in these bytes, comes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WholeMessages {
-    /// What they carry.
+    /// Their type.
     pub kind: MessageType,
     /// The payload bytes of each.
     pub payload_len: u64,
-    /// How many they are, at least 1.
+    /// How many, at least 1.
     pub count: u64,
 }
 
 impl Conformance {
-    /// The whole messages that `input`, which begins between two frames, begins with, and what is behind them. `None`
-    /// where it begins with anything else, be it a message with more bytes of payload than the `largest` that is wanted.
+    /// The whole messages at the start of `input`, which begins between two frames, and the bytes behind them. `None` if it
+    /// starts with anything else, including a message with more than `largest` bytes of payload.
     #[inline]
     pub fn whole_messages<'a>(&self, input: &'a [u8], largest: u64) -> Option<(WholeMessages, &'a [u8])> {
         let &[first, second, ..] = input else { return None };
@@ -42,7 +40,7 @@ impl Conformance {
         let (frame, mut behind) = input.split_at_checked(frame_len)?;
         let is_plain =
             second & MASK_BIT == mask_bit && minimal && self.unfinished.is_none() && self.closing == Closing::NotBegun;
-        // Judged before the others alike are counted: who is left one by one must not have all behind it looked at.
+        // Checked before the run is counted: a frame that is refused must not have the whole run counted each time.
         if !is_plain || payload_len > largest {
             return None;
         }
@@ -53,8 +51,8 @@ impl Conformance {
         Some((WholeMessages { kind, payload_len, count }, behind))
     }
 
-    /// What a message of one frame carries, by the frame's first byte; `None` where that is no such message's, or has an
-    /// RSV bit that it must not have.
+    /// The type of a message of one frame, by the frame's first byte; `None` if the byte starts no such message, or has an
+    /// RSV bit that is not allowed.
     #[inline]
     fn kind_of_plain(&self, first: u8) -> Option<MessageType> {
         const TEXT: u8 = FIN_BIT | Opcode::Text.number();
@@ -67,10 +65,10 @@ impl Conformance {
     }
 }
 
-/// Moves `input` behind the whole frames that begin with the same two bytes as `frame`, and counts them. The second byte
-/// tells their length.
+/// Moves `input` behind the whole frames that begin with the same two bytes as `frame`, and counts them. The second byte is
+/// their length.
 ///
-/// As long as frames are alike the processor can predict where the next one begins, and need not wait for its length.
+/// In a run, the processor can predict where the next frame begins, and need not wait for its length.
 #[inline]
 fn skip_alike(frame: &[u8], input: &mut &[u8]) -> u64 {
     let mut count = 0;
@@ -95,14 +93,14 @@ mod tests {
 
     const HELLO: WholeMessages = WholeMessages { kind: MessageType::Text, payload_len: 5, count: 1 };
 
-    /// What a client's bytes begin with, and how many are behind it.
+    /// The messages at the start of a client's bytes, and how many bytes are behind them.
     fn whole_messages(bytes: &[u8]) -> Option<(WholeMessages, usize)> {
         let client = Conformance::new(Endpoint::Client, Extensions::None);
         client.whole_messages(bytes, u64::MAX).map(|(messages, behind)| (messages, behind.len()))
     }
 
     #[test]
-    fn messages_in_a_row_are_taken_up_to_one_that_differs() {
+    fn run_is_taken_up_to_a_frame_that_differs() {
         let mut bytes = [MASKED_HELLO; 3].concat();
         bytes[11 + 2] = 0xff;
         for next in [[0x82, 0x85], [0x81, 0x84], [0x01, 0x85], [0x88, 0x80], [0x81, 0x05]] {
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_ones_are_taken() {
+    fn only_whole_messages_are_taken() {
         let bytes = [MASKED_HELLO; 3].concat();
         for (cut, count) in [(33, 3), (32, 2), (28, 2), (23, 2), (22, 2), (21, 1), (11, 1)] {
             let taken = Some((WholeMessages { count, ..HELLO }, cut - 11 * usize::try_from(count).unwrap()));
@@ -124,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_is_taken_alone() {
+    fn large_message_is_taken_alone() {
         let large = [&[0x82, 0xfe, 0, 126][..], &KEY, &[7; 126]].concat();
         let taken = WholeMessages { kind: MessageType::Binary, payload_len: 126, count: 1 };
         assert_eq!(whole_messages(&large.repeat(2)), Some((taken, large.len())));
     }
 
     #[test]
-    fn what_breaks_a_rule_is_not_taken() {
+    fn violation_is_not_taken() {
         let masked = |first: u8| [&[first, 0x80][..], &KEY].concat();
         for bytes in [
             &masked(0x00),
@@ -150,15 +148,16 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_taken_inside_a_message_or_behind_a_close_frame() {
+    fn nothing_is_taken_inside_a_message_or_after_close() {
         for (before, is_taken) in [(0x89, true), (0x01, false), (0x88, false)] {
             let mut server = Conformance::new(Endpoint::Server, Extensions::None);
             server.frame(&FrameHeader::parse(&[before, 0]).unwrap());
             assert_eq!(server.whole_messages(&[0x81, 0], 0).is_some(), is_taken, "{before:x}");
         }
     }
+
     #[test]
-    fn what_is_larger_than_wanted_is_not_taken() {
+    fn message_above_the_limit_is_not_taken() {
         let server = Conformance::new(Endpoint::Server, Extensions::None);
         for (largest, is_taken) in [(1, false), (2, true), (3, true)] {
             assert_eq!(server.whole_messages(&[0x81, 2, 0, 0], largest).is_some(), is_taken, "{largest}");
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_an_extension_are_taken() {
+    fn message_of_an_extension_is_taken() {
         for (extensions, first, is_taken) in [
             (Extensions::PermessageDeflate, 0xc1, true),
             (Extensions::PermessageDeflate, 0x81, true),

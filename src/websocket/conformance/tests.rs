@@ -1,4 +1,4 @@
-//! Each rule, by frames that keep it and frames that break it.
+//! Each rule, with frames that keep it and frames that break it.
 
 use super::super::decoder::{FrameDecoder, Item};
 use super::Violation::{
@@ -7,10 +7,10 @@ use super::Violation::{
 };
 use super::*;
 
-/// The headers of frames in a row.
+/// The headers of successive frames.
 type Headers<'a> = &'a [&'a [u8]];
 
-/// The header that the bytes begin with.
+/// The header at the start of the bytes.
 fn header(bytes: &[u8]) -> FrameHeader {
     match FrameDecoder::new().decode(&mut &bytes[..]) {
         Some(Item::Header(header)) => header,
@@ -18,8 +18,8 @@ fn header(bytes: &[u8]) -> FrameHeader {
     }
 }
 
-/// What the server breaks with frames of these headers, each time anew.
-fn breaches(extensions: Extensions, headers: Headers) -> Vec<Vec<Violation>> {
+/// The new violations of each frame of a server with these headers.
+fn violations(extensions: Extensions, headers: Headers) -> Vec<Vec<Violation>> {
     let mut server = Conformance::new(Endpoint::Server, extensions);
     headers.iter().map(|bytes| server.frame(&header(bytes)).new.iter().collect()).collect()
 }
@@ -29,7 +29,7 @@ fn message(kind: MessageType, payload_len: u64) -> CompletedMessage {
 }
 
 #[test]
-fn every_breach_of_a_header_is_told_once() {
+fn violation_of_a_header_is_reported_once() {
     let long_ping = [0x89, 126, 0, 126];
     let top_bit = [0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 0];
     let cases: [(Headers, &[&[Violation]]); 16] = [
@@ -51,12 +51,12 @@ fn every_breach_of_a_header_is_told_once() {
         (&[&[0x01, 0], &[0x88, 0], &[0x00, 0], &[0x80, 0]], &[&[], &[], &[DataAfterClose], &[]]),
     ];
     for (headers, expected) in cases {
-        assert_eq!(breaches(Extensions::None, headers), expected, "{headers:x?}");
+        assert_eq!(violations(Extensions::None, headers), expected, "{headers:x?}");
     }
 }
 
 #[test]
-fn a_client_must_mask() {
+fn client_must_mask() {
     let mut client = Conformance::new(Endpoint::Client, Extensions::None);
     assert!(client.frame(&header(&[0x81, 0x80, 1, 2, 3, 4])).new.is_empty());
     assert_eq!(client.frame(&header(&[0x81, 0])).new, Violations::from_iter([Unmasked]));
@@ -65,7 +65,7 @@ fn a_client_must_mask() {
 }
 
 #[test]
-fn rsv_bits_are_what_the_extensions_make_of_them() {
+fn extensions_allow_rsv_bits() {
     let cases: [(Extensions, Headers, bool); 16] = [
         (Extensions::None, &[&[0xc1, 0]], false),
         (Extensions::PermessageDeflate, &[&[0xc1, 0]], true),
@@ -85,13 +85,13 @@ fn rsv_bits_are_what_the_extensions_make_of_them() {
         (Extensions::Other, &[&[0xcb, 0]], false),
     ];
     for (extensions, headers, allowed) in cases {
-        let told = breaches(extensions, headers).concat();
+        let told = violations(extensions, headers).concat();
         assert_eq!(!told.contains(&ReservedBits), allowed, "{extensions:?} {headers:x?}");
     }
 }
 
 #[test]
-fn extensions_are_read_from_the_servers_answer() {
+fn extensions_are_parsed() {
     for (value, expected) in [
         (None, Extensions::None),
         (Some(""), Extensions::None),
@@ -111,7 +111,7 @@ fn extensions_are_read_from_the_servers_answer() {
 }
 
 #[test]
-fn messages_are_complete_with_their_last_header() {
+fn message_is_complete_with_its_last_header() {
     use MessageType::{Binary, Text};
     let steps: [(&[u8], Option<CompletedMessage>, u64); 12] = [
         (&[0x81, 3], Some(message(Text, 3)), 0),
@@ -135,7 +135,7 @@ fn messages_are_complete_with_their_last_header() {
 }
 
 #[test]
-fn sums_that_no_number_holds_do_not_panic() {
+fn sum_of_lengths_saturates() {
     let longest = [0x01, 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
     server.frame(&header(&longest));
@@ -155,7 +155,7 @@ fn taken(status: CloseStatus, reason: &str) -> CloseFrame {
 }
 
 #[test]
-fn the_first_close_frame_is_taken_whatever_it_says() {
+fn first_close_frame_counts_with_any_payload() {
     let sent = |code| CloseStatus::Sent(CloseCode(code));
     let cases: [(&[u8], CloseFrame, &[Violation]); 12] = [
         (&[], taken(CloseStatus::NoStatus, ""), &[]),
@@ -184,7 +184,7 @@ fn the_first_close_frame_is_taken_whatever_it_says() {
 }
 
 #[test]
-fn after_a_breach_only_a_well_formed_close_frame_is_taken() {
+fn only_a_well_formed_close_frame_counts_after_a_violation() {
     let (masked, rsv, fragment) = ([0x88, 0x82, 1, 2, 3, 4], [0xc8, 2], [0x08, 2]);
     let (overlong, too_long, plain) = ([0x88, 126, 0, 2], [0x88, 126, 0, 126], [0x88, 2]);
     let cases: [(&[u8], &[u8], bool); 14] = [
@@ -213,7 +213,7 @@ fn after_a_breach_only_a_well_formed_close_frame_is_taken() {
 }
 
 #[test]
-fn a_breach_in_its_own_header_keeps_a_close_frame_from_being_taken() {
+fn close_frame_with_a_violation_in_its_header_does_not_count() {
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
     let fragment = header(&[0x08, 2]);
     assert_eq!(server.frame(&fragment).new, Violations::from_iter([ControlFragmented]));
@@ -223,10 +223,22 @@ fn a_breach_in_its_own_header_keeps_a_close_frame_from_being_taken() {
 }
 
 #[test]
-fn only_one_close_frame_is_taken_but_all_are_judged() {
+fn one_close_frame_counts_and_all_are_judged() {
     let mut server = Conformance::new(Endpoint::Server, Extensions::None);
     assert!(close(&mut server, b"\x03\xe8").taken.is_some());
     let second = close(&mut server, b"\x03\xee");
     assert_eq!(second, CloseVerdict { new: Violations::from_iter([IllegalCode]), taken: None, is_provisional: false });
     assert_eq!(close(&mut server, b"\x03\xee").new, Violations::NONE);
+}
+
+#[test]
+fn close_frame_is_provisional_after_a_violation_that_fails_the_connection() {
+    let cases: [(&[u8], bool); 4] =
+        [(&[0x83, 0], true), (&[0x80, 0], true), (&[0x81, 126, 0, 0], false), (&[0x81, 0], false)];
+    for (bytes, expected) in cases {
+        let mut server = Conformance::new(Endpoint::Server, Extensions::None);
+        server.frame(&header(bytes));
+        let verdict = close(&mut server, b"\x03\xe8");
+        assert_eq!((verdict.taken.is_some(), verdict.is_provisional), (true, expected), "{bytes:x?}");
+    }
 }
