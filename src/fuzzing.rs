@@ -1,4 +1,5 @@
-//! What the fuzz targets call: any bytes in, a panic where something does not hold. `cargo test` calls the same.
+//! The functions that the fuzz targets call: they take any bytes, and panic if a property does not hold. `cargo test` calls
+//! them, too.
 
 use crate::{
     relay::testing::{Kind, scenario::Scenario},
@@ -8,11 +9,11 @@ use crate::{
     },
 };
 
-/// Reads a stream at once and in pieces, as long as its first byte says: the same frames, and every byte in one.
+/// Reads a stream at once, and in pieces of the size in its first byte: the frames are the same, and every byte is in one.
 pub fn decoder(bytes: &[u8]) {
     let Some((piece, stream)) = bytes.split_first() else { return };
-    let whole = Frames::of([stream]);
-    assert_eq!(whole, Frames::of(stream.chunks(usize::from(*piece).max(1))));
+    let whole = DecodedFrames::of([stream]);
+    assert_eq!(whole, DecodedFrames::of(stream.chunks(usize::from(*piece).max(1))));
     if !whole.is_lost {
         let frames = whole.headers.iter().map(|header| u128::from(header.header_len) + u128::from(header.payload_len));
         let unread = u128::from(whole.payload_remaining);
@@ -32,9 +33,9 @@ pub fn driver(bytes: &[u8]) {
     assert_eq!(pieces.summary.ending, whole.summary.ending);
 }
 
-/// All that a decoder tells of a stream.
+/// Everything that a decoder reports about a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Frames {
+struct DecodedFrames {
     headers: Vec<FrameHeader>,
     control_payloads: Vec<u8>,
     partial_header: Vec<u8>,
@@ -42,7 +43,7 @@ struct Frames {
     is_lost: bool,
 }
 
-impl Frames {
+impl DecodedFrames {
     fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut decoder = FrameDecoder::new();
         let mut frames = Self::default();
@@ -53,7 +54,7 @@ impl Frames {
                     Item::ControlPayload { bytes, .. } => frames.control_payloads.extend_from_slice(bytes),
                 }
             }
-            assert!(piece.is_empty(), "without an item all is read");
+            assert!(piece.is_empty(), "without an item, all input is consumed");
         }
         frames.partial_header = decoder.partial_header().to_vec();
         frames.payload_remaining = decoder.payload_remaining();
@@ -71,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_seeds_of_the_fuzz_targets_hold() {
+    fn seeds_of_the_fuzz_targets_hold() {
         for seed in seeds("decoder") {
             decoder(&seed);
         }

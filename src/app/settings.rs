@@ -25,9 +25,9 @@ pub(super) fn metrics(config: &Config) -> metrics::MetricsOptions {
     }
 }
 
-pub(super) fn relay(config: &Config) -> relay::Options {
+pub(super) fn relay(config: &Config) -> relay::RelayOptions {
     let keepalive = &config.keepalive;
-    relay::Options {
+    relay::RelayOptions {
         workers: config.workers.get(),
         buffer_total_bytes: config.buffer_total_bytes,
         dead_link_timeout: Some(keepalive.idle + keepalive.interval * keepalive.probes),

@@ -17,11 +17,11 @@ pub struct SessionGuard {
     info: Box<SessionInfo>,
     route: Arc<RouteMetrics>,
     journal: Arc<Journal>,
-    state: State,
+    state: GuardState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum GuardState {
     Handshake,
     Open,
     Reported,
@@ -30,7 +30,7 @@ enum State {
 impl SessionGuard {
     /// A guard for a session whose 101 is on its way to the client.
     pub fn new(info: SessionInfo, route: Arc<RouteMetrics>, journal: Arc<Journal>) -> Self {
-        Self { info: Box::new(info), route, journal, state: State::Handshake }
+        Self { info: Box::new(info), route, journal, state: GuardState::Handshake }
     }
 
     /// The session is open: counts its 101. From now on its end counts.
@@ -40,7 +40,7 @@ impl SessionGuard {
     pub(super) fn open(&mut self) {
         self.info = self.info.clone();
         self.route.session_opened();
-        self.state = State::Open;
+        self.state = GuardState::Open;
     }
 
     /// The counters of the session's route that only this relay thread writes.
@@ -55,7 +55,7 @@ impl SessionGuard {
 
     /// The session is over: counts and records it.
     pub(super) fn close(mut self, outcome: Outcome) {
-        self.state = State::Reported;
+        self.state = GuardState::Reported;
         self.report(outcome);
     }
 
@@ -75,9 +75,9 @@ impl SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         match self.state {
-            State::Handshake => self.route.handshake_failed(HandshakeFailure::ClientGone),
-            State::Open => self.report(Outcome { summary: Summary::lost(), tcp: PerEndpoint::default() }),
-            State::Reported => {}
+            GuardState::Handshake => self.route.handshake_failed(HandshakeFailure::ClientGone),
+            GuardState::Open => self.report(Outcome { summary: Summary::lost(), tcp: PerEndpoint::default() }),
+            GuardState::Reported => {}
         }
     }
 }

@@ -39,7 +39,7 @@ use self::{
 
 /// The settings that hold for all sessions of the process.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct RelayOptions {
     /// Relay threads.
     pub workers: usize,
     /// Bytes held for slow readers in all; above, blocked directions are read in small pieces.
@@ -62,7 +62,7 @@ impl Relay {
     /// # Errors
     ///
     /// If the kernel has no epoll instance or no thread to give.
-    pub fn start(options: Options) -> io::Result<Self> {
+    pub fn start(options: RelayOptions) -> io::Result<Self> {
         let budget = Arc::new(Budget::new(options.buffer_total_bytes));
         let mut queues = Vec::with_capacity(options.workers);
         let mut threads = Vec::with_capacity(options.workers);

@@ -27,12 +27,12 @@ pub enum Item<'a> {
 /// bytes behind it are consumed and ignored.
 #[derive(Debug, Clone, Default)]
 pub struct FrameDecoder {
-    state: State,
+    position: Position,
 }
 
 /// The decoder's place in the stream.
 #[derive(Debug, Clone)]
-enum State {
+enum Position {
     /// In a header whose first `len` bytes are known, or before it.
     Header { bytes: [u8; MAX_HEADER], len: u8 },
     /// In a payload that is skipped.
@@ -43,7 +43,7 @@ enum State {
     Lost,
 }
 
-impl State {
+impl Position {
     const BOUNDARY: Self = Self::Header { bytes: [0; MAX_HEADER], len: 0 };
 
     /// Behind `header`.
@@ -60,7 +60,7 @@ impl State {
     }
 }
 
-impl Default for State {
+impl Default for Position {
     fn default() -> Self {
         Self::BOUNDARY
     }
@@ -78,8 +78,8 @@ impl FrameDecoder {
     /// The payload of a data frame, a reserved frame, or a control frame with more than 125 bytes is not an item.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Option<Item<'a>> {
         self.skip_payload(input);
-        match &mut self.state {
-            State::Header { bytes, len } => {
+        match &mut self.position {
+            Position::Header { bytes, len } => {
                 let header = match FrameHeader::parse(input) {
                     Some(header) if *len == 0 => {
                         *input = &input[usize::from(header.header_len)..];
@@ -87,67 +87,67 @@ impl FrameDecoder {
                     }
                     _ => complete_header(bytes, len, input)?,
                 };
-                self.state = State::behind(&header);
+                self.position = Position::behind(&header);
                 Some(Item::Header(header))
             }
-            &mut State::ControlPayload { header, offset, remaining } => {
+            &mut Position::ControlPayload { header, offset, remaining } => {
                 let here = u8::try_from(input.len()).unwrap_or(u8::MAX).min(remaining);
                 if here == 0 {
                     return None;
                 }
                 let last = here == remaining;
-                self.state = if last {
-                    State::BOUNDARY
+                self.position = if last {
+                    Position::BOUNDARY
                 } else {
-                    State::ControlPayload { header, offset: offset + here, remaining: remaining - here }
+                    Position::ControlPayload { header, offset: offset + here, remaining: remaining - here }
                 };
                 Some(Item::ControlPayload { header, offset, bytes: take(input, here.into()), last })
             }
-            State::Payload { .. } | State::Lost => None,
+            Position::Payload { .. } | Position::Lost => None,
         }
     }
 
     /// Skips a payload that is not an item, or the bytes behind a header that lost the framing, as far as they are there.
     pub fn skip_payload(&mut self, input: &mut &[u8]) {
-        match &mut self.state {
-            State::Payload { remaining } => {
+        match &mut self.position {
+            Position::Payload { remaining } => {
                 *remaining -= take(input, *remaining).len() as u64;
                 if *remaining == 0 {
-                    self.state = State::BOUNDARY;
+                    self.position = Position::BOUNDARY;
                 }
             }
-            State::Lost => *input = &[],
-            State::Header { .. } | State::ControlPayload { .. } => {}
+            Position::Lost => *input = &[],
+            Position::Header { .. } | Position::ControlPayload { .. } => {}
         }
     }
 
     /// Whether the decoder is between two frames, or before the first.
     #[inline]
     pub fn at_boundary(&self) -> bool {
-        matches!(self.state, State::Header { len: 0, .. })
+        matches!(self.position, Position::Header { len: 0, .. })
     }
 
     /// The known bytes of an incomplete header.
     pub fn partial_header(&self) -> &[u8] {
-        match &self.state {
-            State::Header { bytes, len } => &bytes[..usize::from(*len)],
+        match &self.position {
+            Position::Header { bytes, len } => &bytes[..usize::from(*len)],
             _ => &[],
         }
     }
 
     /// How many bytes of the current frame's payload have not come: 0 in a header, [`u64::MAX`] once the framing is lost.
     pub fn payload_remaining(&self) -> u64 {
-        match self.state {
-            State::Header { .. } => 0,
-            State::Payload { remaining } => remaining,
-            State::ControlPayload { remaining, .. } => u64::from(remaining),
-            State::Lost => u64::MAX,
+        match self.position {
+            Position::Header { .. } => 0,
+            Position::Payload { remaining } => remaining,
+            Position::ControlPayload { remaining, .. } => u64::from(remaining),
+            Position::Lost => u64::MAX,
         }
     }
 
     /// Whether the framing is lost: nothing more is read from this sender.
     pub fn is_lost(&self) -> bool {
-        matches!(self.state, State::Lost)
+        matches!(self.position, Position::Lost)
     }
 }
 
