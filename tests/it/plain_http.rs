@@ -1,6 +1,6 @@
 //! Plain HTTP on the WebSocket port passes through, streamed both ways, and what smuggles requests does not.
 
-use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session};
+use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, eventually};
 
 fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -589,4 +589,66 @@ fn flood_of_1xx_responses_is_502() {
         assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
     }
     program.wait_for("websocket_handshake_failures_total", &[("cause", "upstream_invalid")], 1.0);
+}
+
+const BLOCKED_EXCHANGES: usize = 50;
+
+/// Sends until nobody takes anything any more.
+fn send_until_blocked(senders: &mut [Peer]) {
+    let piece = vec![b'x'; 1 << 20];
+    let mut silent_rounds = 0;
+    eventually("all are blocked", || {
+        let sent: usize = senders.iter_mut().map(|sender| sender.send_some(&piece)).sum();
+        silent_rounds = if sent == 0 { silent_rounds + 1 } else { 0 };
+        (silent_rounds == 30).then_some(())
+    });
+}
+
+/// Runs `block`, which blocks many exchanges, and asserts that each of them holds little memory. The bound is 64 KiB in a
+/// direction; the other direction and the connection itself have some, too.
+fn assert_little_memory_is_held<T>(program: &Program, block: impl FnOnce() -> T) {
+    let resident = || program.scrape().sum("process_resident_memory_bytes", &[]);
+    let before = resident();
+    let _blocked = block();
+    let each = (resident() - before) / BLOCKED_EXCHANGES as f64;
+    assert!(each < f64::from(128 << 10), "{each} bytes for each exchange");
+}
+
+#[test]
+fn request_bodies_that_no_server_reads_hold_little_memory() {
+    let server = Server::with_small_window();
+    let program = Program::before(&server, "");
+    let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n";
+    assert_little_memory_is_held(&program, || {
+        let mut clients = Vec::new();
+        let mut connections = Vec::new();
+        for _ in 0..BLOCKED_EXCHANGES {
+            let mut client = program.connect();
+            client.send(request);
+            connections.push(server.accept_request());
+            clients.push(client);
+        }
+        send_until_blocked(&mut clients);
+        (clients, connections)
+    });
+}
+
+#[test]
+fn responses_that_no_client_reads_hold_little_memory() {
+    let server = Server::start();
+    let program = Program::before(&server, "");
+    assert_little_memory_is_held(&program, || {
+        let mut clients = Vec::new();
+        let mut connections = Vec::new();
+        for _ in 0..BLOCKED_EXCHANGES {
+            let mut client = Peer::connect_with_small_window(program.address());
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            let (mut connection, _) = server.accept_request();
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+            clients.push(client);
+            connections.push(connection);
+        }
+        send_until_blocked(&mut connections);
+        (clients, connections)
+    });
 }

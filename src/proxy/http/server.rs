@@ -135,3 +135,104 @@ fn builder(head: &[u8]) -> http1::Builder {
     }
     builder
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use hyper::StatusCode;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::proxy::{
+        http::{body::BodyError, framing::Chunks, response::refusal},
+        upgrade::raw_head::Parsed,
+    };
+
+    const HEAD: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    const NEXT: &[u8] = b"GET /next HTTP/1.1\r\n";
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    /// Both ends of a connection: the client's, and closewatch's.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(connecting, listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    /// Reads the request's body and responds with its length.
+    async fn length(request: Request<RequestBody>) -> Response<Body> {
+        match request.into_body().collect().await {
+            Ok(body) => refusal(StatusCode::OK, &body.to_bytes().len().to_string()),
+            Err(BodyError::Stalled) => refusal(StatusCode::REQUEST_TIMEOUT, "stalled"),
+            Err(BodyError::Broken(_)) => refusal(StatusCode::BAD_REQUEST, "broken"),
+        }
+    }
+
+    /// Serves [`HEAD`] with a chunked body, of which the client has sent this much.
+    async fn serve_chunked(body: &[u8]) -> (Served, BytesMut, String) {
+        let (mut client, mut stream) = connection().await;
+        client.write_all(body).await.unwrap();
+        let mut read = BytesMut::new();
+        let request = (Bytes::from_static(HEAD), BodyFraming::Chunked(Chunks::Size(0)));
+        let served = serve((&mut stream, &mut read), request, LIMIT, length).await;
+        drop(stream);
+        let mut response = Vec::new();
+        // An end with unread bytes is a reset.
+        let _ = client.read_to_end(&mut response).await;
+        (served, read, String::from_utf8(response).unwrap())
+    }
+
+    #[tokio::test]
+    async fn bytes_behind_a_request_stay_on_the_connection() {
+        for body in [b"0\r\n\r\n".as_slice(), b"5\r\nhello\r\n0\r\nX-Trailer: GET / HTTP/1.1\r\n\r\n"] {
+            let (served, read, response) = serve_chunked(&[body, NEXT].concat()).await;
+            assert_eq!((served, &read[..]), (Served::Kept, NEXT), "{response}");
+            assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        }
+    }
+
+    #[tokio::test]
+    async fn body_that_does_not_come_is_408_and_ends_the_connection() {
+        for body in [b"".as_slice(), b"5\r\nhel", b"5\r\nhello\r\n0\r\n"] {
+            let (served, _, response) = serve_chunked(body).await;
+            assert_eq!(served, Served::Over, "{response}");
+            assert!(response.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{response}");
+            assert!(response.to_ascii_lowercase().contains("\r\nconnection: close\r\n"), "{response}");
+        }
+    }
+
+    #[tokio::test]
+    async fn malformed_body_ends_the_connection() {
+        for body in [b"x\r\n".as_slice(), b"\r\n", b"5\r\nhelloworld\r\n", b"fffffffffffffffff\r\n"] {
+            let (served, _, response) = serve_chunked(body).await;
+            assert_eq!(served, Served::Over, "{response}");
+            assert!(response.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{response}");
+        }
+    }
+
+    #[tokio::test]
+    async fn response_that_the_client_does_not_read_stalls() {
+        let (_client, mut stream) = connection().await;
+        let mut read = BytesMut::new();
+        let large = refusal(StatusCode::OK, &"x".repeat(32 << 20));
+        assert_eq!(respond((&mut stream, &mut read), None, LIMIT, large).await, Served::Stalled);
+    }
+
+    #[test]
+    fn stand_in_is_answered_like_the_request() {
+        for (request, expected) in [
+            ("GET /a HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nConnection: \r\n\r\n"),
+            ("POST /a HTTP/1.1\r\nConnection: x, Close\r\n\r\n", "GET / HTTP/1.1\r\nConnection: close\r\n\r\n"),
+            ("HEAD /a HTTP/1.0\r\n\r\n", "HEAD / HTTP/1.0\r\nConnection: \r\n\r\n"),
+            ("GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"),
+        ] {
+            let Parsed::Whole(head, _) = RequestHead::parse(request.as_bytes()) else { panic!("{request}") };
+            assert_eq!(stand_in(Some(&head)), expected);
+        }
+        assert_eq!(stand_in(None), "GET / HTTP/1.1\r\nConnection: close\r\n\r\n");
+    }
+}
