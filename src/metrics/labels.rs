@@ -74,6 +74,14 @@ pub enum RejectReason {
     ProxyProtocol,
     /// The request head was not complete in time.
     Timeout,
+    /// The bytes are no HTTP.
+    Malformed,
+    /// The bytes are a TLS handshake, on a listener without TLS.
+    TlsOnPlain,
+    /// The bytes are the beginning of HTTP/2, on a listener without it.
+    Http2OnPlain,
+    /// The request head is too large.
+    HeadTooLarge,
 }
 
 impl RejectReason {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use hyper::{Response, StatusCode};
 use socket2::Socket;
 use tokio::{
@@ -27,9 +27,10 @@ use super::{
         validate::{RequestKind, asks_for_websocket, classify, destination, has_lost_headers},
     },
     proxy_protocol::Ends,
+    request_reader::{RequestReader, Unreadable, skip_empty_lines},
     upgrade::{
         handshake::{self, Outcome, Upgraded},
-        raw_head::{Parsed, RequestHead, may_end},
+        raw_head::{Parsed, RequestHead},
     },
 };
 use crate::{
@@ -85,10 +86,12 @@ enum End {
 
 /// Why there is no request head.
 enum NoHead {
-    /// The bytes are no request. The client gets this status and this line.
-    Malformed(StatusCode, &'static str),
-    /// The connection is over, or the time is.
-    Over,
+    Unreadable(Unreadable),
+    /// The client has ended the connection.
+    Ended,
+    TimedOut,
+    /// closewatch drains.
+    Closing,
 }
 
 /// A client's connection until it is a session.
@@ -122,10 +125,12 @@ impl Connection {
         loop {
             let end = match self.read_head(is_first).await {
                 Ok(head) => self.answer(head).await,
-                Err(NoHead::Malformed(status, line)) => {
-                    self.refuse_malformed(self.mentions_websocket(), status, line).await
+                Err(no_head) => {
+                    if is_first {
+                        self.count_rejected(&no_head);
+                    }
+                    self.end_without_head(&no_head).await
                 }
-                Err(NoHead::Over) => Some(End::HangUp),
             };
             if let Some(end) = end {
                 return end;
@@ -138,25 +143,20 @@ impl Connection {
     async fn read_head(&mut self, is_first: bool) -> Result<Bytes, NoHead> {
         let (proxy, limits) = (Arc::clone(&self.proxy), self.limits);
         if !is_first && proxy.closing.is_cancelled() {
-            return Err(NoHead::Over);
+            return Err(NoHead::Closing);
         }
         let reading = async {
             if !is_first {
                 let first_byte = timeout(limits.keep_alive, self.read_first_byte()).await;
-                first_byte.unwrap_or(Err(NoHead::Over))?;
+                first_byte.unwrap_or(Err(NoHead::TimedOut))?;
             }
             let head = timeout(limits.head_timeout.unwrap_or(Duration::MAX), self.read_rest_of_head()).await;
-            head.unwrap_or_else(|_| {
-                if is_first {
-                    proxy.metrics.connection_rejected(RejectReason::Timeout);
-                }
-                Err(NoHead::Over)
-            })
+            head.unwrap_or(Err(NoHead::TimedOut))
         };
         tokio::select! {
             biased;
             head = reading => head,
-            () = proxy.closing.cancelled() => Err(NoHead::Over),
+            () = proxy.closing.cancelled() => Err(NoHead::Closing),
         }
     }
 
@@ -170,42 +170,36 @@ impl Connection {
     }
 
     async fn read_rest_of_head(&mut self) -> Result<Bytes, NoHead> {
-        let mut searched = 0;
+        let mut reader = RequestReader::new(self.limits.head_bytes);
         loop {
-            if skip_empty_lines(&mut self.read) {
-                searched = 0;
+            match reader.read(&mut self.read) {
+                Ok(Some(length)) => return Ok(self.read.split_to(length).freeze()),
+                Ok(None) => self.read_more().await?,
+                Err(unreadable) => return Err(NoHead::Unreadable(unreadable)),
             }
-            if self.read.len() > searched && may_end(&self.read, searched) {
-                match RequestHead::parse(&self.read) {
-                    Parsed::Partial => {}
-                    Parsed::Whole(_, length) if length <= self.limits.head_bytes => {
-                        return Ok(self.read.split_to(length).freeze());
-                    }
-                    Parsed::Whole(..) => return Err(self.too_large()),
-                    Parsed::Other => {
-                        return Err(NoHead::Malformed(StatusCode::BAD_REQUEST, "the request is malformed"));
-                    }
-                }
-            }
-            searched = self.read.len();
-            if searched >= self.limits.head_bytes {
-                return Err(self.too_large());
-            }
-            self.read_more().await?;
         }
     }
 
     async fn read_more(&mut self) -> Result<(), NoHead> {
         self.read.reserve(READ);
-        if matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) { Ok(()) } else { Err(NoHead::Over) }
+        if matches!(self.stream.read_buf(&mut self.read).await, Ok(1..)) { Ok(()) } else { Err(NoHead::Ended) }
     }
 
-    fn too_large(&self) -> NoHead {
-        if self.read.iter().take(self.limits.head_bytes).any(|byte| *byte == b'\n') {
-            NoHead::Malformed(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request head is too large")
-        } else {
-            NoHead::Malformed(StatusCode::URI_TOO_LONG, "the request line is too long")
-        }
+    /// Counts a connection that brought no request. One that ends before its first byte is a TCP probe.
+    fn count_rejected(&self, no_head: &NoHead) {
+        let reason = match no_head {
+            NoHead::Unreadable(unreadable) => unreadable.reason(),
+            NoHead::TimedOut => RejectReason::Timeout,
+            NoHead::Ended if !self.read.is_empty() => RejectReason::Malformed,
+            NoHead::Ended | NoHead::Closing => return,
+        };
+        self.proxy.reject(self.ends.client, reason);
+    }
+
+    async fn end_without_head(&mut self, no_head: &NoHead) -> Option<End> {
+        let NoHead::Unreadable(unreadable) = no_head else { return Some(End::HangUp) };
+        let (status, line) = unreadable.refusal();
+        self.refuse_malformed(self.mentions_websocket(), status, line).await
     }
 
     /// Answers the request with this head. Returns the end of the connection, if this was the last one.
@@ -368,16 +362,6 @@ fn end_behind(served: Served) -> Option<End> {
         Served::Over => Some(End::HangUp),
         Served::Stalled => Some(End::Reset),
     }
-}
-
-/// Removes the empty lines that a client may send before a request (RFC 9112, 2.2). Reports whether there were any.
-fn skip_empty_lines(read: &mut BytesMut) -> bool {
-    let is_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
-    let breaks = read.iter().take_while(|byte| is_break(byte)).count();
-    // A carriage return behind the last line feed may begin another empty line.
-    let lines = read[..breaks].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-    read.advance(lines);
-    lines > 0
 }
 
 /// Ends a connection so that the last response reaches the client: FIN, and then the client's bytes are read for a while.

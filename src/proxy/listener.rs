@@ -12,7 +12,6 @@ use super::{
     connection::{self, Accepted, Limits},
     proxy_protocol::{self, Ends, Refusal},
     socket_options,
-    upgrade::session_info::shown_client,
 };
 use crate::{
     accept_backoff::AcceptBackoff,
@@ -90,10 +89,10 @@ impl Listener {
     }
 
     fn serve(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
-        let Some(mut permit) = proxy.admission.admit() else { return };
+        let Some(mut permit) = proxy.admission.admit() else { return proxy.log_rejected(client, RejectReason::Limit) };
         let is_client_known = self.proxy_protocol == ProxyProtocol::Off;
         if is_client_known && !proxy.admission.admit_client(&mut permit, client.ip()) {
-            return;
+            return proxy.log_rejected(client, RejectReason::Limit);
         }
         // If the socket refuses, the client has gone, and the next read reports it.
         let _ = socket_options::bound_send_buffer(&stream, client);
@@ -123,21 +122,16 @@ async fn read_proxy_header(
     let timeout = limits.head_timeout.unwrap_or(Duration::MAX);
     match tokio::time::timeout(timeout, reading).await {
         Ok(Ok((ends, early))) => {
-            let may_stay = proxy.admission.admit_client(&mut accepted.permit, ends.client.ip());
-            may_stay.then_some(Accepted { early: early.as_slice().into(), ends, ..accepted })
+            if proxy.admission.admit_client(&mut accepted.permit, ends.client.ip()) {
+                return Some(Accepted { early: early.as_slice().into(), ends, ..accepted });
+            }
+            proxy.log_rejected(ends.client, RejectReason::Limit);
         }
-        Ok(Err(Refusal::Nobody)) => None,
-        Ok(Err(Refusal::Malformed(error))) => {
-            let client = shown_client(proxy.routing.load().privacy.client, accepted.ends.client);
-            tracing::debug!(client = client.as_deref(), error, "connection rejected");
-            proxy.metrics.connection_rejected(RejectReason::ProxyProtocol);
-            None
-        }
-        Err(_) => {
-            proxy.metrics.connection_rejected(RejectReason::Timeout);
-            None
-        }
+        Ok(Err(Refusal::Nobody)) => {}
+        Ok(Err(Refusal::Malformed)) => proxy.reject(accepted.ends.client, RejectReason::ProxyProtocol),
+        Err(_) => proxy.reject(accepted.ends.client, RejectReason::Timeout),
     }
+    None
 }
 
 /// The address that the client connected to.

@@ -2,7 +2,7 @@
 //! sockets, and the bytes that were already read of them, go to the data plane.
 //!
 //! - A `listener` accepts a connection, and reads its PROXY header (`proxy_protocol`).
-//! - The `connection` reads the heads of its requests. An upgrade goes to `upgrade`, any other request to `http`.
+//! - The `connection` reads the heads of its requests (`request_reader`). An upgrade goes to `upgrade`, any other request to `http`.
 //! - `routing` finds the route of a request, and its `connector` connects to the server.
 //! - `forwarding_headers` changes the headers in either case, `socket_options` the sockets.
 
@@ -12,13 +12,17 @@ mod forwarding_headers;
 mod http;
 mod listener;
 mod proxy_protocol;
+mod request_reader;
 mod routing;
 mod socket_options;
 mod upgrade;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 
 use arc_swap::ArcSwap;
@@ -26,12 +30,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use listener::Listener;
 
-use self::routing::Routing;
+use self::{routing::Routing, upgrade::session_info::shown_client};
 use crate::{
     admission::{self, Admission, OtherDescriptors},
     config::Config,
     journal::Journal,
-    metrics::{Metrics, RouteMetrics},
+    metrics::{Metrics, RejectReason, RouteMetrics},
     relay::Relay,
 };
 
@@ -116,6 +120,17 @@ impl Proxy {
             self.cut_requests.fetch_add(1, Ordering::Relaxed);
         }
         outcome
+    }
+
+    /// Counts a connection that brought no request.
+    fn reject(&self, client: SocketAddr, reason: RejectReason) {
+        self.metrics.connection_rejected(reason);
+        self.log_rejected(client, reason);
+    }
+
+    fn log_rejected(&self, client: SocketAddr, reason: RejectReason) {
+        let client = shown_client(self.routing.load().privacy.client, client);
+        tracing::debug!(client = client.as_deref(), reason = reason.as_str(), "connection rejected");
     }
 
     fn is_draining(&self) -> bool {

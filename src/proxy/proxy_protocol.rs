@@ -33,8 +33,8 @@ pub(super) struct Ends {
 pub(super) enum Refusal {
     /// It ended before its first byte.
     Nobody,
-    /// It does not begin with the header that the listener requires.
-    Malformed(&'static str),
+    /// Its header is malformed, unfinished, or missing although the listener requires it.
+    Malformed,
 }
 
 /// Reads the PROXY header in front of a connection, if the listener expects one. Returns the ends that the header names,
@@ -59,15 +59,9 @@ pub(super) async fn accept(
                 bytes.drain(..length);
                 return Ok((ends, bytes));
             }
-            Header::Missing if mode == ProxyProtocol::Require => {
-                return Err(Refusal::Malformed("the connection does not begin with a PROXY header"));
-            }
-            Header::Missing => return Ok((real, bytes)),
-            Header::Malformed => return Err(Refusal::Malformed("the PROXY header is malformed")),
-            Header::Partial if has_ended => {
-                return Err(Refusal::Malformed("the connection ended in its PROXY header"));
-            }
-            Header::Partial => {}
+            Header::Missing if mode != ProxyProtocol::Require => return Ok((real, bytes)),
+            Header::Partial if !has_ended => {}
+            Header::Missing | Header::Malformed | Header::Partial => return Err(Refusal::Malformed),
         }
     }
 }

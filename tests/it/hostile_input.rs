@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use closewatch::websocket::Endpoint;
 
-use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, close_from_server, from_client, from_server};
+use crate::support::{
+    Peer, Program, REQUEST, SWITCHING, Server, Session, close_from_server, eventually, from_client, from_server,
+};
 
 /// Sends what may be refused while it is still sent, and reads the answer.
 fn answer_to(program: &Program, bytes: &[u8]) -> String {
@@ -61,6 +63,39 @@ fn what_is_no_http_gets_400_or_nothing() {
     }
     Session::open(&program, &server).exchange();
     program.wait_for("websocket_handshake_failures_total", &[], 0.0);
+}
+
+#[test]
+fn connections_without_a_readable_request_are_counted_by_reason() {
+    let server = Server::start();
+    let program = Program::before(&server, "log: {level: debug}\n");
+    let long = "x".repeat(70 << 10);
+    for (reason, bytes) in [
+        ("tls_on_plain", &b"\x16\x03\x01\x02\x00\x01\x00"[..]),
+        ("http2_on_plain", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        ("malformed", b"\0\0\0\0"),
+        ("malformed", b"GET / HTT"),
+        ("head_too_large", format!("GET /{long} HTTP/1.1\r\n").as_bytes()),
+        ("head_too_large", format!("GET / HTTP/1.1\r\nX: {long}\r\n").as_bytes()),
+    ] {
+        let rejected = || program.scrape().sum("closewatch_connections_rejected_total", &[("reason", reason)]);
+        let before = rejected();
+        let mut client = program.connect();
+        let _ = client.try_send(bytes);
+        client.finish();
+        client.receive_rest();
+        eventually(reason, || (rejected() == before + 1.0).then_some(()));
+        program.wait_for_log(&format!("connection rejected client=\"{}\"", client.address()), 1);
+    }
+    // A later request is no reason to reject its connection.
+    let mut client = program.connect();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut connection, _) = server.accept_request();
+    connection.send("HTTP/1.1 204 No Content\r\n\r\n");
+    client.receive_head();
+    client.send(b"\0\0");
+    assert!(client.receive_head().first_line().starts_with("HTTP/1.1 400 "));
+    assert_eq!(program.scrape().sum("closewatch_connections_rejected_total", &[]), 6.0);
 }
 
 /// Line breaks, escape sequences that move a terminal's cursor, and characters that turn the writing direction.

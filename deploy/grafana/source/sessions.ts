@@ -474,7 +474,7 @@ const health: Row = {
     lines(
       {
         title: "Connections accepted and rejected",
-        description: "Accepted connections per second, and those that a limit closed or that ended without a request: limit, tls, proxy_protocol, timeout.",
+        description: "Accepted connections per second, and those that a limit closed or that ended without a request that could be read: limit, tls, proxy_protocol, timeout, malformed, tls_on_plain, http2_on_plain, head_too_large.",
         unit: "cps",
         width: 8,
       },
