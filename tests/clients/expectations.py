@@ -1,7 +1,6 @@
-"""What must be counted and told, for each way in which a session ends here.
+"""The expected counts and records, for each way in which a session ends.
 
-These are the rules of RFC 6455 7.1 and of closewatch's documentation, applied to Close frames that the libraries are
-known to send: nothing here asks closewatch anything.
+They follow from RFC 6455, section 7.1, and from the documentation of closewatch, for the Close frames of the libraries. No output of closewatch is used.
 """
 
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from libraries import CLIENT, SERVER, Close, Library, Oddity
 
 @dataclass(frozen=True)
 class Saw:
-    """What a close event tells. None stands where a library has no word, and then it is not compared."""
+    """A close event. A value that a library does not report is None, and is not compared."""
 
     code: int | None
     reason: str | None
@@ -25,7 +24,7 @@ class Saw:
 
 @dataclass(frozen=True)
 class Ending:
-    """One session's end: what closewatch counts, and what each library says of it."""
+    """The end of one session: the counts of closewatch, and the close event of each library."""
 
     code: int
     reason: str
@@ -33,10 +32,10 @@ class Ending:
     clean: bool
     cause: str | None
     cause_endpoint: str | None
-    # What each endpoint saw, by the Close frames that reached it.
+    # The close event of each endpoint, by the Close frames that it received.
     saw: dict[str, Saw]
-    # What its library's own close event says; nothing of an endpoint that was killed.
-    says: dict[str, Saw]
+    # The close event of each library. A killed endpoint has none.
+    reports: dict[str, Saw]
     # The codes of the Close frames sent, by sender.
     frames: dict[str, int]
     notes: tuple[str, ...] = ()
@@ -47,11 +46,11 @@ def other(role: str) -> str:
 
 
 def closed(libraries: dict[str, Library], initiator: str, close: Close) -> Ending:
-    """A closing handshake: `initiator` sends `close`, the other endpoint answers as its library does."""
+    """A closing handshake: `initiator` sends `close`, and the other library answers in its way."""
     answering = other(initiator)
     answer, odd_answer = _made_of(close, libraries[answering].odd_answers, answering)
-    told, odd_report = _made_of(close, libraries[answering].odd_reports, answering)
-    reason_of_answer = answer.reason if libraries[initiator].tells_reason_of_answer else None
+    reported, odd_report = _made_of(close, libraries[answering].odd_reports, answering)
+    reason_of_answer = answer.reason if libraries[initiator].reports_reason_of_answer else None
     return Ending(
         code=close.code,
         reason=close.reason,
@@ -60,19 +59,19 @@ def closed(libraries: dict[str, Library], initiator: str, close: Close) -> Endin
         cause=None,
         cause_endpoint=None,
         saw={initiator: Saw(answer.code, answer.reason, True), answering: Saw(close.code, close.reason, True)},
-        says={
-            initiator: Saw(answer.code, reason_of_answer, libraries[initiator].tells_clean or None),
-            answering: Saw(told.code, told.reason, libraries[answering].tells_clean or None),
+        reports={
+            initiator: Saw(answer.code, reason_of_answer, libraries[initiator].reports_clean or None),
+            answering: Saw(reported.code, reported.reason, libraries[answering].reports_clean or None),
         },
         frames={initiator: close.code, answering: answer.code},
         notes=odd_answer + odd_report,
     )
 
 
-def lost(libraries: dict[str, Library], endpoint: str, can_speak: bool) -> Ending:
-    """`endpoint` hangs up without a Close frame: its program failed, or was killed (and then can say nothing)."""
+def lost(libraries: dict[str, Library], endpoint: str, can_report: bool) -> Ending:
+    """`endpoint` hangs up without a Close frame: its program failed, or was killed and reports nothing."""
     saw = Saw(1006, "", False)
-    speakers = (CLIENT, SERVER) if can_speak else (other(endpoint),)
+    reporters = (CLIENT, SERVER) if can_report else (other(endpoint),)
     return Ending(
         code=1006,
         reason="",
@@ -81,7 +80,7 @@ def lost(libraries: dict[str, Library], endpoint: str, can_speak: bool) -> Endin
         cause="eof",
         cause_endpoint=endpoint,
         saw={CLIENT: saw, SERVER: saw},
-        says={role: _loss_told_by(libraries[role]) for role in speakers},
+        reports={role: _loss_reported_by(libraries[role]) for role in reporters},
         frames={},
     )
 
@@ -93,6 +92,6 @@ def _made_of(close: Close, oddities: tuple[Oddity, ...], role: str) -> tuple[Clo
     return close, ()
 
 
-def _loss_told_by(library: Library) -> Saw:
-    reason = "" if library.tells_reason_of_answer else None
-    return Saw(1006, reason, False if library.tells_clean else None)
+def _loss_reported_by(library: Library) -> Saw:
+    reason = "" if library.reports_reason_of_answer else None
+    return Saw(1006, reason, False if library.reports_clean else None)

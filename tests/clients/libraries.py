@@ -1,7 +1,7 @@
-"""The libraries under test, and what each is known to do differently from RFC 6455 and from its neighbours.
+"""The libraries under test, and their known differences from RFC 6455 and from each other.
 
-Every oddity was seen, stands in the printed table, and fails the matrix on the day that a new release no longer has
-it. None is closewatch's doing: the same is expected of the two libraries without closewatch between them.
+Every oddity was observed and is printed in the table. The matrix fails as soon as a release no longer has it.
+closewatch causes none of them: the same is expected of two libraries without closewatch.
 """
 
 import sys
@@ -17,7 +17,7 @@ CLIENT, SERVER = "client", "server"
 
 @dataclass(frozen=True)
 class Close:
-    """A Close frame, or what an API makes of one: 1005 where it has no code. None: the library has no word for it."""
+    """A Close frame, or the value of an API for one: 1005 without a code, None without a value."""
 
     code: int
     reason: str | None
@@ -25,11 +25,11 @@ class Close:
 
 @dataclass(frozen=True)
 class Oddity:
-    """What a library makes of a Close frame, where that is not the frame itself."""
+    """A library turns a Close frame into another one."""
 
     note: str
     makes: Close
-    # The code it meets, and the role it has; None: whatever it is.
+    # The code of the Close frame, and the role of the library. None stands for all of them.
     meets: int | None = None
     role: str | None = None
 
@@ -42,18 +42,18 @@ class Library:
     name: str
     program: tuple[str, ...]
     roles: tuple[str, ...] = (CLIENT, SERVER)
-    # Codes that its close() will not send, each with words of its own error; the connection stays open.
+    # Codes that its close() refuses to send, and a part of the error. The connection stays open.
     refuses: tuple[tuple[int, str], ...] = ()
-    # The same, but the failing close() hangs up without a Close frame.
+    # Codes that its close() fails to send, and a part of the error. It hangs up without a Close frame.
     breaks_on: tuple[tuple[int, str], ...] = ()
-    # Words of its error where it cannot send a message in fragments.
+    # A part of its error if it cannot send a message in fragments.
     refuses_fragments: str | None = None
-    # Close frames that it does not answer with an echo, and those that its close event tells differently.
+    # Close frames that it does not answer with an echo, and Close frames that its close event reports differently.
     odd_answers: tuple[Oddity, ...] = ()
     odd_reports: tuple[Oddity, ...] = ()
-    # Whether its close event has a wasClean, and tells the reason of the answer to its own Close frame; and of a loss.
-    tells_clean: bool = True
-    tells_reason_of_answer: bool = True
+    # Whether its close event has a wasClean, and a reason for the answer to its Close frame and for a loss.
+    reports_clean: bool = True
+    reports_reason_of_answer: bool = True
 
 
 NODE_WS = Library("node-ws", ("node", str(PEERS / "node_ws.mjs")))
@@ -67,19 +67,19 @@ AIOHTTP = Library(
     refuses_fragments="got an unexpected keyword argument 'fin'",
     odd_answers=(Oddity("aiohttp answers every Close frame with a bare 1000", Close(1000, "")),),
     odd_reports=(
-        Oddity("an aiohttp client tells an empty Close frame as 1006", Close(1006, ""), meets=1005, role=CLIENT),
-        Oddity("an aiohttp server tells an empty Close frame as 0", Close(0, ""), meets=1005, role=SERVER),
+        Oddity("an aiohttp client reports an empty Close frame as 1006", Close(1006, ""), meets=1005, role=CLIENT),
+        Oddity("an aiohttp server reports an empty Close frame as 0", Close(0, ""), meets=1005, role=SERVER),
     ),
-    tells_clean=False,
-    tells_reason_of_answer=False,
+    reports_clean=False,
+    reports_reason_of_answer=False,
 )
 
 TUNGSTENITE = Library(
     "tungstenite",
     (str(target_directory() / "debug" / "examples" / "tungstenite-peer"),),
     odd_answers=(Oddity("tungstenite answers 1014 with 1002", Close(1002, "Protocol violation"), meets=1014),),
-    odd_reports=(Oddity("tungstenite tells 1014 as 1002", Close(1002, "Protocol violation"), meets=1014),),
-    tells_clean=False,
+    odd_reports=(Oddity("tungstenite reports 1014 as 1002", Close(1002, "Protocol violation"), meets=1014),),
+    reports_clean=False,
 )
 
 _BROWSERS_CLOSE = "The close code must be either 1000, or between 3000 and 4999"

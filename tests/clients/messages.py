@@ -1,12 +1,12 @@
-"""The messages that must arrive equal."""
+"""The messages that must arrive unchanged."""
 
 import base64
 import random
 from dataclasses import dataclass
 
-# The same bytes in every run; random ones, which do not compress.
+# Random bytes do not compress. They are the same in every run.
 _NOISE = random.Random(6455).randbytes(70 * 1024)
-_WORDS = "closed, and nobody knows why: grüße ✓ 👋 "
+_WORDS = "closed for an unknown reason: grüße ✓ 👋 "
 _MEBIBYTE = 1024 * 1024
 
 

@@ -1,4 +1,4 @@
-"""One client library and one server library, first talking directly, then with closewatch between them."""
+"""One client library and one server library, first without closewatch, then through closewatch."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,15 +14,15 @@ from peer import Peer
 from table import Row
 
 CODES = (1000, 1001, 1005, 1008, 1011, 1012, 1013, 1014, 3000, 4001, 4999)
-REASON = "so it is: ✓"
+REASON = "a reason: ✓"
 
-# Each can cost a whole deadline: a pair that is this broken is not worth waiting for.
+# Each breakdown can take a whole timeout, so a pair with this many is not run to its end.
 MOST_BREAKDOWNS = 3
 
 
 @dataclass(frozen=True)
 class Session:
-    """An open session, and how it was agreed on: offer and answer as each end received them."""
+    """An open session, and its extensions: the offer and the agreement as each end received them."""
 
     client: Peer
     server: Peer
@@ -34,7 +34,7 @@ class Session:
 
 
 class Pair:
-    """Runs every case. Each is one session through closewatch (and, where nobody is killed, one without it before)."""
+    """Runs every case. Each is one session through closewatch, after one without it unless an end is killed."""
 
     def __init__(self, client: Library, server: Library, program: Path | None, directory: Path) -> None:
         self.libraries = {CLIENT: client, SERVER: server}
@@ -87,7 +87,7 @@ class Pair:
         row.close()
 
     async def _start(self) -> None:
-        """Starts what is not there: at the beginning everything, later what a case has killed."""
+        """Starts everything at the beginning, and later the programs that a case has killed."""
         for role in (SERVER, CLIENT):
             if role not in self._peers:
                 self._peers[role] = await Peer.start(self.libraries[role], role, self._directory)
@@ -113,7 +113,7 @@ class Pair:
         return f"ws://127.0.0.1:{self._peers[SERVER].port}"
 
     def _ways(self) -> list[tuple[str, str]]:
-        """The URLs to go by, each with how a failure by it is introduced."""
+        """The URLs to connect to, each with a prefix for its failures."""
         direct = [("without closewatch, ", self._direct_url)]
         return [*direct, ("", self._url)] if self._closewatch else direct
 
@@ -133,26 +133,26 @@ class Pair:
             sessions.append((session.offered, session.agreed))
             await self._close_session(row, way, session, CLIENT, Close(1000, ""))
         row.check("offer and agreement", sessions[-1], sessions[0])
-        row.said = {CLIENT: f"agreed: {session.agreed[CLIENT]}", SERVER: f"offered: {session.offered}"}
+        row.reported = {CLIENT: f"agreed: {session.agreed[CLIENT]}", SERVER: f"offered: {session.offered}"}
         record = await self._count(row, closed(self.libraries, CLIENT, Close(1000, "")))
         if record:
             row.check("extensions in the record", record["extensions"] or None, session.agreed[CLIENT])
 
     async def _message(self, row: Row, kind: Kind) -> None:
-        """The same message both ways, in a session of its own."""
+        """The same message both ways, in its own session."""
         sent = {}
         for way, url in self._ways():
             session = await self._open(url)
             sent = {role: await self._send(row, way, session, role, kind) for role in (CLIENT, SERVER)}
             await self._close_session(row, way, session, CLIENT, Close(1000, ""))
-        row.said = {CLIENT: _arrival(sent[SERVER]), SERVER: _arrival(sent[CLIENT])}
+        row.reported = {CLIENT: _arrival(sent[SERVER]), SERVER: _arrival(sent[CLIENT])}
         record = await self._count(row, closed(self.libraries, CLIENT, Close(1000, "")))
         if record:
             for role, was_sent in sent.items():
-                told = record[f"from_{role}"]
-                row.check(f"messages from the {role}", told["messages"], int(was_sent))
-                enough = told["frames"] >= kind.fragments * was_sent + 1
-                row.check(f"{told['frames']} frames from the {role} are enough", enough, True)
+                counts = record[f"from_{role}"]
+                row.check(f"messages from the {role}", counts["messages"], int(was_sent))
+                enough = counts["frames"] >= kind.fragments * was_sent + 1
+                row.check(f"{counts['frames']} frames from the {role} are enough", enough, True)
             frames = " + ".join(str(record[f"from_{role}"]["frames"] - 1) for role in sent)
             row.counted = f"{frames} data frames; {row.counted}"
 
@@ -166,7 +166,7 @@ class Pair:
             return False
         received = await receiver.expect("message")
         if {**kind.payload, "event": "message"} != received:
-            row.failures.append(f"{way}the message from the {role} did not arrive equal")
+            row.failures.append(f"{way}the message from the {role} did not arrive unchanged")
         return True
 
     async def _close(self, row: Row, role: str, code: int) -> None:
@@ -175,7 +175,7 @@ class Pair:
         for way, url in self._ways():
             session = await self._open(url)
             if refusal:
-                await self._be_refused(row, way, session.peer(role), code, refusal)
+                await self._check_refusal(row, way, session.peer(role), code, refusal)
                 ending = await self._close_session(row, way, session, role, Close(1000, ""))
             elif failure := dict(library.breaks_on).get(code):
                 ending = await self._break(row, way, session, role, code, failure)
@@ -183,9 +183,9 @@ class Pair:
                 ending = await self._close_session(row, way, session, role, Close(code, "" if code == 1005 else REASON))
         await self._count(row, ending)
         if refusal:
-            row.said[role] = f"(refused {code}, then) {row.said[role]}"
+            row.reported[role] = f"(refused {code}, then) {row.reported[role]}"
 
-    async def _be_refused(self, row: Row, way: str, peer: Peer, code: int, refusal: str) -> None:
+    async def _check_refusal(self, row: Row, way: str, peer: Peer, code: int, refusal: str) -> None:
         await _ask_to_close(peer, Close(code, REASON))
         error = (await peer.expect("refused"))["error"]
         row.check(f"{way}its error", refusal in error, True)
@@ -193,16 +193,17 @@ class Pair:
 
     async def _break(self, row: Row, way: str, session: Session, role: str, code: int, failure: str) -> Ending:
         await _ask_to_close(session.peer(role), Close(code, ""))
-        ending = lost(self.libraries, role, can_speak=True)
-        said = await self._hear(row, way, session, ending)
-        row.check(f"{way}its error", failure in (said[role]["said"] or ""), True)
-        row.note(f"{self.libraries[role].name} cannot send an empty Close frame, and hangs up: {said[role]['said']}")
+        ending = lost(self.libraries, role, can_report=True)
+        events = await self._check_events(row, way, session, ending)
+        error = events[role]["message"] or ""
+        row.check(f"{way}its error", failure in error, True)
+        row.note(f"{self.libraries[role].name} cannot send an empty Close frame, and hangs up: {error}")
         return ending
 
     async def _close_session(self, row: Row, way: str, session: Session, role: str, close: Close) -> Ending:
         await _ask_to_close(session.peer(role), close)
         ending = closed(self.libraries, role, close)
-        await self._hear(row, way, session, ending)
+        await self._check_events(row, way, session, ending)
         for note in ending.notes:
             row.note(note)
         return ending
@@ -211,22 +212,22 @@ class Pair:
         url = self._url if self._closewatch else self._direct_url
         session = await self._open(url)
         await self._peers.pop(role).end()
-        ending = lost(self.libraries, role, can_speak=False)
-        await self._hear(row, "", session, ending)
-        row.said[role] = "(killed)"
+        ending = lost(self.libraries, role, can_report=False)
+        await self._check_events(row, "", session, ending)
+        row.reported[role] = "(killed)"
         await self._count(row, ending)
 
-    async def _hear(self, row: Row, way: str, session: Session, ending: Ending) -> dict[str, dict]:
-        """What each side's own close event says, held against what it should."""
-        events = {role: await session.peer(role).expect("close") for role in ending.says}
+    async def _check_events(self, row: Row, way: str, session: Session, ending: Ending) -> dict[str, dict]:
+        """Compares the close event of each side with the expected one, and returns the events."""
+        events = {role: await session.peer(role).expect("close") for role in ending.reports}
         for role, event in events.items():
-            said = Saw(event["code"], event["reason"], event["clean"])
-            row.said[role] = str(said)
-            row.check(f"{way}the {role} said", str(said), str(ending.says[role]))
+            reported = Saw(event["code"], event["reason"], event["clean"])
+            row.reported[role] = str(reported)
+            row.check(f"{way}the {role} reported", str(reported), str(ending.reports[role]))
         return events
 
     async def _count(self, row: Row, ending: Ending) -> dict | None:
-        """Holds the record and the metrics of the session that has just ended against what they should be."""
+        """Compares the record and the metrics of the session that has just ended with the expected ones."""
         if not self._closewatch:
             row.counted = "(no closewatch)"
             return None
@@ -263,11 +264,11 @@ class Pair:
         scrape = await self._scrape()
         result = await asyncio.to_thread(status_of, "promtool", "check", "metrics", input=scrape.text)
         row.check("promtool check metrics", result, (0, "", ""))
-        row.said = {CLIENT: "(not asked)", SERVER: "(not asked)"}
-        row.counted = "promtool check metrics: nothing to complain of"
+        row.reported = {CLIENT: "(not involved)", SERVER: "(not involved)"}
+        row.counted = "promtool check metrics: no fault"
 
     async def _rest(self, row: Row) -> None:
-        """At the end: the three sums hold, and closewatch ends when it is told to."""
+        """At the end the sums hold, and closewatch ends after SIGTERM."""
         scrape = await self._scrape()
         row.check("handshakes with 101", scrape.total("websocket_handshakes_total", status=101), self._sessions)
         row.check("active sessions", scrape.total("websocket_sessions_active"), 0)
@@ -276,7 +277,7 @@ class Pair:
         closes = scrape.total("websocket_closes_total")
         unclean = scrape.total("websocket_closes_total", clean="false")
         row.check("exit code after SIGTERM", await asyncio.to_thread(self._closewatch.terminate), 0)
-        row.said = {CLIENT: f"{self._sessions} sessions opened", SERVER: "(the same)"}
+        row.reported = {CLIENT: f"{self._sessions} sessions opened", SERVER: "(the same)"}
         row.counted = f"{closes:.0f} closes, {unclean:.0f} of them not clean; the sums hold; exit 0"
 
 
@@ -285,4 +286,4 @@ async def _ask_to_close(peer: Peer, close: Close) -> None:
 
 
 def _arrival(was_sent: bool) -> str:
-    return "received equal" if was_sent else "(could not be sent)"
+    return "received unchanged" if was_sent else "(could not be sent)"

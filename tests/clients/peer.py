@@ -1,4 +1,4 @@
-"""A real client or server in a process of its own, driven by the line protocol of peers/README.md."""
+"""A real client or server as a process, controlled by the line protocol of peers/README.md."""
 
 import asyncio
 import json
@@ -10,17 +10,17 @@ from typing import BinaryIO
 
 from libraries import Library
 
-# Generous: it is only ever spent where something is broken.
+# A passing test never waits this long.
 DEADLINE_SECONDS = 30
 LONGEST_LINE = 16 * 1024 * 1024
 
 
 class PeerFailure(Exception):
-    """A peer said something else than it should have, or nothing at all."""
+    """A peer reported another event than the expected one, or none."""
 
 
 class Peer:
-    """One peer. It leads a process group, so that whatever it starts (Chromium's processes) ends with it."""
+    """One peer. It leads a process group, so that the processes that it starts (Chromium's) end with it."""
 
     def __init__(self, library: Library, role: str, process: asyncio.subprocess.Process, errors: Path) -> None:
         self.library = library
@@ -47,28 +47,28 @@ class Peer:
         await self._process.stdin.drain()
 
     async def expect(self, *wanted: str) -> dict:
-        """The next event, which must be one of those wanted."""
+        """The next event, which must be one of `wanted`."""
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
                 line = await self._process.stdout.readline()
         except TimeoutError:
-            raise self._failure(f"said nothing in {DEADLINE_SECONDS} s", wanted) from None
+            raise self._failure(f"reported nothing in {DEADLINE_SECONDS} s", wanted) from None
         if not line:
             raise self._failure("ended", wanted)
         event = json.loads(line)
         if event["event"] not in wanted:
-            raise self._failure(f"said {line.decode().strip()[:300]}", wanted)
+            raise self._failure(f"reported {line.decode().strip()[:300]}", wanted)
         return event
 
     async def end(self) -> None:
-        """SIGKILL to the whole group: for a test what a crash is, and the surest way to leave nothing behind."""
+        """Sends SIGKILL to the whole group, like a crash. No process is left."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     def _failure(self, instead: str, wanted: tuple[str, ...]) -> PeerFailure:
         errors = self._errors.read_text(errors="replace").strip()[-2000:]
-        message = f"{self.library.name} ({self.role}) {instead} where `{' or '.join(wanted)}` was awaited"
+        message = f"{self.library.name} ({self.role}) {instead} instead of `{' or '.join(wanted)}`"
         return PeerFailure(f"{message}; its standard error:\n{errors}" if errors else message)
 
 

@@ -1,4 +1,4 @@
-"""The printed table: a row for each case, with what each side said."""
+"""The printed table: one row for each case, with the reports of each side."""
 
 import sys
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ WIDTHS = {"what": 20, CLIENT: 44, SERVER: 44}
 
 @dataclass
 class Row:
-    """A line of the table: what was done, what each side said of it, what closewatch counted."""
+    """One row: the case, the report of each side, and the counts of closewatch."""
 
     what: str
-    said: dict[str, str] = field(default_factory=dict)
+    reported: dict[str, str] = field(default_factory=dict)
     counted: str = ""
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -27,8 +27,8 @@ class Row:
             self.failures.append(f"{what}: {got!r} instead of {wanted!r}")
 
     def close(self) -> None:
-        """No cell of a row that passes is empty: what could not be done is told there."""
-        cells = {CLIENT: self.said.get(CLIENT), SERVER: self.said.get(SERVER), "counted": self.counted}
+        """No cell of a passing row is empty: a case that is impossible has a text, too."""
+        cells = {CLIENT: self.reported.get(CLIENT), SERVER: self.reported.get(SERVER), "counted": self.counted}
         for column, text in cells.items():
             if not text and not self.failures:
                 self.failures.append(f"the cell `{column}` is empty")
@@ -36,7 +36,7 @@ class Row:
 
 def print_table(title: str, rows: list[Row]) -> None:
     print(f"\n{title}")
-    print(_line("", "", "client said", "server said", "closewatch counted"))
+    print(_line("", "", "client reported", "server reported", "closewatch counted"))
     for row in rows:
         _print_row(row)
     sys.stdout.flush()
@@ -44,7 +44,7 @@ def print_table(title: str, rows: list[Row]) -> None:
 
 def _print_row(row: Row) -> None:
     verdict = "FAIL" if row.failures else "ok"
-    print(_line(verdict, row.what, row.said.get(CLIENT, ""), row.said.get(SERVER, ""), row.counted))
+    print(_line(verdict, row.what, row.reported.get(CLIENT, ""), row.reported.get(SERVER, ""), row.counted))
     for note in row.notes:
         print(f"      {'':{WIDTHS['what']}} note: {note}")
     for failure in row.failures:

@@ -1,7 +1,7 @@
 #!/bin/bash
-# boot.sh PACKAGE LOG <UNIT: installs the package into a copy of this machine that lasts as long as this does, boots a
-# systemd there with the unit as all it has to do, removes the package again, and leaves in LOG what booted.sh said.
-# In a mount namespace of its own: nothing of it can stay behind.
+# boot.sh PACKAGE LOG <UNIT: installs the package into a temporary copy of this host, boots a systemd there that runs only
+# the unit, purges the package, and writes the output of booted.sh to LOG. It runs in its own mount namespace, so that no
+# mount stays.
 set -euo pipefail
 readonly PACKAGE=$1 LOG=$2 HERE=${BASH_SOURCE[0]%/*}
 
@@ -13,7 +13,7 @@ mount -t overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" ove
 root=$layers/root
 
 mkdir -p "$root/run" "$root/var/lib/dpkg/updates"
-# A machine that has never been booted would enable every unit that there is.
+# systemd would enable every unit on the first boot.
 systemd-id128 new >"$root/etc/machine-id"
 cp "$PACKAGE" "$root/closewatch.deb"
 cp "$HERE/booted.sh" "$root/booted.sh"
@@ -29,9 +29,9 @@ cp "$root/booted.log" "$LOG"
   left=$(cd "$root" && find etc usr/bin usr/lib/systemd usr/share/doc var/lib/systemd -name '*closewatch*')
   if [[ $left ]]; then
     echo "left: $left"
-    echo "FAIL leaves nothing behind when it is purged"
+    echo "FAIL leaves no file after a purge"
   else
-    echo "ok leaves nothing behind when it is purged"
+    echo "ok leaves no file after a purge"
   fi
-  echo "that was all"
+  echo "all checks ran"
 } >>"$LOG" 2>&1

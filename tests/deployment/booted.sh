@@ -1,27 +1,27 @@
 #!/bin/bash
-# Runs as the only job of a systemd that was booted for it, in a throw-away copy of this machine, where the package is
-# installed already. Each check ends in a line `ok TITLE` or `FAIL TITLE`, behind what it said.
+# Runs as the only job of a systemd in a temporary copy of this host with the installed package. Each check prints its
+# output, and then `ok TITLE` or `FAIL TITLE`.
 set -uo pipefail
 
 main() {
   exec 2>&1
   /usr/bin/closewatch demo --no-traffic --listen 127.0.0.1:9000 --admin 127.0.0.1:9916 >/dev/null &
   await closewatch health --admin http://127.0.0.1:9916
-  check "is neither enabled nor started by its installation" is_off
-  check "starts, and is active as soon as it is ready" starts
+  check "is neither enabled nor started after its installation" is_off
+  check "is active as soon as it is ready" starts
   check "relays, as nobody, without capabilities" is_confined
-  check "tells when it started" tells_start_time
+  check "reports its start time" reports_start_time
   check "reloads" reloads
   check "keeps running when a reload fails" refuses_bad_reload
   check "drains when it is stopped" drains
-  check "is not started again and again with a bad configuration" gives_up
-  check "is started by its socket, with the first client" is_started_by_socket
+  check "is not restarted with a bad configuration" gives_up
+  check "is started by its socket with the first client" is_started_by_socket
   check "refuses no connection while it is restarted behind its socket" restarts_behind_socket
 }
 
 check() {
   local title=$1 status
-  # Not as the condition of an `if`: there bash would ignore `set -e`.
+  # In the condition of an `if`, bash ignores `set -e`.
   (set -e; "$2")
   status=$?
   if ((status == 0)); then
@@ -39,7 +39,7 @@ is_off() {
   [[ $(systemctl is-active closewatch.service) == inactive ]]
 }
 
-# Type=notify: no waiting after this.
+# With Type=notify, systemctl waits until closewatch is ready.
 starts() {
   systemctl start closewatch.service
   [[ $(systemctl is-active closewatch.service) == active ]]
@@ -56,7 +56,7 @@ is_confined() {
   grep -q '^Seccomp:\s*2$' "/proc/$pid/status"
 }
 
-tells_start_time() {
+reports_start_time() {
   metric process_start_time_seconds
 }
 
@@ -111,7 +111,7 @@ restarts_behind_socket() {
     for client in {1..10}; do
       answer=$(closewatch probe ws://127.0.0.1:8080/ --close 1000 --json || true)
       echo "$answer"
-      # 503: its request came when its connection, taken before, was draining already. It may try again at once.
+      # 503: the drain began between the connection and the request. The client may retry at once.
       grep -qE '"status":(101|503)' <<<"$answer"
     done
   done
@@ -119,7 +119,7 @@ restarts_behind_socket() {
   systemctl stop closewatch.socket closewatch.service
 }
 
-# --- what they are made of -------------------------------------------------------------------------------------------
+# --- helpers ----------------------------------------------------------------------------------------------------------
 
 echoes() {
   closewatch probe ws://127.0.0.1:8080/ --send hello --close 1000 | grep -q hello
@@ -146,7 +146,7 @@ mend_configuration() {
   cp /good.yaml /etc/closewatch/config.yaml
 }
 
-# Until the command succeeds, for at most 20 s.
+# Runs the command until it succeeds, for at most 20 s.
 await() {
   local end=$((SECONDS + 20))
   until "$@" >/dev/null 2>&1; do

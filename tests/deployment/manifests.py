@@ -1,4 +1,4 @@
-"""Kubernetes manifests, from wherever: validated against the API's own schemas, and by closewatch itself."""
+"""Kubernetes manifests: validation by the schemas of the API, and by closewatch."""
 
 import json
 import re
@@ -10,10 +10,10 @@ import yaml
 from closewatch import Failure, expect, run
 from tools import CACHE, HERE, release_build
 
-# The oldest Kubernetes that has all the manifests use, and the newest whose schema there is.
+# The oldest Kubernetes with all features of the manifests, and the newest with a schema.
 KUBERNETES_VERSIONS = ("1.30", kubernetes_validate.latest_version())
 
-# Kinds of the Prometheus operator's, which Kubernetes does not know.
+# The group of the Prometheus operator. Its kinds are not in the schemas of Kubernetes.
 OPERATOR_GROUP = "monitoring.coreos.com/"
 
 
@@ -23,8 +23,8 @@ def parse(text: str) -> list[dict]:
 
 
 def validate(resources: list[dict]):
-    """Holds all to their schemas; unknown fields are errors."""
-    expect(resources, "no resource at all")
+    """Validates all resources by their schemas. Unknown fields are errors."""
+    expect(resources, "no resource")
     for resource in resources:
         if resource["apiVersion"].startswith(OPERATOR_GROUP):
             run("node", HERE / "validate_operator_resource.mjs", input=json.dumps(resource))
@@ -33,9 +33,9 @@ def validate(resources: list[dict]):
 
 
 def check_configurations(resources: list[dict]):
-    """Lets closewatch judge every configuration in them."""
+    """Checks every configuration in the resources by `closewatch check`."""
     texts = [resource["data"]["config.yaml"] for resource in resources if resource["kind"] == "ConfigMap"]
-    expect(texts, "no configuration at all")
+    expect(texts, "no configuration")
     for text in texts:
         path = CACHE / "config.yaml"
         path.write_text(text)
@@ -43,39 +43,39 @@ def check_configurations(resources: list[dict]):
 
 
 def named(resources: list[dict], kind: str, name: str | None = None) -> dict:
-    """The one resource of this kind (and name)."""
+    """The only resource of this kind and name."""
     found = [r for r in resources if r["kind"] == kind and name in (None, r["metadata"]["name"])]
     expect(len(found) == 1, f"{len(found)} resources of kind {kind}")
     return found[0]
 
 
 def pod(deployment: dict) -> dict:
-    """The pod that a Deployment makes."""
+    """The pod of a Deployment."""
     return deployment["spec"]["template"]["spec"]
 
 
 def sidecar(deployment: dict) -> dict:
-    """The container closewatch among a Deployment's init containers."""
+    """The closewatch container among the init containers of a Deployment."""
     found = [c for c in pod(deployment).get("initContainers", []) if c["name"] == "closewatch"]
     expect(len(found) == 1, f"{len(found)} sidecars in {deployment['metadata']['name']}")
     return found[0]
 
 
 def seconds(duration: str) -> int:
-    """Whole seconds such as 27s."""
+    """A duration in whole seconds, like 27s."""
     match = re.fullmatch(r"(\d+)s", duration)
-    expect(match, f"{duration} is no number of seconds")
+    expect(match, f"{duration} is not a number of seconds")
     return int(match[1])
 
 
-def check_drain_fits(container: dict, grace: int, configuration: dict, service_sleep: int | None = None):
-    """A drain ends before whoever waits for it gives up: delay + timeout < the hook < the service's hook < the pod."""
+def check_drain_fits(container: dict, grace: int, configuration: dict, server_sleep: int | None = None):
+    """A drain ends in time: delay + timeout < the hook < the hook of the server < the grace period of the pod."""
     shutdown = configuration["shutdown"]
     times = [seconds(shutdown["delay"]) + seconds(shutdown["timeout"])]
     if "lifecycle" in container:
         times.append(seconds(container["lifecycle"]["preStop"]["exec"]["command"][-1]))
-    if service_sleep is not None:
-        times.append(service_sleep)
+    if server_sleep is not None:
+        times.append(server_sleep)
     times.append(grace)
     expect(times == sorted(set(times)), f"not ascending: delay + timeout, the hooks, the grace period: {times} s")
 

@@ -1,4 +1,4 @@
-"""A name server on 127.0.0.1:53 that knows one thing: names under .example are 127.0.0.1 (RFC 1035)."""
+"""A name server on 127.0.0.1:53 (RFC 1035). It resolves all names under .example to 127.0.0.1."""
 
 import socket
 import struct
@@ -6,7 +6,7 @@ import struct
 HEADER = struct.Struct(">HHHHHH")
 TYPE_A = 1
 NO_ERROR, NO_SUCH_NAME = 0x8180, 0x8183
-# The name is the question's (a pointer to byte 12), class IN, 60 s, four bytes.
+# The name of the question (a pointer to byte 12), class IN, 60 s, four bytes.
 ANSWER = b"\xc0\x0c" + struct.pack(">HHIH", TYPE_A, 1, 60, 4) + bytes([127, 0, 0, 1])
 
 

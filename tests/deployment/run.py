@@ -1,4 +1,4 @@
-"""Everything under deploy/, each part with the tool that it is made for. The last line is `N passed, N failed`."""
+"""Checks everything under deploy/ with the tools of its users. The last line is `N passed, N failed`."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ AREAS = {
 def main(names: list[str]) -> int:
     unknown = [name for name in names if name not in AREAS]
     if unknown:
-        print(f"no such area: {' '.join(unknown)}; there are {' '.join(AREAS)}", file=sys.stderr)
+        print(f"unknown area: {' '.join(unknown)}; known: {' '.join(AREAS)}", file=sys.stderr)
         return 2
     report = Report()
     for name in names or AREAS:
@@ -35,7 +35,7 @@ def main(names: list[str]) -> int:
 def check_area(name: str, report: Report):
     area = AREAS[name]
     if getattr(area, "NEEDS_ROOT", False) and os.geteuid() != 0:
-        # Failing, not skipped: a green run means that the image ran and the package started.
+        # This is a failure, because a passing run means that the image ran and the package started.
         with report.check(f"{name}: all of it"):
             raise Failure("needs root: containers, namespaces and dpkg")
         return

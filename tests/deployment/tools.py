@@ -1,4 +1,4 @@
-"""The tools that the checks are made with: what is missing is installed, from Debian, PyPI, npm and crates.io."""
+"""The tools of the checks. Missing ones are installed from Debian, PyPI, npm and crates.io."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ CACHE = ROOT / "tests/.cache/deployment"
 VENV = CACHE / "venv"
 CARGO_DEB_VERSION = "3.8.0"
 
-# Commands, each with the Debian package that has it.
+# Commands, and the Debian package of each.
 PACKAGES = {
     "buildah": "buildah",
     "podman": "podman",
@@ -33,7 +33,7 @@ PACKAGES = {
 
 
 def install():
-    """Makes all tools be there; says what it does only where it does something."""
+    """Installs all missing tools."""
     _install_packages()
     _install_python()
     _install_node()
@@ -130,4 +130,4 @@ if __name__ == "__main__":
     try:
         install()
     except Failure as failure:
-        sys.exit(f"the tools cannot be had: {failure}")
+        sys.exit(f"cannot install the tools: {failure}")

@@ -1,4 +1,4 @@
-// Holds a resource of the Prometheus operator's, as JSON on standard input, to its CRD's schema.
+// Validates a resource of the Prometheus operator, as JSON on standard input, by the schema of its CRD.
 import { PodMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor";
 import { text } from "node:stream/consumers";
 

@@ -1,4 +1,4 @@
-//! Which module may use which: what `ARCHITECTURE.md` draws is what the code does.
+//! The uses between modules: `ARCHITECTURE.md` draws those of the code.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,11 +6,11 @@ use std::{
     path::Path,
 };
 
-/// For each module those that it uses.
+/// The modules that each module uses.
 type Arrows = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
-fn the_arrows_are_those_of_the_architecture() {
+fn architecture_draws_the_arrows_of_the_code() {
     let (drawn, found) = (drawn(), found());
 
     for (module, used) in &found {
@@ -23,9 +23,9 @@ fn the_arrows_are_those_of_the_architecture() {
     assert_eq!(drawn.len(), found.len(), "ARCHITECTURE.md knows modules that are gone");
 }
 
-/// Whoever is free of arrows to the others can be taken away, until nobody is left.
+/// Removes the modules that use no other one, until no module is left.
 #[test]
-fn the_arrows_go_one_way() {
+fn arrows_form_no_cycle() {
     let mut left = found();
     while !left.is_empty() {
         let count = left.len();
@@ -35,7 +35,7 @@ fn the_arrows_go_one_way() {
     }
 }
 
-/// The lines `module -> module, module` of the architecture's block of arrows.
+/// The lines `module -> module, module` in the block of arrows.
 fn drawn() -> Arrows {
     let text = fs::read_to_string("ARCHITECTURE.md").unwrap();
     let block = text.split("```arrows\n").nth(1).unwrap().split("```").next().unwrap();
@@ -62,7 +62,7 @@ fn found() -> Arrows {
     arrows
 }
 
-/// The modules that a file, or all files of a folder, use.
+/// Collects the modules that a file, or any file of a folder, uses.
 fn gather(path: &Path, used: &mut BTreeSet<String>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).unwrap() {
@@ -74,15 +74,15 @@ fn gather(path: &Path, used: &mut BTreeSet<String>) {
     let is_code = |line: &&str| !line.trim_start().starts_with("//");
     let code: String = text.split_inclusive('\n').filter(is_code).collect();
     for root in ["crate::", "closewatch::"] {
-        for behind in code.split(root).skip(1) {
-            used.extend(first_names(behind));
+        for paths in code.split(root).skip(1) {
+            used.extend(first_names(paths));
         }
     }
 }
 
-/// The first names of what stands behind `crate::`: one path, or a group of them.
-fn first_names(behind: &str) -> Vec<String> {
-    let Some(group) = behind.strip_prefix('{') else { return vec![first_name(behind)] };
+/// The first names of the paths after `crate::`: one path, or a group of paths.
+fn first_names(paths: &str) -> Vec<String> {
+    let Some(group) = paths.strip_prefix('{') else { return vec![first_name(paths)] };
     let mut names = Vec::new();
     let mut depth = 0;
     let mut start = 0;

@@ -1,7 +1,7 @@
-//! What a container gives: process 1, a file system that cannot be written to, a user without rights.
+//! The conditions of a container: process 1, a read-only file system, a user without rights.
 //!
-//! Needs root, and `unshare` and `setpriv` (util-linux). Where they are missing this does not run, and says so; where
-//! `CI` or `CLOSEWATCH_REQUIRE_ALL` is set that is a failure.
+//! Needs root, and `unshare` and `setpriv` (util-linux). Without them the test prints a message and does not run. If
+//! `CI` or `CLOSEWATCH_REQUIRE_ALL` is set, it fails.
 
 use std::{
     env,
@@ -12,14 +12,14 @@ use std::{
 
 use crate::support::{Program, Server, Session, eventually};
 
-/// Everything read-only, the user and group of nobody, no capability, none to be had; then the program.
+/// Makes everything read-only, becomes the user and group nobody without capabilities, and runs the program.
 const CONTAINER: &str = r#"
     mount -o remount,bind,ro / && ! touch /written 2>/dev/null && cd / &&
     exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
 "#;
 
 #[test]
-fn as_process_1_without_rights_on_a_read_only_file_system() {
+fn process_1_runs_without_rights_on_a_read_only_file_system() {
     if let Some(missing) = missing() {
         let is_required = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
         assert!(!["CI", "CLOSEWATCH_REQUIRE_ALL"].into_iter().any(is_required), "NOT RUN: {missing}");
@@ -27,7 +27,7 @@ fn as_process_1_without_rights_on_a_read_only_file_system() {
         return;
     }
     let server = Server::start();
-    // Where also nobody can read it.
+    // A directory that the user nobody can read.
     let directory = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
     let program = directory.path().join("closewatch");
     fs::copy(env!("CARGO_BIN_EXE_closewatch"), &program).unwrap();
@@ -54,7 +54,7 @@ fn as_process_1_without_rights_on_a_read_only_file_system() {
     assert_eq!(program.ended().code, Some(0));
 }
 
-/// What keeps the test from running here.
+/// The reason that the test cannot run here.
 fn missing() -> Option<String> {
     let mut trial = Command::new("unshare");
     trial.args(["--pid", "--fork", "--mount", "sh", "-c", CONTAINER, "sh", "true"]);

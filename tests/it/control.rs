@@ -1,4 +1,4 @@
-//! `POST /-/close`, and where the admin can and cannot be reached.
+//! `POST /-/close`, and the addresses of the admin.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ fn assert_closed(answer: &Answer, count: usize) {
     assert_eq!(answer.status_and_body(), (200, format!("{{\"closed\":{count}}}\n").as_str()));
 }
 
-/// Whether a session was closed with code 1012, and if so, ends it. Else it is alive.
+/// Whether closewatch has closed a session with code 1012. Completes the closing handshake then.
 fn is_closed(session: &mut Session) -> bool {
     let message = from_server(0x81, b"are you there?");
     session.server.send(&message);
@@ -26,7 +26,7 @@ fn is_closed(session: &mut Session) -> bool {
 }
 
 #[test]
-fn some_sessions_or_those_of_a_route_or_all_are_closed() {
+fn control_closes_some_sessions_or_a_route_or_all() {
     let (chat, rest) = (Server::start(), Server::start());
     let config = format!(
         "workers: 2\nroutes:\n- {{name: chat, match: {{path_prefix: /chat}}, upstream: \"ws://{}\"}}\n\
@@ -38,7 +38,7 @@ fn some_sessions_or_those_of_a_route_or_all_are_closed() {
     let open_rest = || Session::open_with(program.connect(), &rest, &REQUEST.replace("GET /chat ", "GET /elsewhere "));
     let mut chats = [(); 5].map(|()| Session::open(&program, &chat));
     let mut rests = [(); 2].map(|()| open_rest());
-    // An endpoint has the 101 before the relay has the session.
+    // An endpoint gets the 101 before the relay gets the session.
     chats.iter_mut().chain(&mut rests).for_each(Session::exchange);
     let close = |body: &str| program.post("/-/close", body);
 
@@ -53,7 +53,7 @@ fn some_sessions_or_those_of_a_route_or_all_are_closed() {
     assert_eq!(alive.len(), 3);
     assert!(!rests.iter_mut().any(is_closed));
 
-    // More than there are.
+    // A route that does not exist, and more sessions than exist.
     let restart = |rest: &str| close(&format!("{{\"code\": 1012, \"reason\": \"restart\"{rest}}}"));
     assert_closed(&restart(r#", "route": "nowhere", "count": "all""#), 0);
     assert_closed(&restart(r#", "route": "rest", "count": 10"#), 2);
@@ -75,7 +75,7 @@ fn some_sessions_or_those_of_a_route_or_all_are_closed() {
 }
 
 #[test]
-fn a_session_that_is_closing_is_left_alone() {
+fn control_ignores_closing_sessions() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
@@ -88,11 +88,11 @@ fn a_session_that_is_closing_is_left_alone() {
 }
 
 #[test]
-fn a_session_that_control_closes_is_given_up_after_timeouts_close() {
+fn session_closed_by_control_ends_after_timeouts_close() {
     let server = Server::start();
     let program = Program::before(&server, &format!("timeouts: {{close: 200ms}}\n{LOG_ALL}"));
     let mut session = Session::open(&program, &server);
-    // An endpoint has the 101 before the relay has the session.
+    // An endpoint gets the 101 before the relay gets the session.
     session.exchange();
     assert_closed(&program.post("/-/close", r#"{"code": 4001}"#), 1);
     session.client.expect(close_from_server(4001, ""));
@@ -102,7 +102,7 @@ fn a_session_that_control_closes_is_given_up_after_timeouts_close() {
 }
 
 #[test]
-fn metrics_have_an_address_of_their_own_with_nothing_else() {
+fn metrics_listener_serves_metrics_and_health_only() {
     let server = Server::start();
     let program = Program::before(&server, "metrics: {listen: \"127.0.0.1:0\"}\n");
     let metrics = program.metrics_address();
@@ -117,22 +117,22 @@ fn metrics_have_an_address_of_their_own_with_nothing_else() {
     for path in ["/-/drain", "/-/reload", "/-/close"] {
         assert_eq!(post(metrics, path, "").status, 404, "{path}");
     }
-    // It goes on during a drain, like the other.
+    // Both listeners stay open during a drain.
     assert_eq!(program.post("/-/drain", "").status, 202);
     program.wait_for_phase("drained");
     assert_eq!((get("/-/healthy").status, get("/-/ready").status, get("/metrics").status), (200, 503, 200));
 }
 
 #[test]
-fn on_the_public_address_there_is_no_admin() {
+fn public_listener_passes_admin_paths_to_the_server() {
     let server = Server::start();
     let program = Program::before(&server, "");
     for path in ["/metrics", "/-/ready", "/api/v1/closes"] {
         let mut client = program.connect();
         client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
-        let mut behind = server.accept();
-        assert_eq!(behind.receive_head().first_line(), format!("GET {path} HTTP/1.1"));
-        behind.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nthine");
+        let mut server_end = server.accept();
+        assert_eq!(server_end.receive_head().first_line(), format!("GET {path} HTTP/1.1"));
+        server_end.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nthine");
         assert_eq!(client.receive_answer().1, "thine");
     }
 }

@@ -1,4 +1,4 @@
-//! What holds of the frame decoder and of the judge for any bytes, in any pieces.
+//! Properties of the frame decoder and of `Conformance` for any bytes in any pieces.
 
 use std::io::Cursor;
 
@@ -11,11 +11,11 @@ use closewatch::websocket::{
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader as OracleHeader, coding::OpCode};
 
-/// All that a decoder tells of a stream, with control payloads put together.
+/// Everything that a decoder returns for a stream. The pieces of a control payload are joined.
 #[derive(Debug, PartialEq, Eq)]
 struct Reading {
     headers: Vec<FrameHeader>,
-    /// For each Close, Ping and Pong with a payload: the number of its header, the bytes, whether they are complete.
+    /// Of each Close, Ping and Pong with a payload: the index of its header, the bytes, whether they are complete.
     control_payloads: Vec<(usize, Vec<u8>, bool)>,
     partial_header: Vec<u8>,
     payload_remaining: u64,
@@ -58,12 +58,12 @@ impl Reading {
     }
 }
 
-/// A frame as a test writes it, be it legal or not.
+/// A frame that a test writes, legal or not.
 #[derive(Debug, Clone)]
 struct Written {
     first_byte: u8,
     mask: Option<[u8; 4]>,
-    /// How many bytes more than it needs its length takes: the next form, or the one after that.
+    /// How many forms longer than necessary its length is written.
     longer_form: u8,
     payload: Vec<u8>,
 }
@@ -98,7 +98,7 @@ fn any_mask() -> impl Strategy<Value = Option<[u8; 4]>> {
     prop_oneof![Just(None), any::<[u8; 4]>().prop_map(Some)]
 }
 
-/// Mostly small text and binary messages, some repeated; sometimes anything else.
+/// Mostly small text and binary messages, some of them repeated, and sometimes any other frame.
 fn any_frames() -> impl Strategy<Value = Vec<Written>> {
     let first_byte = prop_oneof![4 => select(vec![0x81, 0x82, 0xc1]), 1 => any::<u8>()];
     let length = prop_oneof![8 => 0..8_usize, 2 => 120..130_usize, 1 => 0..700_usize];
@@ -118,7 +118,7 @@ fn written(frames: &[Written]) -> Vec<u8> {
     bytes
 }
 
-/// Frames, cut off anywhere.
+/// Frames that are cut off anywhere.
 fn cut_frames() -> impl Strategy<Value = Vec<u8>> {
     (any_frames(), 0..20_usize).prop_map(|(frames, cut)| {
         let mut bytes = written(&frames);
@@ -127,14 +127,14 @@ fn cut_frames() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Frames, and now and then bytes that are none.
+/// Frames, and sometimes other bytes.
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     let noise = || vec(any::<u8>(), 0..200);
     let frames_then_noise = (cut_frames(), noise()).prop_map(|(frames, noise)| [frames, noise].concat());
     prop_oneof![4 => cut_frames(), 1 => noise(), 1 => frames_then_noise]
 }
 
-/// The lengths of pieces, to be used over and over; of one byte often.
+/// The lengths of pieces, which repeat. Many have one byte.
 fn any_split() -> impl Strategy<Value = Vec<usize>> {
     vec(prop_oneof![Just(1), 1..5_usize, 1..300_usize], 1..8)
 }
@@ -152,22 +152,22 @@ fn pieces<'a>(mut bytes: &'a [u8], split: &[usize]) -> Vec<&'a [u8]> {
     pieces
 }
 
-/// What a judge says in all of a stream.
+/// The results of `Conformance` for a stream.
 #[derive(Debug, PartialEq, Eq)]
 struct Judgement {
     breaches: Violations,
-    /// How often each breach was told as new, in sum.
-    told: usize,
-    /// The sizes of all messages, and what they carry.
+    /// The number of violations reported as new.
+    new: usize,
+    /// The kinds and sizes of all messages.
     messages: Vec<(MessageType, u64)>,
     message_so_far: u64,
 }
 
 impl Judgement {
-    /// Of each frame by itself, or with the whole messages taken together wherever they can be.
+    /// Judges each frame alone. With `takes_whole`, judges series of whole messages together if possible.
     fn of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, mut judge: Conformance, takes_whole: bool) -> Self {
         let mut decoder = FrameDecoder::new();
-        let (mut told, mut messages) = (0, Vec::new());
+        let (mut new, mut messages) = (0, Vec::new());
         for mut input in pieces {
             loop {
                 decoder.skip_payload(&mut input);
@@ -182,7 +182,7 @@ impl Judgement {
                 match decoder.decode(&mut input) {
                     Some(Item::Header(header)) => {
                         let verdict = judge.frame(&header);
-                        told += verdict.new.iter().count();
+                        new += verdict.new.iter().count();
                         if let Some(CompletedMessage { kind, payload_len }) = verdict.message {
                             messages.push((kind, payload_len));
                         }
@@ -192,7 +192,7 @@ impl Judgement {
                 }
             }
         }
-        Self { breaches: judge.seen(), told, messages, message_so_far: judge.message_so_far() }
+        Self { breaches: judge.seen(), new, messages, message_so_far: judge.message_so_far() }
     }
 }
 
@@ -210,14 +210,14 @@ fn oracle_opcode(opcode: OpCode) -> Opcode {
 
 proptest! {
     #[test]
-    fn any_split_reads_the_same(stream in any_stream(), split in any_split()) {
+    fn split_input_decodes_the_same(stream in any_stream(), split in any_split()) {
         let whole = Reading::of([&stream[..]]);
         prop_assert_eq!(&whole, &Reading::of(pieces(&stream, &split)));
         prop_assert_eq!(&whole, &Reading::of(stream.chunks(1)));
     }
 
     #[test]
-    fn frames_are_read_as_they_were_written(frames in any_frames(), split in any_split()) {
+    fn decoder_reads_frames_as_written(frames in any_frames(), split in any_split()) {
         let stream = written(&frames);
         let reading = Reading::of(pieces(&stream, &split));
         prop_assert!(reading.at_boundary && !reading.lost);
@@ -241,10 +241,10 @@ proptest! {
     fn headers_and_payloads_add_up_to_the_input(stream in any_stream(), split in any_split()) {
         let reading = Reading::of(pieces(&stream, &split));
         prop_assume!(!reading.lost);
-        let told: u128 = reading.headers.iter()
+        let announced: u128 = reading.headers.iter()
             .map(|header| u128::from(header.header_len) + u128::from(header.payload_len))
             .sum();
-        let read = told - u128::from(reading.payload_remaining) + reading.partial_header.len() as u128;
+        let read = announced - u128::from(reading.payload_remaining) + reading.partial_header.len() as u128;
         prop_assert_eq!(read, stream.len() as u128);
         let inside = reading.payload_remaining > 0 || !reading.partial_header.is_empty();
         prop_assert_eq!(reading.at_boundary, !inside);
@@ -284,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn whole_messages_are_judged_as_their_frames_would_be(
+    fn whole_messages_have_the_violations_of_their_frames(
         stream in any_stream(),
         split in any_split(),
         sender in select(&Endpoint::BOTH),
@@ -292,13 +292,13 @@ proptest! {
     ) {
         let judge = Conformance::new(sender, extensions);
         let singly = Judgement::of([&stream[..]], judge.clone(), false);
-        prop_assert_eq!(singly.told, singly.breaches.iter().count());
+        prop_assert_eq!(singly.new, singly.breaches.iter().count());
         prop_assert_eq!(&singly, &Judgement::of([&stream[..]], judge.clone(), true));
         prop_assert_eq!(&singly, &Judgement::of(pieces(&stream, &split), judge, true));
     }
 
     #[test]
-    fn any_close_payload_is_judged(
+    fn close_payload_gives_a_status_or_a_violation(
         first in any::<[u8; 2]>(),
         payload in vec(any::<u8>(), 0..126),
         sender in select(&Endpoint::BOTH),

@@ -1,4 +1,4 @@
-//! What a drain does to each session: its Close frames, the answers to them, and the cut.
+//! The effect of a drain on each session: Close frames, the answers to them, and the cut.
 
 use serde_json::{Value, json};
 
@@ -9,10 +9,10 @@ use crate::support::{
     from_server,
 };
 
-/// As long as nothing hangs, nobody waits for this.
+/// A timeout that no passing test reaches.
 const PATIENT: &str = "shutdown: {timeout: 10m}\n";
 
-/// Whatever is left is cut soon.
+/// A timeout that cuts the rest soon.
 const IMPATIENT: &str = "shutdown: {timeout: 300ms}\n";
 
 /// The Close frame of a drain, for a client.
@@ -20,7 +20,7 @@ fn going_away() -> Vec<u8> {
     close_from_server(1001, "")
 }
 
-/// A closewatch that logs every ending, with a session through it.
+/// A closewatch that logs every record, and a session through it.
 fn open_session(config: &str) -> (Program, Session) {
     let server = Server::start();
     let program = Program::before(&server, &format!("{config}{LOG_ALL}"));
@@ -28,7 +28,7 @@ fn open_session(config: &str) -> (Program, Session) {
     (program, session)
 }
 
-/// What a record says of how a session ended.
+/// The keys of a record that describe the end of a session.
 fn ending(record: &Value) -> Value {
     let saw = |endpoint: &str| {
         let saw = &record[endpoint];
@@ -41,7 +41,7 @@ fn ending(record: &Value) -> Value {
     })
 }
 
-/// The ending of the only session, which the log tells.
+/// The ending in the log. There is only one.
 fn only_ending(program: Program) -> Value {
     let records = program.drained();
     let [record] = &records[..] else { panic!("{records:#?}") };
@@ -56,7 +56,7 @@ fn answered() -> Value {
 }
 
 #[test]
-fn both_ends_get_a_close_frame_and_their_answers_are_awaited() {
+fn drain_closes_both_ends_and_awaits_their_answers() {
     let (program, mut session) = open_session(PATIENT);
     session.exchange();
     program.signal("TERM");
@@ -65,7 +65,7 @@ fn both_ends_get_a_close_frame_and_their_answers_are_awaited() {
 }
 
 #[test]
-fn code_and_reason_are_as_configured() {
+fn drain_sends_the_configured_code_and_reason() {
     let server = Server::start();
     let config = format!("shutdown: {{timeout: 10m, code: 1012, reason: \"new version\"}}\n{LOG_ALL}");
     let program = Program::before(&server, &config);
@@ -80,13 +80,13 @@ fn code_and_reason_are_as_configured() {
 }
 
 #[test]
-fn the_close_frame_stands_between_the_fragments_of_a_message() {
+fn close_frame_stands_between_fragments_of_a_message() {
     let (program, mut session) = open_session(PATIENT);
     let (first, last) = (from_server(0x01, b"beginning"), from_server(0x80, b"end"));
     session.pass(Endpoint::Server, &first);
     program.signal("TERM");
     session.client.expect(going_away());
-    // What still comes is read and counted, but nothing follows a Close frame.
+    // The last fragment is read and counted, but not sent after a Close frame.
     assert_eq!(session.server.receive_close(true), (1001, String::new()));
     session.server.send(&last);
     session.answer_close(1001);
@@ -96,13 +96,13 @@ fn the_close_frame_stands_between_the_fragments_of_a_message() {
 }
 
 #[test]
-fn a_frame_under_way_is_finished_before_the_close_frame() {
+fn unfinished_frame_ends_before_the_close_frame() {
     let (program, mut session) = open_session(PATIENT);
     let large = from_server(0x82, &vec![7; 300_000]);
     let (sent, rest) = large.split_at(100_000);
     session.pass(Endpoint::Server, sent);
     program.signal("TERM");
-    // The other direction stands between two frames.
+    // The other direction is between two frames.
     assert_eq!(session.server.receive_close(true), (1001, String::new()));
     session.server.send([rest, &from_server(0x81, b"too late")].concat());
     session.client.expect(rest);
@@ -114,10 +114,10 @@ fn a_frame_under_way_is_finished_before_the_close_frame() {
 }
 
 #[test]
-fn a_masked_frame_under_way_is_finished_too() {
+fn unfinished_masked_frame_ends_before_the_close_frame() {
     let (program, mut session) = open_session(PATIENT);
     let large = from_client(0x82, &vec![7; 70_000]);
-    // Even in the middle of a header.
+    // The cut is in the middle of a header.
     let (sent, rest) = large.split_at(3);
     session.pass(Endpoint::Client, sent);
     program.signal("TERM");
@@ -129,14 +129,14 @@ fn a_masked_frame_under_way_is_finished_too() {
 }
 
 #[test]
-fn who_does_not_answer_is_cut_at_the_timeout() {
-    // The drain's own timeout counts, not that of other closing handshakes.
+fn drain_cuts_an_end_without_an_answer_at_the_timeout() {
+    // The timeout of the drain applies, not the one of other closing handshakes.
     let (program, mut session) = open_session(&format!("{IMPATIENT}timeouts: {{close: 10m}}\n"));
     program.signal("TERM");
     session.client.expect(going_away());
     session.server.receive_close(true);
     session.client.send(close_from_client(1001, ""));
-    // Who was delivered a Close frame gets a FIN, never an RST.
+    // An endpoint that got a Close frame gets FIN, never RST.
     session.client.expect_fin();
     session.server.expect_fin();
     let expected = json!({
@@ -147,19 +147,19 @@ fn who_does_not_answer_is_cut_at_the_timeout() {
 }
 
 #[test]
-fn timeouts_close_plays_no_part() {
+fn drain_ignores_timeouts_close() {
     let (program, mut session) = open_session(&format!("{IMPATIENT}timeouts: {{close: 1ms}}\n"));
     program.signal("TERM");
     session.client.expect(going_away());
     session.server.receive_close(true);
-    // With the timeout of other closing handshakes it would be gone by now, and the cause would tell.
+    // With `timeouts.close`, the session would be over by now, with another cause.
     session.client.expect_fin();
     let ending = only_ending(program);
     assert_eq!((&ending["cause"], &ending["code"]), (&json!("drain"), &json!(1001)));
 }
 
 #[test]
-fn an_end_that_stands_inside_a_frame_gets_only_the_cut() {
+fn drain_sends_no_close_frame_inside_a_frame() {
     let (program, mut session) = open_session(IMPATIENT);
     let half = &from_server(0x82, &[7; 100])[..50];
     session.pass(Endpoint::Server, half);
@@ -167,7 +167,7 @@ fn an_end_that_stands_inside_a_frame_gets_only_the_cut() {
     assert_eq!(session.server.receive_close(true), (1001, String::new()));
     session.server.expect_fin();
     let (rest, _) = session.client.receive_rest();
-    assert_eq!(rest, b"", "no Close frame inside of another frame");
+    assert_eq!(rest, b"", "no Close frame inside another frame");
     let expected = json!({
         "code": 1001, "initiator": "proxy", "clean": false, "cause": "drain", "cause_endpoint": "proxy",
         "action": "drain", "client_saw": [1006, false], "server_saw": [1001, false],
@@ -176,7 +176,7 @@ fn an_end_that_stands_inside_a_frame_gets_only_the_cut() {
 }
 
 #[test]
-fn where_both_stand_inside_a_frame_it_is_a_1006_of_the_proxys() {
+fn drain_cut_inside_both_frames_is_a_1006_of_the_proxy() {
     let (program, mut session) = open_session(IMPATIENT);
     let (half, other_half) = (&from_server(0x82, &[7; 100])[..50], &from_client(0x82, &[7; 100])[..50]);
     session.pass(Endpoint::Server, half);
@@ -192,7 +192,7 @@ fn where_both_stand_inside_a_frame_it_is_a_1006_of_the_proxys() {
 }
 
 #[test]
-fn a_session_that_is_closing_gets_no_second_close_frame() {
+fn closing_session_gets_no_second_close_frame() {
     let (program, mut session) = open_session(PATIENT);
     session.client_closes(1000, "done");
     program.drain();
@@ -208,7 +208,7 @@ fn a_session_that_is_closing_gets_no_second_close_frame() {
 }
 
 #[test]
-fn a_session_that_is_closing_gets_the_drains_deadline() {
+fn closing_session_gets_the_deadline_of_the_drain() {
     let (program, mut session) = open_session(&format!("{IMPATIENT}timeouts: {{close: 10m}}\n"));
     session.client_closes(1000, "done");
     program.signal("TERM");
@@ -223,17 +223,17 @@ fn a_session_that_is_closing_gets_the_drains_deadline() {
 }
 
 #[test]
-fn a_handshake_under_way_becomes_a_session_that_is_closed() {
+fn pending_handshake_becomes_a_session_that_drain_closes() {
     let server = Server::start();
     let program = Program::before(&server, &format!("{PATIENT}{LOG_ALL}"));
     let mut client = program.connect();
     client.send(REQUEST);
-    let (mut behind, _) = server.accept_request();
+    let (mut server_end, _) = server.accept_request();
     program.drain();
-    behind.send(SWITCHING);
+    server_end.send(SWITCHING);
     let head = client.receive_head();
     assert_eq!(head.first_line(), "HTTP/1.1 101 Switching Protocols");
     assert_eq!(head.value("connection"), Some("Upgrade"));
-    Session { client, server: behind }.proxy_closes(1001, "");
+    Session { client, server: server_end }.proxy_closes(1001, "");
     assert_eq!(only_ending(program), answered());
 }

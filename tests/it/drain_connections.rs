@@ -1,13 +1,13 @@
-//! What a drain does to connections that are no sessions.
+//! The effect of a drain on connections without a session.
 
 use crate::support::{LOG_ALL, Peer, Program, REQUEST, Server, Session, TcpEnd, wait_until_closed};
 
 const GET: &str = "GET /page HTTP/1.1\r\nHost: example.com\r\n\r\n";
 
-/// What the log says where something was cut.
+/// The line in the log if a drain cuts sessions or requests.
 const CUT: &str = "the time to drain is over; what was left is cut";
 
-/// A connection that has had an answer to a plain request, and stays open for the next one.
+/// A connection that stays open after the response to a plain request.
 fn idle_connection(program: &Program, server: &Server) -> Peer {
     let mut client = program.connect();
     client.send(GET);
@@ -17,7 +17,7 @@ fn idle_connection(program: &Program, server: &Server) -> Peer {
     client
 }
 
-/// A closewatch, a client of it, and the server, which has the client's request and has not answered.
+/// A closewatch, a client, and the server's end, which has the client's request and has not answered.
 fn request_under_way(config: &str, request: &str) -> (Program, Peer, Peer) {
     let server = Server::start();
     let program = Program::before(&server, config);
@@ -27,7 +27,7 @@ fn request_under_way(config: &str, request: &str) -> (Program, Peer, Peer) {
     (program, client, behind)
 }
 
-/// The server answers, and is not done with it.
+/// The server begins a response.
 fn begin_answer(behind: &mut Peer, client: &mut Peer) {
     behind.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nslow\r\n");
     client.receive_head();
@@ -44,7 +44,7 @@ fn expect_refusal(client: &mut Peer) {
 }
 
 #[test]
-fn upgrade_requests_on_open_connections_are_refused() {
+fn drain_refuses_upgrades_on_open_connections() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
     let mut session = Session::open(&program, &server);
@@ -62,11 +62,11 @@ fn upgrade_requests_on_open_connections_are_refused() {
 }
 
 #[test]
-fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
+fn drain_resets_no_queued_connection() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
     let mut session = Session::open(&program, &server);
-    // While it stands still the kernel queues them, and the signal behind them.
+    // While the process is stopped, the kernel queues the connections and the signal.
     program.signal("STOP");
     let waiting: Vec<Peer> = (0..1000).map(|_| program.connect()).collect();
     program.signal("TERM");
@@ -80,7 +80,7 @@ fn whoever_had_connected_before_is_not_turned_away_by_a_reset() {
 }
 
 #[test]
-fn a_plain_answer_under_way_is_finished() {
+fn drain_finishes_a_streamed_response() {
     let (program, mut client, mut behind) = request_under_way("shutdown: {timeout: 10m}\n", GET);
     begin_answer(&mut behind, &mut client);
     program.drain();
@@ -91,7 +91,7 @@ fn a_plain_answer_under_way_is_finished() {
 }
 
 #[test]
-fn a_plain_request_under_way_is_answered_and_its_connection_ended() {
+fn drain_ends_a_connection_after_its_response() {
     let (program, mut client, mut behind) = request_under_way("shutdown: {timeout: 10m}\n", GET);
     program.drain();
     behind.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npage");
@@ -102,7 +102,7 @@ fn a_plain_request_under_way_is_answered_and_its_connection_ended() {
 }
 
 #[test]
-fn a_handshake_under_way_that_is_rejected_ends_the_connection() {
+fn drain_ends_a_connection_after_a_rejected_handshake() {
     let (program, mut client, mut behind) = request_under_way("shutdown: {timeout: 10m}\n", REQUEST);
     program.drain();
     behind.send("HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno");
@@ -113,7 +113,7 @@ fn a_handshake_under_way_that_is_rejected_ends_the_connection() {
 }
 
 #[test]
-fn connections_without_anything_in_flight_hold_nothing_up() {
+fn drain_closes_idle_connections_at_once() {
     let server = Server::start();
     let program = Program::before(&server, "shutdown: {timeout: 10m}\ntimeouts: {request_head: off}\n");
     let mut idle = idle_connection(&program, &server);
@@ -129,7 +129,7 @@ fn connections_without_anything_in_flight_hold_nothing_up() {
 }
 
 #[test]
-fn a_plain_answer_without_end_is_given_up_at_the_timeout() {
+fn drain_cuts_an_endless_response_at_the_timeout() {
     let (program, mut client, mut behind) = request_under_way("shutdown: {timeout: 300ms}\n", GET);
     begin_answer(&mut behind, &mut client);
     program.signal("TERM");
@@ -137,7 +137,7 @@ fn a_plain_answer_without_end_is_given_up_at_the_timeout() {
     assert_eq!(program.ended().code, Some(0));
 }
 
-/// The client has an answer, the server the end of its connection, and the log what was cut.
+/// Asserts that the client gets a response, the server FIN, and the log a line about the cut.
 fn expect_cut(request: &str) {
     let (program, mut client, mut behind) = request_under_way("shutdown: {timeout: 300ms, linger: 1h}\n", request);
     program.signal("TERM");
@@ -161,13 +161,13 @@ fn expect_cut(request: &str) {
 }
 
 #[test]
-fn requests_whose_server_has_not_answered_at_the_timeout_are_answered() {
+fn drain_answers_pending_requests_at_the_timeout() {
     expect_cut(REQUEST);
     expect_cut(GET);
 }
 
 #[test]
-fn an_upgrade_that_is_cut_is_answered_before_the_process_ends() {
+fn drain_answers_a_cut_upgrade_before_the_process_ends() {
     let (program, mut client, _behind) = request_under_way("shutdown: {timeout: 300ms}\n", REQUEST);
     program.signal("TERM");
     assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 503 Service Unavailable");
@@ -175,7 +175,7 @@ fn an_upgrade_that_is_cut_is_answered_before_the_process_ends() {
 }
 
 #[test]
-fn a_drain_that_cuts_nothing_does_not_say_so() {
+fn drain_without_a_cut_logs_none() {
     let server = Server::start();
     let program = Program::before(&server, "shutdown: {timeout: 10m}\n");
     let mut session = Session::open(&program, &server);
@@ -186,7 +186,7 @@ fn a_drain_that_cuts_nothing_does_not_say_so() {
 }
 
 #[test]
-fn what_a_drain_cuts_is_told() {
+fn drain_logs_the_number_of_cut_sessions() {
     let server = Server::start();
     let program = Program::before(&server, "shutdown: {timeout: 300ms}\n");
     let _sessions = [Session::open(&program, &server), Session::open(&program, &server)];

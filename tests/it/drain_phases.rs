@@ -1,11 +1,11 @@
-//! The order of a drain: readiness, delay, spread, linger, and what a second signal does.
+//! The phases of a drain: readiness, delay, spread, linger, and the effect of a second signal.
 
 use serde_json::json;
 
 use crate::support::{LOG_ALL, Outcome, Program, Server, Session, run, wait_until_closed};
 
 #[test]
-fn during_the_delay_all_goes_on_but_readiness() {
+fn drain_delay_changes_readiness_only() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{delay: 1h}}\n{LOG_ALL}"));
     program.wait_for_phase("ready");
@@ -23,7 +23,7 @@ fn during_the_delay_all_goes_on_but_readiness() {
     assert_eq!(program.post("/-/reload", "").status, 200);
     assert_eq!(program.post("/-/close", r#"{"code": 4000, "count": 0}"#).body, "{\"closed\":0}\n");
 
-    // A second signal ends it at once, and everything is told.
+    // A second signal ends the process at once, with all records.
     program.signal("TERM");
     let ended = program.ended();
     assert_eq!(ended.code, Some(1));
@@ -37,14 +37,14 @@ fn during_the_delay_all_goes_on_but_readiness() {
 }
 
 #[test]
-fn close_frames_are_spread() {
+fn drain_spreads_close_frames() {
     let server = Server::start();
     let config = format!("workers: 2\nshutdown: {{spread: 1h, timeout: 2h}}\n{LOG_ALL}");
     let program = Program::before(&server, &config);
     let mut sessions = [(); 3].map(|()| Session::open(&program, &server));
     program.drain();
     sessions[0].proxy_closes(1001, "");
-    // The others' turns are half an hour away, whichever thread has them.
+    // The others follow in half an hour and in an hour, on any thread.
     sessions[1].exchange();
     sessions[2].exchange();
     program.signal("INT");
@@ -70,7 +70,7 @@ fn closing_session_takes_no_turn_of_the_spread() {
 }
 
 #[test]
-fn an_interrupt_waits_for_no_pause() {
+fn sigint_skips_the_pauses_of_a_drain() {
     let server = Server::start();
     let config = format!("shutdown: {{delay: 1h, spread: 1h, timeout: 2h, linger: 1h}}\n{LOG_ALL}");
     let program = Program::before(&server, &config);
@@ -83,7 +83,7 @@ fn an_interrupt_waits_for_no_pause() {
 }
 
 #[test]
-fn an_interrupt_hurries_a_drain_that_was_asked_for_before() {
+fn sigint_skips_the_pauses_of_a_running_drain() {
     let server = Server::start();
     let config = format!("workers: 1\nshutdown: {{spread: 1h, timeout: 2h, linger: 1h}}\n{LOG_ALL}");
     let program = Program::before(&server, &config);
@@ -94,13 +94,13 @@ fn an_interrupt_hurries_a_drain_that_was_asked_for_before() {
     sessions[1].exchange();
     program.signal("INT");
     sessions[1].proxy_closes(1001, "");
-    // Whoever was told is not told again.
+    // The first session gets no second Close frame.
     sessions[0].answer_close(1001);
     assert_eq!(program.drained().len(), 2);
 }
 
 #[test]
-fn a_delay_that_was_asked_for_is_cut_short_by_an_interrupt() {
+fn sigint_skips_the_delay_of_a_requested_drain() {
     let server = Server::start();
     let program = Program::before(&server, "shutdown: {delay: 1h}\n");
     assert_eq!(program.post("/-/drain", "").status, 202);
@@ -111,7 +111,7 @@ fn a_delay_that_was_asked_for_is_cut_short_by_an_interrupt() {
 }
 
 #[test]
-fn metrics_answer_while_it_lingers_and_are_complete() {
+fn metrics_are_complete_during_the_linger() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{linger: 1h}}\n{LOG_ALL}"));
     let mut session = Session::open(&program, &server);
@@ -132,7 +132,7 @@ fn metrics_answer_while_it_lingers_and_are_complete() {
 }
 
 #[test]
-fn it_ends_with_0_after_the_linger() {
+fn process_exits_with_0_after_the_linger() {
     let program = Program::before(&Server::start(), "shutdown: {linger: 200ms}\n");
     program.signal("TERM");
     program.wait_for_phase("drained");
@@ -140,7 +140,7 @@ fn it_ends_with_0_after_the_linger() {
 }
 
 #[test]
-fn a_second_signal_tells_the_unfinished_closing_handshakes() {
+fn second_signal_reports_unfinished_closing_handshakes() {
     let server = Server::start();
     let program = Program::before(&server, LOG_ALL);
     let mut session = Session::open(&program, &server);
@@ -157,7 +157,7 @@ fn a_second_signal_tells_the_unfinished_closing_handshakes() {
 }
 
 #[test]
-fn a_drain_that_is_asked_for_leaves_the_process_running() {
+fn requested_drain_leaves_the_process_running() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{linger: 200ms}}\n{LOG_ALL}"));
     let mut session = Session::open(&program, &server);
@@ -166,7 +166,7 @@ fn a_drain_that_is_asked_for_leaves_the_process_running() {
     program.wait_for_phase("drained");
     assert_eq!(program.post("/-/drain", "").status, 202);
     assert_eq!(program.get("/-/ready").body, "drained\n");
-    // Its listeners stay closed, whatever the configuration says.
+    // A reload does not open the listeners again.
     assert_eq!(program.post("/-/reload", "").status, 200);
     wait_until_closed(program.address());
     assert_eq!(program.scrape().sum("websocket_closes_total", &[("code", "1001")]), 1.0);
@@ -175,7 +175,7 @@ fn a_drain_that_is_asked_for_leaves_the_process_running() {
 }
 
 #[test]
-fn a_signal_during_a_drain_that_was_asked_for_waits_for_its_end() {
+fn signal_waits_for_a_requested_drain() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{timeout: 10m}}\n{LOG_ALL}"));
     let mut session = Session::open(&program, &server);
@@ -189,19 +189,19 @@ fn a_signal_during_a_drain_that_was_asked_for_waits_for_its_end() {
 }
 
 #[test]
-fn the_command_drains_and_waits_for_the_end_of_it() {
+fn drain_command_waits_for_the_end_of_the_drain() {
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{delay: 300ms}}\n{LOG_ALL}"));
     let admin = program.admin().to_string();
     assert_eq!(run(&["health", "--admin", &admin]).code, Some(0));
-    // No session is open, and in the delay one may still come.
+    // No session is open, but clients can still connect during the delay.
     let waited = run(&["drain", "--wait", "--admin", &admin]);
     let stdout = format!("http://{admin} is drained: no session is left\n");
     assert_eq!(waited, Outcome { code: Some(0), stdout, stderr: String::new() });
     assert_eq!(program.get("/-/ready").body, "drained\n");
     wait_until_closed(program.address());
     assert_eq!(run(&["health", "--admin", &admin]).code, Some(1));
-    // Asked again it has nothing to wait for.
+    // A second command returns at once.
     assert_eq!(run(&["drain", "--wait", "--admin", &admin]).code, Some(0));
     program.signal("TERM");
     assert_eq!(program.ended().code, Some(0));
@@ -209,7 +209,7 @@ fn the_command_drains_and_waits_for_the_end_of_it() {
 }
 
 #[test]
-fn a_drain_of_many_sessions_tells_each_of_them_once() {
+fn drain_reports_each_of_many_sessions_once() {
     const SESSIONS: usize = 2000;
     let server = Server::start();
     let program = Program::before(&server, &format!("shutdown: {{timeout: 10m, linger: 1h}}\n{LOG_ALL}"));

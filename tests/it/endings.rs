@@ -1,4 +1,4 @@
-//! How sessions end, and that the record, the metrics and both endpoints tell the same of it.
+//! The ends of sessions: the record, the metrics and both endpoints agree.
 
 use closewatch::websocket::Endpoint;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ fn saw(code: Option<u16>, reason: &str, clean: bool) -> Value {
 }
 
 #[test]
-fn a_clean_close_by_the_client() {
+fn clean_close_by_the_client_is_reported_everywhere() {
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: all}\n");
     let mut session = Session::open(&program, &server);
@@ -60,12 +60,12 @@ fn a_clean_close_by_the_client() {
     assert!(sentence.contains("server answered with 1000"), "{sentence}");
 }
 
-/// The payloads of the first Close frame and of the answer; the code in the record, as a label, and its name; the code
-/// of the answer.
+/// The payload of the first Close frame, and the one of the answer. The code in the record, the label and the name. The
+/// code of the answer.
 type Codes<'a> = (&'a [u8], &'a [u8], Option<u16>, &'a str, &'a str, Option<u16>);
 
 #[test]
-fn codes_are_told_as_they_stood_on_the_wire() {
+fn records_have_the_codes_of_the_wire() {
     let server = Server::start();
     let program = Program::before(&server, "metrics: {codes: [4002]}\nlog: {sessions: off}\n");
     let cases: [Codes<'_>; 14] = [
@@ -105,7 +105,7 @@ fn codes_are_told_as_they_stood_on_the_wire() {
         }
     }
     let scrape = program.scrape();
-    assert_eq!(scrape.sum("websocket_closes_total", &[("code", "1006")]), 0.0, "nobody invents a 1006");
+    assert_eq!(scrape.sum("websocket_closes_total", &[("code", "1006")]), 0.0, "no invented 1006");
     assert_eq!(scrape.sum("websocket_closes_total", &[("code", "invalid")]), 12.0);
     for from in ["client", "server"] {
         let violations = [("from", from), ("kind", "close_code")];
@@ -114,7 +114,7 @@ fn codes_are_told_as_they_stood_on_the_wire() {
 }
 
 #[test]
-fn a_session_without_a_close_frame_is_a_1006_of_whoever_went_first() {
+fn session_without_close_frame_is_a_1006_of_the_first_to_end() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let half = &from_client(0x81, b"half a frame")[..9];
@@ -154,7 +154,7 @@ fn a_session_without_a_close_frame_is_a_1006_of_whoever_went_first() {
 }
 
 #[test]
-fn whoever_owes_an_answer_and_goes_is_at_fault() {
+fn endpoint_that_ends_without_an_answer_is_at_fault() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {close: 20s}\n");
     let mut count = 0;
@@ -187,12 +187,12 @@ fn whoever_owes_an_answer_and_goes_is_at_fault() {
 }
 
 #[test]
-fn whoever_stays_silent_behind_a_close_frame_is_told_so() {
+fn silent_endpoint_is_recorded_as_no_close_reply() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {close: 200ms}\n");
     let mut session = Session::open(&program, &server);
     session.client_closes(1000, "");
-    // Neither is reset: the one was delivered a Close frame, the other's peer is not lost.
+    // Neither endpoint gets RST: the server got a Close frame, and the client's peer is not lost.
     session.server.expect_fin();
     session.client.expect_fin();
     assert_record(
@@ -206,7 +206,7 @@ fn whoever_stays_silent_behind_a_close_frame_is_told_so() {
 }
 
 #[test]
-fn after_a_complete_closing_handshake_nobody_has_to_hang_up() {
+fn session_ends_after_hang_up_timeout() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {hang_up: 100ms}\n");
     let mut session = Session::open(&program, &server);
@@ -218,7 +218,7 @@ fn after_a_complete_closing_handshake_nobody_has_to_hang_up() {
 }
 
 #[test]
-fn a_close_frame_in_single_bytes_is_one() {
+fn close_frame_in_single_bytes_is_recognised() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -235,7 +235,7 @@ fn a_close_frame_in_single_bytes_is_one() {
 }
 
 #[test]
-fn two_close_frames_that_cross_are_clean() {
+fn crossing_close_frames_are_clean() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -251,7 +251,7 @@ fn two_close_frames_that_cross_are_clean() {
 }
 
 #[test]
-fn a_trace_id_is_taken_from_the_request() {
+fn record_has_the_trace_id_of_the_request() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let traceparent = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -261,7 +261,7 @@ fn a_trace_id_is_taken_from_the_request() {
 }
 
 #[test]
-fn custom_codes_get_no_series_without_bound() {
+fn custom_codes_get_a_bounded_number_of_series() {
     let server = Server::start();
     let program = Program::before(&server, "metrics: {max_custom_codes: 2}\nlog: {sessions: off}\n");
     for code in 4100..4106 {

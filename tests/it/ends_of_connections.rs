@@ -1,4 +1,4 @@
-//! A leg ends as the other one did: FIN for FIN, RST for RST, once everything sent before has arrived.
+//! A leg ends like the other one: FIN for FIN, RST for RST, after all bytes that were sent before.
 
 use closewatch::websocket::Endpoint;
 
@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 #[test]
-fn a_fin_passes_and_the_other_direction_stays_open() {
+fn client_fin_leaves_the_other_direction_open() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let bulk = from_server(0x82, &vec![1; 500_000]);
@@ -27,7 +27,7 @@ fn a_fin_passes_and_the_other_direction_stays_open() {
 }
 
 #[test]
-fn a_fin_of_the_server_passes_and_the_client_may_still_send() {
+fn server_fin_leaves_the_other_direction_open() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let bulk = from_client(0x82, &vec![1; 500_000]);
@@ -35,7 +35,7 @@ fn a_fin_of_the_server_passes_and_the_client_may_still_send() {
     server.finish();
     client.expect_fin();
     client.send(&bulk);
-    // A JDK client answers a bare FIN so: it changes nothing of the ending, but is passed on and counted.
+    // A JDK client answers a bare FIN with a Close frame. It passes and is counted, but the ending stays the same.
     let answer = close_from_client(1000, "");
     client.send(&answer);
     server.expect([bulk, answer].concat());
@@ -51,7 +51,7 @@ fn a_fin_of_the_server_passes_and_the_client_may_still_send() {
 }
 
 #[test]
-fn the_other_direction_stays_open_no_longer_than_timeouts_close() {
+fn timeouts_close_ends_the_direction_that_is_still_open() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {close: 200ms}\n");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -62,7 +62,7 @@ fn the_other_direction_stays_open_no_longer_than_timeouts_close() {
 }
 
 #[test]
-fn an_rst_passes_both_ways() {
+fn rst_passes_both_ways() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
@@ -81,7 +81,7 @@ fn an_rst_passes_both_ways() {
 }
 
 #[test]
-fn an_rst_comes_after_everything_that_was_sent_before() {
+fn rst_follows_all_bytes_sent_before() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let client = Peer::connect_with_small_window(program.address());
@@ -89,7 +89,7 @@ fn an_rst_comes_after_everything_that_was_sent_before() {
     let bytes = from_server(0x82, &vec![3; 2_000_000]);
     let sent = server.send_some(&bytes);
     let read = || program.scrape().sum("websocket_bytes_total", &[("from", "server")]);
-    // What closewatch has not read when the RST comes is lost with the server's own buffer.
+    // Bytes that closewatch has not read before the RST are lost with the server's send buffer.
     eventually("much read for a client that reads nothing", || (read() > 200_000.0).then_some(()));
     let read_before = read();
     server.reset();
@@ -100,10 +100,10 @@ fn an_rst_comes_after_everything_that_was_sent_before() {
     assert_eq!(program.record()["cause"], "reset");
 }
 
-/// The client's RST is told to the first who asks. Here that is a write, while what the client sent before still waits
-/// for a server that does not read.
+/// The kernel reports the client's RST once. Here a write finds it, while bytes of the client wait for a server that
+/// does not read.
 #[test]
-fn an_rst_that_a_write_finds_loses_nothing_that_was_sent_before() {
+fn rst_found_by_a_write_follows_all_bytes_sent_before() {
     let server = Server::with_small_window();
     let program = Program::before(&server, "limits: {buffer_bytes: 4KiB}\n");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -112,7 +112,7 @@ fn an_rst_that_a_write_finds_loses_nothing_that_was_sent_before() {
     program.wait_for_at_least("websocket_buffered_bytes", &[("from", "client")], 1.0);
     let read_before = program.scrape().sum("websocket_bytes_total", &[("from", "client")]);
     client.reset();
-    // Enough that one of these writes meets the RST.
+    // One of these writes finds the RST.
     for _ in 0..3 {
         server.send(from_server(0x81, b"hello?"));
     }
@@ -125,11 +125,11 @@ fn an_rst_that_a_write_finds_loses_nothing_that_was_sent_before() {
 }
 
 #[test]
-fn after_a_complete_closing_handshake_both_ends_see_fin() {
+fn both_ends_see_fin_after_a_closing_handshake() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {hang_up: 10s}\n");
     let mut count = 0;
-    // Who hangs up, and how. What still comes behind a Close frame is passed on or dropped, never answered by RST.
+    // Bytes behind a Close frame are passed on or dropped, never answered with RST.
     for behind_close in [&[][..], b"and some more bytes"] {
         for first in Endpoint::BOTH {
             for resets in [true, false] {
@@ -154,7 +154,7 @@ fn after_a_complete_closing_handshake_both_ends_see_fin() {
 }
 
 #[test]
-fn whoever_was_delivered_a_close_frame_is_never_reset() {
+fn endpoint_with_a_close_frame_gets_no_rst() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {close: 10s, hang_up: 10s}\n");
     let mut session = Session::open(&program, &server);
@@ -176,10 +176,10 @@ fn whoever_was_delivered_a_close_frame_is_never_reset() {
     assert_eq!((&record["cause_endpoint"], &record["cause"]), (&"client".into(), &"reset".into()));
 }
 
-/// A socket that is closed while data waits in it sends RST. A client that floods on while closewatch ends the session
-/// must still see the Close frame and FIN.
+/// The kernel sends RST if a socket is closed while it has unread data. A client that still sends while closewatch ends
+/// the session must see the Close frame and FIN.
 #[test]
-fn no_rst_of_our_own_where_an_endpoint_still_sends() {
+fn endpoint_that_still_sends_gets_no_rst() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {close: 1s, hang_up: 150ms}\n");
     for _ in 0..2 {
@@ -195,9 +195,9 @@ fn no_rst_of_our_own_where_an_endpoint_still_sends() {
     program.wait_for("websocket_abnormal_closes_total", &[("endpoint", "client"), ("cause", "no_close_reply")], 2.0);
 }
 
-/// More waits than is read at the end: the RST that it leads to must come behind the FIN, where it does no harm.
+/// More bytes wait than closewatch reads at the end. They cause an RST, which must follow the FIN.
 #[test]
-fn a_fin_goes_before_what_nobody_will_read() {
+fn fin_precedes_the_rst_for_unread_bytes() {
     let server = Server::with_small_window();
     let program = Program::before(&server, "timeouts: {hang_up: 150ms}\n");
     let flood = from_client(0x82, &vec![5; 32 << 20]);
@@ -210,12 +210,12 @@ fn a_fin_goes_before_what_nobody_will_read() {
 }
 
 #[test]
-fn a_client_that_is_gone_while_the_server_sends_on_ends_the_session_soon() {
+fn gone_client_ends_the_session_of_a_sending_server() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let Session { client, mut server } = Session::open(&program, &server);
-    // The kernel answers what comes now by RST: nobody will ever read it. A server that only writes must learn it too,
-    // as it would without closewatch, and not write on until `timeouts.close` has passed.
+    // The kernel answers the server's bytes with RST, because the client is gone. A server that only writes must get an
+    // RST, as it would without closewatch, before `timeouts.close` has passed.
     drop(client);
     server.expect_fin();
     let sending = || server.try_send(from_server(0x82, &vec![0; 10_000])).is_err().then_some(());

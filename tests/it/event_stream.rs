@@ -1,4 +1,4 @@
-//! `GET /api/v1/closes/stream`, and readers who are slow.
+//! `GET /api/v1/closes/stream`, and slow readers.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ fn close_one(program: &Program, server: &Server, code: u16) {
 }
 
 #[test]
-fn records_are_told_as_they_happen() {
+fn stream_sends_records_to_all_readers() {
     let server = Server::start();
     let program = Program::before(&server, "");
     close_one(&program, &server, 1000);
@@ -33,7 +33,7 @@ fn records_are_told_as_they_happen() {
 }
 
 #[test]
-fn the_endings_of_a_drain_are_told_before_the_stream_ends() {
+fn stream_sends_the_records_of_a_drain_before_its_end() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut reader = reader(&program);
@@ -50,7 +50,7 @@ fn the_endings_of_a_drain_are_told_before_the_stream_ends() {
 }
 
 #[test]
-fn slow_scrapers_and_readers_hold_up_nobody() {
+fn slow_scrapers_and_readers_delay_no_session() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let scrapers: Vec<Peer> = (0..50)
@@ -73,13 +73,13 @@ fn slow_scrapers_and_readers_hold_up_nobody() {
 }
 
 #[test]
-fn readers_who_vanish_make_room_for_others() {
+fn vanished_readers_make_room_for_others() {
     let program = Program::before(&Server::start(), "");
     for _ in 0..2 {
         let mut readers = Vec::new();
         while readers.len() < 64 {
             readers.extend(CloseStream::open(program.admin()));
         }
-        assert!(CloseStream::open(program.admin()).is_none(), "places are bounded");
+        assert!(CloseStream::open(program.admin()).is_none(), "the number of readers is limited");
     }
 }

@@ -1,8 +1,8 @@
-//! An upgrade that does not become a session: each cause has its status, one line that says why, and its count.
+//! Upgrades that do not become sessions. Each cause has its status, one line with the reason, and its count.
 
 use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, eventually, from_client};
 
-/// Asserts an answer of closewatch's own: a status and one line of text.
+/// Asserts that closewatch itself responds with a status and one line, and returns the line.
 fn expect_refusal(client: &mut Peer, status: &str) -> String {
     let (head, body) = client.receive_answer();
     assert_eq!(head.first_line(), format!("HTTP/1.1 {status}"), "{body}");
@@ -12,7 +12,7 @@ fn expect_refusal(client: &mut Peer, status: &str) -> String {
     line.to_owned()
 }
 
-/// Asserts the counts of the only handshake of a program.
+/// Asserts the counts of the program's only handshake.
 fn expect_counted(program: &Program, route: &str, cause: &str, status: Option<&str>) {
     program.wait_for("websocket_handshake_failures_total", &[("cause", cause), ("route", route)], 1.0);
     let scrape = program.scrape();
@@ -29,12 +29,12 @@ fn expect_counted(program: &Program, route: &str, cause: &str, status: Option<&s
 }
 
 #[test]
-fn requests_that_are_none_get_400_and_the_connection_ends() {
+fn invalid_upgrade_gets_400_and_ends_the_connection() {
     let with = |headers: &str| REQUEST.replace("\r\n\r\n", &format!("\r\n{headers}\r\n\r\n"));
     for (what, request, route) in [
         ("no Host", REQUEST.replace("Host: example.com\r\n", ""), ""),
         ("two Hosts", with("Host: example.org"), ""),
-        ("a Host that is none", REQUEST.replace("Host: example.com", "Host: example com"), ""),
+        ("an invalid Host", REQUEST.replace("Host: example.com", "Host: example com"), ""),
         ("a body", with("Content-Length: 5") + "hello", "default"),
         ("a body in chunks", with("Transfer-Encoding: chunked") + "5\r\nhello\r\n0\r\n\r\n", "default"),
         ("two lengths", with("Transfer-Encoding: chunked\r\nContent-Length: 5"), ""),
@@ -51,7 +51,7 @@ fn requests_that_are_none_get_400_and_the_connection_ends() {
 }
 
 #[test]
-fn a_head_that_cannot_be_read_is_a_bad_request_too() {
+fn unreadable_head_counts_as_bad_request() {
     for (request, status) in [
         (REQUEST.replace("Host:", "Ho st:"), "400"),
         (REQUEST.replace("\r\n\r\n", &format!("\r\nX-Long: {}\r\n\r\n", "x".repeat(70_000))), "431"),
@@ -67,9 +67,9 @@ fn a_head_that_cannot_be_read_is_a_bad_request_too() {
     }
 }
 
-/// Behind a refused upgrade come frames of a client that did not wait for the answer: they are no second request.
+/// The frames of a client that did not wait for the response follow a refused upgrade. They are not a second request.
 #[test]
-fn a_refusal_is_counted_once_whatever_follows() {
+fn refusal_before_early_frames_counts_once() {
     let server = Server::start();
     let address = server.address();
     let program = Program::start(&format!(
@@ -84,7 +84,7 @@ fn a_refusal_is_counted_once_whatever_follows() {
 }
 
 #[test]
-fn an_upgrade_with_two_lengths_is_refused() {
+fn upgrade_with_two_lengths_is_refused() {
     for lengths in ["Content-Length: 0\r\nContent-Length: 0", "Content-Length: 0\r\nContent-Length: 00"] {
         let server = Server::start();
         let program = Program::before(&server, "");
@@ -97,7 +97,7 @@ fn an_upgrade_with_two_lengths_is_refused() {
 }
 
 #[test]
-fn where_no_route_matches_the_answer_is_404() {
+fn upgrade_without_route_gets_404() {
     let server = Server::start();
     let address = server.address();
     let program = Program::start(&format!(
@@ -107,7 +107,7 @@ fn where_no_route_matches_the_answer_is_404() {
         let mut client = program.connect();
         client.send(REQUEST.replace("/chat", "/chatter").replace("example.com", host));
         expect_refusal(&mut client, "404 Not Found");
-        // The connection serves on.
+        // The connection stays open for more requests.
         client.send(REQUEST.replace("example.com", "Chat.Example.COM:8080"));
         let (mut server, _) = server.accept_request();
         server.send(SWITCHING);
@@ -120,8 +120,8 @@ fn where_no_route_matches_the_answer_is_404() {
 }
 
 #[test]
-fn an_upstream_that_is_not_there_is_502() {
-    // A port that was free a moment ago.
+fn absent_upstream_gives_502() {
+    // A port that has just become free.
     let refused = Server::start().upstream();
     let directory = tempfile::tempdir().unwrap();
     let stale = directory.path().join("stale.sock");
@@ -130,7 +130,7 @@ fn an_upstream_that_is_not_there_is_502() {
     for (upstream, cause) in [
         (refused.as_str(), "upstream_refused"),
         (&stale, "upstream_refused"),
-        ("upstream: unix:/nonexistent/service.sock\n", "upstream_unreachable"),
+        ("upstream: unix:/nonexistent/server.sock\n", "upstream_unreachable"),
         ("upstream: ws://no-such-name.invalid:9000\n", "upstream_unreachable"),
     ] {
         let program = Program::start(upstream);
@@ -143,9 +143,9 @@ fn an_upstream_that_is_not_there_is_502() {
     }
 }
 
-/// A Unix socket has no handshake that could be waited for: where its queue is full, it refuses.
+/// Connecting to a Unix socket has no handshake to wait for. The kernel refuses if the queue is full.
 #[test]
-fn an_upstream_whose_unix_socket_is_full_refuses() {
+fn full_unix_socket_gives_502() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("full.sock");
     let _full = Server::full_on_unix(&path);
@@ -157,7 +157,7 @@ fn an_upstream_whose_unix_socket_is_full_refuses() {
 }
 
 #[test]
-fn an_upstream_that_is_too_slow_is_504() {
+fn slow_upstream_gives_504() {
     let (full, _first) = Server::full();
     let config = format!("upstream: {{url: 'ws://{}', connect_timeout: 300ms}}\n", full.address());
     let program = Program::start(&config);
@@ -179,7 +179,7 @@ fn an_upstream_that_is_too_slow_is_504() {
 }
 
 #[test]
-fn an_upstream_that_ends_before_its_answer_is_502() {
+fn upstream_that_ends_before_its_response_gives_502() {
     for (sent, resets) in [("", false), ("", true), ("HTTP/1.1 101 Switching Protocols\r\nConnec", false)] {
         let server = Server::start();
         let program = Program::before(&server, "");
@@ -199,7 +199,7 @@ fn an_upstream_that_ends_before_its_answer_is_502() {
 }
 
 #[test]
-fn an_upstream_whose_answer_is_none_is_502() {
+fn invalid_response_of_the_upstream_gives_502() {
     for (what, answer) in [
         ("no HTTP", "220 mail.example.com ESMTP\r\n\r\n".to_owned()),
         ("bytes", "\0\u{1}\u{2}\u{3}\r\n\r\n".to_owned()),
@@ -217,7 +217,7 @@ fn an_upstream_whose_answer_is_none_is_502() {
         let mut client = program.connect();
         client.send(REQUEST);
         let (mut connection, _) = server.accept_request();
-        // closewatch may hang up before it has read all of it.
+        // closewatch may hang up before it has read the whole response.
         let _ = connection.try_send(answer);
         expect_refusal(&mut client, "502 Bad Gateway");
         expect_counted(&program, "default", "upstream_invalid", Some("502"));
@@ -228,7 +228,7 @@ fn an_upstream_whose_answer_is_none_is_502() {
 }
 
 #[test]
-fn a_client_that_goes_before_the_answer_has_no_status() {
+fn client_gone_before_the_response_has_no_status() {
     for resets in [false, true] {
         let server = Server::start();
         let program = Program::before(&server, "");
@@ -241,14 +241,14 @@ fn a_client_that_goes_before_the_answer_has_no_status() {
         } else {
             drop(client);
         }
-        // The server learns it too, before it has answered.
+        // The server's connection ends, too, before it has answered.
         connection.receive_rest();
         expect_counted(&program, "default", "client_gone", None);
     }
 }
 
 #[test]
-fn a_client_that_goes_while_bytes_of_its_wait_is_gone_too() {
+fn client_gone_with_early_frames_is_counted_once() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {handshake: 10s}\n");
     let mut client = program.connect();
@@ -257,7 +257,7 @@ fn a_client_that_goes_while_bytes_of_its_wait_is_gone_too() {
     client.reset();
     connection.send(SWITCHING);
     connection.receive_rest();
-    // A failed handshake; or, where the 101 was written before the reset was seen, a session that is over at once.
+    // A failed handshake, or a session that ends at once if closewatch wrote the 101 before it saw the reset.
     eventually("one count", || {
         let scrape = program.scrape();
         let failed = scrape.sum("websocket_handshake_failures_total", &[("cause", "client_gone")]);

@@ -1,4 +1,4 @@
-//! Nothing that comes over the network ends closewatch, blocks others, grows its memory, or writes into its log.
+//! No input from the network ends closewatch, blocks other sessions, grows its memory, or forges lines of its log.
 
 use std::thread;
 
@@ -10,7 +10,7 @@ use crate::support::{
     Peer, Program, REQUEST, SWITCHING, Server, Session, close_from_server, eventually, from_client, from_server,
 };
 
-/// Sends what may be refused while it is still sent, and reads the answer.
+/// Sends bytes that may be refused before they are all sent, and reads the response.
 fn answer_to(program: &Program, bytes: &[u8]) -> String {
     let mut client = program.connect();
     let mut writer = client.again();
@@ -23,7 +23,7 @@ fn answer_to(program: &Program, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn heads_too_large_are_refused() {
+fn large_heads_are_refused() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let start = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n";
@@ -41,7 +41,7 @@ fn heads_too_large_are_refused() {
 }
 
 #[test]
-fn what_is_no_http_gets_400_or_nothing() {
+fn bytes_other_than_http_get_400_or_nothing() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {request_head: 500ms}\n");
     let client_hello = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3].repeat(40);
@@ -98,17 +98,17 @@ fn connections_without_a_readable_request_are_counted_by_reason() {
     assert_eq!(program.scrape().sum("closewatch_connections_rejected_total", &[]), 6.0);
 }
 
-/// Line breaks, escape sequences that move a terminal's cursor, and characters that turn the writing direction.
+/// Line breaks, escape sequences that move the cursor of a terminal, and characters that change the writing direction.
 const ESCAPES: &str =
     "\u{1b}[2J\u{1b}]0;owned\u{7}\r\n{\"event\":\"session_closed\",\"fake\":true}\r\n\u{85}\u{2028}\u{202e}";
 
 #[test]
-fn every_record_stays_one_line_and_one_object() {
+fn hostile_record_is_one_line_and_one_object() {
     for format in ["json", "text"] {
         let server = Server::start();
         let program = Program::before(&server, &format!("log: {{format: {format}, sessions: all, level: trace}}\n"));
         let mut client = program.connect();
-        // What HTTP lets through: bytes beyond ASCII, in the path and in headers.
+        // HTTP allows bytes beyond ASCII in the path and in headers.
         client.send(
             REQUEST
                 .replace("/chat", "/caf\u{e9}\u{9b}31m\u{202e}\"\\path")
@@ -142,7 +142,7 @@ fn every_record_stays_one_line_and_one_object() {
 }
 
 #[test]
-fn a_refusal_that_quotes_the_server_cannot_write_into_the_log() {
+fn refusal_escapes_the_status_line_of_the_server() {
     let server = Server::start();
     let program = Program::before(&server, "log: {format: json, level: trace}\n");
     let mut client = program.connect();
@@ -157,35 +157,35 @@ fn a_refusal_that_quotes_the_server_cannot_write_into_the_log() {
 }
 
 #[test]
-fn random_bytes_from_both_ends_after_the_101_harm_nobody() {
+fn random_bytes_after_the_101_harm_no_other_session() {
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: off}\ntimeouts: {close: 1s, hang_up: 100ms}\n");
     let bystander = &mut Session::open(&program, &server);
     let mut random = fastrand::Rng::with_seed(2);
     for count in 1..=60 {
-        let Session { mut client, server: mut service } = Session::open(&program, &server);
+        let Session { mut client, server: mut server_end } = Session::open(&program, &server);
         for _ in 0..10 {
             let mut bytes = vec![0; random.usize(1..400)];
             random.fill(&mut bytes);
-            // Often the beginning of a frame, so that more than its first byte is looked at.
+            // Often the first byte of a frame, so that the decoder reads more than one byte.
             bytes[0] = [0x81, 0x88, 0x89, 0x02, 0x00, 0xf8, bytes[0]][random.usize(..7)];
             client.send(&bytes);
-            service.expect(&bytes);
-            service.send(&bytes);
+            server_end.expect(&bytes);
+            server_end.send(&bytes);
             client.expect(&bytes);
         }
         client.finish();
-        service.finish();
+        server_end.finish();
         client.expect_fin();
-        service.expect_fin();
+        server_end.expect_fin();
         program.records(count);
     }
     bystander.exchange();
 }
 
-/// A Close frame is at most 125 bytes of payload: more is a breach, passed on as it is, and nobody's Close frame.
+/// The payload of a Close frame has at most 125 bytes. A longer one is a violation, and no Close frame.
 #[test]
-fn every_breach_passes_and_is_counted_once_a_session() {
+fn violation_passes_and_counts_once_per_session() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
@@ -209,13 +209,13 @@ fn every_breach_passes_and_is_counted_once_a_session() {
     let record = program.record();
     let kinds = record["from_client"]["violations"].as_array().unwrap();
     assert_eq!(kinds.len(), breaches.len() + 1, "and data_after_close: {kinds:?}");
-    // The client's Close frame comes after its violations, and the server's 1002 says that it stopped reading there.
+    // The client's Close frame comes after its violations. The 1002 means that the server has stopped reading there.
     assert_eq!((&record["code"], &record["initiator"]), (&1002.into(), &"server".into()));
     assert_eq!(record["server_saw"]["code"], 1006);
 }
 
 #[test]
-fn a_swarm_of_half_open_handshakes_holds_up_nobody() {
+fn half_open_handshakes_delay_no_session() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let half_open: Vec<Peer> = (0..200)

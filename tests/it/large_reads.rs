@@ -1,4 +1,4 @@
-//! What comes in large pieces passes through a pipe, without a second copy. Nobody sees a difference.
+//! Large reads pass through a pipe, without a second copy. Endpoints see no difference.
 
 use std::{fs, thread, time::Instant};
 
@@ -8,15 +8,15 @@ use crate::support::{
     PATIENCE, Peer, Program, Server, Session, close_from_client, close_from_server, from_client, from_server,
 };
 
-/// The descriptors of the program that are pipes.
+/// The number of the program's descriptors that are pipes.
 fn pipes(program: &Program) -> usize {
     let entries = fs::read_dir(format!("/proc/{}/fd", program.process())).unwrap();
-    // One may be closed meanwhile.
+    // A descriptor may be closed meanwhile.
     let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
     targets.filter(|target| target.to_string_lossy().starts_with("pipe:")).count()
 }
 
-/// Sends, and waits until it has come.
+/// Sends bytes, and waits until they have arrived.
 fn pass(from: &mut Peer, to: &mut Peer, bytes: &[u8]) {
     thread::scope(|scope| {
         let mut sender = from.again();
@@ -26,30 +26,30 @@ fn pass(from: &mut Peer, to: &mut Peer, bytes: &[u8]) {
 }
 
 #[test]
-fn they_pass_through_a_pipe_as_they_came() {
+fn large_reads_pass_through_a_pipe_unchanged() {
     let server = Server::start();
     let program = Program::before(&server, "workers: 1\nlog: {sessions: off}\n");
-    let Session { mut client, server: mut service } = Session::open(&program, &server);
+    let Session { mut client, server: mut server_end } = Session::open(&program, &server);
     let without = pipes(&program);
     let mut random = fastrand::Rng::with_seed(1);
     let mut payload = vec![0; 140_000];
     random.fill(&mut payload);
     let (mut bytes, mut rounds) = ([0, 0], 0);
     let start = Instant::now();
-    // How the kernel cuts what is sent is its own affair: sooner or later two in a row come whole.
+    // How the kernel splits the bytes is not known. At some time two reads in a row are large enough.
     while rounds < 100 || pipes(&program) == without {
         assert!(start.elapsed() < PATIENCE, "no pipe is used");
         let mut size = || random.usize(60_000..payload.len());
         let (question, answer) = (from_client(0x82, &payload[..size()]), from_server(0x81, &payload[..size()]));
-        pass(&mut client, &mut service, &question);
-        pass(&mut service, &mut client, &answer);
+        pass(&mut client, &mut server_end, &question);
+        pass(&mut server_end, &mut client, &answer);
         bytes = [bytes[0] + question.len(), bytes[1] + answer.len()];
         rounds += 1;
     }
     assert_eq!(pipes(&program), without + 2);
     client.finish();
-    service.expect_fin();
-    service.finish();
+    server_end.expect_fin();
+    server_end.finish();
     client.expect_fin();
     let record = program.record();
     for (from, bytes) in [("from_client", bytes[0]), ("from_server", bytes[1])] {
@@ -58,13 +58,13 @@ fn they_pass_through_a_pipe_as_they_came() {
     }
 }
 
-/// Nearly every reading ends in the middle of a frame, so the Close frame goes into the next one, behind that frame.
+/// Nearly every read ends inside a frame, so the Close frame follows that frame in the next read.
 #[test]
-fn between_two_frames_of_them_a_close_frame_is_put_in() {
+fn close_frame_is_injected_between_large_frames() {
     const READING: usize = 100_000;
     let server = Server::start();
     let program = Program::before(&server, "workers: 1\ntimeouts: {max_age: 3s}\n");
-    let Session { mut client, server: mut service } = Session::open(&program, &server);
+    let Session { mut client, server: mut server_end } = Session::open(&program, &server);
     let without = pipes(&program);
     let frame = from_client(0x82, &vec![7; 20_000]);
     let stream = frame.repeat(READING / frame.len() + 2);
@@ -74,22 +74,22 @@ fn between_two_frames_of_them_a_close_frame_is_put_in() {
         sent = (sent + READING) % frame.len();
         let mut rest = READING;
         while rest > 0 {
-            if position == 0 && service.receive(1) != frame[..1] {
+            if position == 0 && server_end.receive(1) != frame[..1] {
                 break 'open;
             }
             let known = usize::from(position == 0);
             let count = rest.min(frame.len() - position);
-            service.expect(&frame[position + known..position + count]);
+            server_end.expect(&frame[position + known..position + count]);
             position = (position + count) % frame.len();
             rest -= count;
         }
         uses_pipe |= pipes(&program) > without;
     }
     assert!(uses_pipe);
-    // The length, the mask and the code: the rest of what the client sent does not come.
-    service.receive(1 + 4 + 2);
-    service.send(close_from_server(1001, ""));
-    service.expect_fin();
+    // The length, the mask and the code. The rest of the client's bytes is dropped.
+    server_end.receive(1 + 4 + 2);
+    server_end.send(close_from_server(1001, ""));
+    server_end.expect_fin();
     assert_eq!(client.receive_close(false), (1001, String::new()));
     client.send(&stream[sent..frame.len()]);
     client.send(close_from_client(1001, ""));

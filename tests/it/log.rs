@@ -1,4 +1,4 @@
-//! What is logged, and that nothing waits for it.
+//! The log, which delays no session.
 
 use std::{
     fs::{File, OpenOptions},
@@ -13,7 +13,7 @@ fn start_after(commands: &str, server: &Server) -> Program {
     Program::start_after(commands, &format!("{}{LOG_ALL}", server.upstream()))
 }
 
-/// Sessions that end without a Close frame, one after the other.
+/// Opens sessions that end without a Close frame, one after the other.
 fn lose_sessions(count: usize, program: &Program, server: &Server) {
     for _ in 0..count {
         Session::open(program, server).exchange();
@@ -21,9 +21,9 @@ fn lose_sessions(count: usize, program: &Program, server: &Server) {
     program.records(count);
 }
 
-/// A full disk, say: each line fails.
+/// Each line fails, as on a full disk.
 #[test]
-fn lines_that_cannot_be_written_are_counted_and_hold_up_nobody() {
+fn failed_log_lines_are_counted_and_delay_no_session() {
     let server = Server::start();
     let program = start_after("exec >/dev/full;", &server);
     lose_sessions(20, &program, &server);
@@ -31,9 +31,9 @@ fn lines_that_cannot_be_written_are_counted_and_hold_up_nobody() {
     assert_eq!(program.terminated().code, Some(0));
 }
 
-/// A reader of the log that has stopped: a pipe takes 64 KiB, a record has more than half a KiB.
+/// The reader of the log has stopped. A pipe holds 64 KiB, and a record has more than half a KiB.
 #[test]
-fn a_log_that_nobody_reads_holds_up_nobody() {
+fn unread_log_delays_no_session() {
     const SESSIONS: usize = 200;
     let server = Server::start();
     let directory = tempfile::tempdir().unwrap();
@@ -48,12 +48,12 @@ fn a_log_that_nobody_reads_holds_up_nobody() {
     assert_eq!(program.terminated().code, Some(0));
 }
 
-/// It stays the pipe that it is: whoever opens one for both directions waits for nobody.
+/// Opens a pipe for reading and writing, which waits for no other process.
 fn open_pipe(path: &Path) -> File {
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path).unwrap()
 }
 
-/// How many lines can be read from a pipe at once.
+/// The number of lines that one read returns.
 fn lines_in(mut pipe: File) -> usize {
     let mut bytes = vec![0; 64 << 10];
     let count = pipe.read(&mut bytes).unwrap();
@@ -61,7 +61,7 @@ fn lines_in(mut pipe: File) -> usize {
 }
 
 #[test]
-fn what_is_beyond_the_rate_is_dropped_and_counted() {
+fn log_lines_above_the_rate_are_dropped_and_counted() {
     const SESSIONS: usize = 50;
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: all, max_per_second: 1}\n");

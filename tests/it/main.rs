@@ -1,5 +1,5 @@
-//! The tests of the whole: the program as a process of its own, between peers that hold every byte, FIN and RST in
-//! their hands, and the parts of the library that have an interface of their own. One module per behaviour.
+//! The integration tests, with one module per behaviour. Most run the program between peers that control every byte,
+//! FIN and RST. Some call the public parts of the library.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::cast_possible_truncation, reason = "frames made here are shorter than 4 GiB")]

@@ -1,4 +1,4 @@
-//! `/metrics` as Prometheus reads it: what is there from the start, what one session adds, what nobody can blow up.
+//! `/metrics`, as Prometheus reads it: the series at the start, the series of a session, and their limits.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Write};
@@ -18,7 +18,7 @@ use closewatch::websocket::{Endpoint, PerEndpoint};
 use crate::support::Scrape;
 
 #[test]
-fn a_few_sessions_give_the_golden_exposition() {
+fn sessions_give_the_golden_exposition() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/metrics.txt");
     let expected = fs::read_to_string(&golden).unwrap();
     let found = without_volatile_samples(&text(&some_traffic()));
@@ -31,7 +31,7 @@ fn a_few_sessions_give_the_golden_exposition() {
     }
 }
 
-/// Needs `promtool` of the Prometheus distribution. Where it is missing a developer is told, and CI fails.
+/// Needs `promtool` of Prometheus. Without it the test prints a message, and fails in CI.
 #[test]
 fn promtool_finds_no_fault() {
     let started = Command::new("promtool")
@@ -48,9 +48,9 @@ fn promtool_finds_no_fault() {
     };
     promtool.stdin.take().unwrap().write_all(&some_traffic().render()).unwrap();
     let output = promtool.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
-    assert_eq!(String::from_utf8_lossy(&said), "");
+    let output_text = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output_text));
+    assert_eq!(String::from_utf8_lossy(&output_text), "");
 }
 
 #[test]
@@ -106,17 +106,17 @@ fn every_family_is_described_from_the_start() {
 }
 
 #[test]
-fn what_can_be_known_exists_at_zero_from_the_start() {
+fn known_series_exist_at_zero_from_the_start() {
     let metrics = Metrics::new(options());
     metrics.route("chat");
     let scrape = scrape(&metrics);
     let known = known_series();
     let missing: Vec<_> = known.iter().filter(|series| scrape.get(series) != Some(0.0)).collect();
     assert_eq!(missing, [""; 0]);
-    assert_eq!(known.len(), 15 + 10 + 19 + 7 + 1 + 13 + 14 + 4 + 2 + 24 + 6, "the list itself is whole");
+    assert_eq!(known.len(), 15 + 10 + 19 + 7 + 1 + 13 + 14 + 4 + 2 + 24 + 6, "the list is complete");
 }
 
-/// The series that section 3 of the interface promises, for a route named `chat`.
+/// The documented series of a route named `chat`.
 fn known_series() -> Vec<String> {
     let endpoints = ["client", "server"];
     let mut known = Vec::new();
@@ -198,7 +198,7 @@ fn known_series() -> Vec<String> {
 }
 
 #[test]
-fn at_rest_the_three_sums_hold() {
+fn sums_hold_at_rest() {
     let scrape = scrape(&some_traffic());
     let tls_failed = scrape.sum("websocket_closes_total", &[("code", "1015")]);
     assert_eq!(tls_failed, 2.0);
@@ -211,7 +211,7 @@ fn at_rest_the_three_sums_hold() {
 }
 
 #[test]
-fn a_client_that_sends_every_code_there_is_adds_a_bounded_number_of_series() {
+fn client_with_every_code_adds_a_bounded_number_of_series() {
     let metrics = Metrics::new(options());
     let route = metrics.route("chat");
     for code in 0..=u16::MAX {
@@ -223,8 +223,8 @@ fn a_client_that_sends_every_code_there_is_adds_a_bounded_number_of_series() {
     assert_eq!(codes.len(), 12 + 2 + 3 + 2 + 16 + 2, "{codes:?}");
     assert!(!codes.contains("1005") && !codes.contains("1006") && !codes.contains("1015"), "{codes:?}");
     let in_closes = scrape.values("websocket_closes_total", "code");
-    assert_eq!(&in_closes - &codes, BTreeSet::from(["1006", "1015"]), "those that exist at 0");
-    // No registered one, no others; and 1006, which exists at 0.
+    assert_eq!(&in_closes - &codes, BTreeSet::from(["1006", "1015"]), "the codes that exist at 0");
+    // No registered and no other code, and 1006, which exists at 0.
     assert_eq!(scrape.values("websocket_session_duration_seconds_count", "code").len(), 12 + 2 + 2 + 2 + 1);
     assert_eq!(scrape.values("websocket_close_views_total", "client").len(), 12 + 2 + 2 + 1);
     assert_eq!(scrape.sum("websocket_close_frames_total", &[("from", "client")]), 65_536.0);
@@ -234,7 +234,7 @@ fn a_client_that_sends_every_code_there_is_adds_a_bounded_number_of_series() {
 }
 
 #[test]
-fn routes_whose_names_begin_alike_are_not_merged() {
+fn routes_with_a_common_prefix_are_not_merged() {
     let metrics = Metrics::new(options());
     let names = ["a", "ab", "aclient", "a1000", "a1000client"];
     let clean_close = clean(CloseStatus::Sent(CloseCode::NORMAL), Party::Client);
@@ -256,7 +256,7 @@ fn routes_whose_names_begin_alike_are_not_merged() {
 }
 
 #[test]
-fn a_route_asked_for_twice_is_one() {
+fn route_requested_twice_is_one_route() {
     let metrics = Metrics::new(options());
     metrics.route("chat").session_opened();
     metrics.route("chat").session_opened();
@@ -264,7 +264,7 @@ fn a_route_asked_for_twice_is_one() {
 }
 
 #[test]
-fn what_the_workers_count_is_summed() {
+fn counts_of_the_workers_are_summed() {
     let metrics = Metrics::new(options());
     let route = metrics.route("chat");
     for worker in [0, 1] {
@@ -281,7 +281,7 @@ fn what_the_workers_count_is_summed() {
 }
 
 #[test]
-fn buckets_can_be_chosen() {
+fn configuration_chooses_the_buckets() {
     let buckets = Buckets {
         session_duration: Some(vec![10.0]),
         message_size: Some(vec![100.0, 1000.5]),
@@ -302,7 +302,7 @@ fn buckets_can_be_chosen() {
 }
 
 #[test]
-fn guards_take_their_gauge_back() {
+fn dropped_guards_decrement_their_gauges() {
     let metrics = Metrics::new(options());
     let connection = metrics.connection_accepted();
     let handshake = metrics.route("chat").handshake_started();
@@ -317,7 +317,7 @@ fn guards_take_their_gauge_back() {
 }
 
 #[test]
-fn a_failed_reload_keeps_the_time_of_the_last_good_one() {
+fn failed_reload_keeps_the_time_of_the_last_success() {
     let metrics = Metrics::new(options());
     metrics.reload_succeeded(UNIX_EPOCH + Duration::from_secs(1_000_000));
     metrics.reload_failed();
@@ -327,13 +327,13 @@ fn a_failed_reload_keeps_the_time_of_the_last_good_one() {
 }
 
 #[test]
-fn a_route_is_told_as_it_is_written() {
+fn route_name_is_escaped() {
     let metrics = Metrics::new(options());
     metrics.route("a \"b\\c\nd é").session_opened();
     assert_eq!(scrape(&metrics).value(r#"websocket_sessions_active{route="a \"b\\c\nd é"}"#), 1.0);
 }
 
-/// Sessions of every kind on two routes, and whatever else can be counted, each number easy to find again.
+/// Sessions of every kind on two routes, and all other counts. The numbers are easy to recognise.
 fn some_traffic() -> Metrics {
     let metrics = Metrics::new(options());
     let chat = metrics.route("chat");
@@ -379,7 +379,7 @@ fn some_frames(chat: &RouteMetrics) {
     server.write_blocked(seconds(2.5));
 }
 
-/// Nine sessions, of which four are clean.
+/// Nine sessions. Four of them are clean.
 fn some_endings(chat: &RouteMetrics) {
     let sent = |code| CloseStatus::Sent(CloseCode(code));
     end_session(chat, &clean(sent(1000), Party::Client), seconds(20.0), seconds(0.5));
@@ -387,7 +387,7 @@ fn some_endings(chat: &RouteMetrics) {
     end_session(chat, &clean(sent(4001), Party::Server), seconds(20.0), seconds(0.5));
     end_session(chat, &clean(sent(3000), Party::Client), seconds(20.0), seconds(0.5));
     end_session(chat, &lost(Endpoint::Server, LegFault::Reset), seconds(100_000.0), seconds(60.0));
-    // The keepalive's wait is told as no idle time.
+    // The idle time excludes the time that the keepalive took.
     end_session(chat, &lost(Endpoint::Client, LegFault::Timeout), seconds(100_000.0), seconds(75.0));
     end_session(chat, &unanswered(sent(1006)), seconds(20.0), seconds(0.5));
     end_session(chat, &unanswered(CloseStatus::Malformed), seconds(20.0), seconds(0.5));
@@ -400,7 +400,7 @@ fn end_session(route: &RouteMetrics, ending: &Ending, duration: Duration, idle: 
     route.session_closed(&Summary { ending: ending.clone(), duration, idle, close_handshake, ..Summary::lost() });
 }
 
-/// An endpoint's Close frame was answered with the same status.
+/// An endpoint answered the Close frame with the same status.
 fn clean(status: CloseStatus, initiator: Party) -> Ending {
     let seen = CloseEvent { status, reason: String::new(), clean: true };
     Ending {
@@ -436,7 +436,7 @@ fn unanswered(status: CloseStatus) -> Ending {
     }
 }
 
-/// closewatch told both to go away; the client answered, the server did not.
+/// closewatch sent both endpoints a Close frame. Only the client answered.
 fn cut_in_drain() -> Ending {
     let status = CloseStatus::Sent(CloseCode::GOING_AWAY);
     let seen = |clean| CloseEvent { status, reason: String::new(), clean };
@@ -475,7 +475,7 @@ fn text(metrics: &Metrics) -> String {
     String::from_utf8(metrics.render()).expect("the text format is UTF-8")
 }
 
-/// Without the values that no two runs have in common.
+/// Removes the samples that differ in each run.
 fn without_volatile_samples(text: &str) -> String {
     let volatile = ["process_", "closewatch_build_info{", "closewatch_config_last_reload_success_timestamp_seconds "];
     let stable = text.lines().filter(|line| !volatile.iter().any(|name| line.starts_with(name)));

@@ -1,4 +1,4 @@
-//! The opening handshake passes whole, both ways.
+//! The opening handshake passes unchanged, both ways.
 
 use crate::support::{
     Peer, Program, REQUEST, SWITCHING, Scrape, Server, Session, close_from_client, close_from_server, eventually,
@@ -6,7 +6,7 @@ use crate::support::{
 };
 
 #[test]
-fn every_header_passes_both_ways_in_its_own_case() {
+fn headers_pass_both_ways_in_their_own_case() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -40,7 +40,7 @@ fn every_header_passes_both_ways_in_its_own_case() {
     ] {
         assert_eq!(request.values(name), values, "{name} in {}", request.text);
     }
-    assert_eq!(request.text.lines().count(), 1 + 17 + 1, "nothing else is added: {}", request.text);
+    assert_eq!(request.text.lines().count(), 1 + 17 + 1, "no other header: {}", request.text);
     server.send(
         "HTTP/1.1 101 Web Socket Protocol Handshake\r\nupgrade: WebSocket\r\nConnection: upgrade\r\n\
          sec-websocket-ACCEPT: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: v1.chat\r\n\
@@ -62,7 +62,7 @@ fn every_header_passes_both_ways_in_its_own_case() {
     ] {
         assert_eq!(answer.values(name), values, "{name} in {}", answer.text);
     }
-    assert_eq!(answer.text.lines().count(), 1 + 9 + 1, "nothing else is added: {}", answer.text);
+    assert_eq!(answer.text.lines().count(), 1 + 9 + 1, "no other header: {}", answer.text);
     drop((client, server));
     let record = program.record();
     assert_eq!(record["path"], "/chat/%7Eroom");
@@ -70,9 +70,9 @@ fn every_header_passes_both_ways_in_its_own_case() {
     assert_eq!(record["extensions"], "permessage-deflate; server_no_context_takeover");
 }
 
-/// Load balancers keep their connections for plain requests and upgrades alike.
+/// Load balancers send plain requests and upgrades on the same connections.
 #[test]
-fn an_upgrade_behind_plain_requests_passes_as_it_came() {
+fn upgrade_behind_plain_requests_passes_unchanged() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let upgrade = REQUEST.replace("\r\n\r\n", "\r\nx-ID: GET /chat HTTP/1.1\r\nX-Role: guest\r\n\r\n");
@@ -109,7 +109,7 @@ fn an_upgrade_behind_plain_requests_passes_as_it_came() {
     program.wait_for("websocket_handshakes_total", &[("status", "101")], 6.0);
 }
 
-/// Two recipients could disagree on where such a request ends.
+/// Two recipients could disagree on the end of such a request.
 #[test]
 fn upgrade_behind_plain_requests_with_two_lengths_is_refused() {
     let server = Server::start();
@@ -125,9 +125,9 @@ fn upgrade_behind_plain_requests_with_two_lengths_is_refused() {
     program.wait_for("websocket_handshake_failures_total", &[("cause", "bad_request"), ("route", "")], 1.0);
 }
 
-/// More than the library reads at once waits behind it, while the server thinks about an earlier upgrade.
+/// More bytes than the library reads at once wait, while the server has not answered an earlier upgrade.
 #[test]
-fn nothing_is_lost_behind_an_upgrade_that_follows_a_refused_one() {
+fn upgrade_after_a_refused_one_loses_no_byte() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let frames = from_client(0x82, &vec![7; 40_000]);
@@ -143,9 +143,9 @@ fn nothing_is_lost_behind_an_upgrade_that_follows_a_refused_one() {
     Session { client, server: second }.exchange();
 }
 
-/// RFC 9110, 8.6.
+/// RFC 9110, section 8.6.
 #[test]
-fn a_101_tells_no_length() {
+fn response_101_has_no_length() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -158,7 +158,7 @@ fn a_101_tells_no_length() {
 }
 
 #[test]
-fn answers_before_the_last_one_are_passed_over() {
+fn interim_responses_are_skipped() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
@@ -205,9 +205,8 @@ fn target_with_characters_outside_uris_passes_as_it_came() {
     assert_eq!(paths, ["/ws", "/<a>`|^\\\"{}", "/caf\u{e9}", "//a//b", "/a"]);
 }
 
-/// Each byte on its own, both ways.
 #[test]
-fn heads_may_come_byte_by_byte() {
+fn heads_in_single_bytes_pass() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -225,27 +224,27 @@ fn heads_may_come_byte_by_byte() {
 
 const ORIGIN_UNKNOWN: &[&str] = &[];
 
-/// What is configured, what the client tells; the address, scheme and host that the server is told.
+/// The configuration, the client's headers, and the address, scheme and host that the server gets.
 type Forwarding<'a> = (&'a str, &'a str, &'a [&'a str], &'a [&'a str], &'a [&'a str]);
 
 #[test]
-fn forwarding_headers_are_written_as_configured() {
-    let told = "X-Forwarded-For: 1.2.3.4\r\nX-FORWARDED-FOR: 5.6.7.8\r\nX-Forwarded-Proto: https\r\n\
+fn forwarding_headers_follow_the_configuration() {
+    let given = "X-Forwarded-For: 1.2.3.4\r\nX-FORWARDED-FOR: 5.6.7.8\r\nX-Forwarded-Proto: https\r\n\
                 X-Forwarded-Host: chat.example.org\r\nForwarded: for=1.2.3.4\r\n";
     let cases: [Forwarding<'_>; 7] = [
         ("{}", "", &["127.0.0.1"], &["http"], &["example.com"]),
-        ("{}", told, &["1.2.3.4, 5.6.7.8, 127.0.0.1"], &["https"], &["chat.example.org"]),
-        ("{mode: replace}", told, &["127.0.0.1"], &["http"], &["example.com"]),
+        ("{}", given, &["1.2.3.4, 5.6.7.8, 127.0.0.1"], &["https"], &["chat.example.org"]),
+        ("{mode: replace}", given, &["127.0.0.1"], &["http"], &["example.com"]),
         ("{mode: off}", "", ORIGIN_UNKNOWN, ORIGIN_UNKNOWN, ORIGIN_UNKNOWN),
-        ("{mode: off}", told, &["1.2.3.4", "5.6.7.8"], &["https"], &["chat.example.org"]),
-        ("{trusted: [10.0.0.0/8]}", told, &["127.0.0.1"], &["http"], &["example.com"]),
-        ("{trusted: [127.0.0.0/8]}", told, &["1.2.3.4, 5.6.7.8, 127.0.0.1"], &["https"], &["chat.example.org"]),
+        ("{mode: off}", given, &["1.2.3.4", "5.6.7.8"], &["https"], &["chat.example.org"]),
+        ("{trusted: [10.0.0.0/8]}", given, &["127.0.0.1"], &["http"], &["example.com"]),
+        ("{trusted: [127.0.0.0/8]}", given, &["1.2.3.4, 5.6.7.8, 127.0.0.1"], &["https"], &["chat.example.org"]),
     ];
-    for (forwarded, told, address, scheme, host) in cases {
+    for (forwarded, given, address, scheme, host) in cases {
         let server = Server::start();
         let program = Program::before(&server, &format!("forwarded: {forwarded}\n"));
-        let upgrade = REQUEST.replace("\r\n\r\n", &format!("\r\n{told}\r\n"));
-        let plain = format!("GET / HTTP/1.1\r\nHost: example.com\r\n{told}\r\n");
+        let upgrade = REQUEST.replace("\r\n\r\n", &format!("\r\n{given}\r\n"));
+        let plain = format!("GET / HTTP/1.1\r\nHost: example.com\r\n{given}\r\n");
         for request in [upgrade, plain] {
             let mut client = program.connect();
             client.send(&request);
@@ -260,7 +259,7 @@ fn forwarding_headers_are_written_as_configured() {
 }
 
 #[test]
-fn the_host_header_is_the_clients_or_the_upstreams() {
+fn host_header_is_of_the_client_or_of_the_upstream() {
     for (mode, expected) in [("preserve", "example.com".to_owned()), ("upstream", String::new())] {
         let server = Server::start();
         let expected = if expected.is_empty() { server.address().to_string() } else { expected };
@@ -276,7 +275,7 @@ fn the_host_header_is_the_clients_or_the_upstreams() {
 }
 
 #[test]
-fn a_refusal_passes_whole_and_the_connection_serves_on() {
+fn refusal_passes_whole_and_keeps_the_connection() {
     let large = "x".repeat(1_000_000);
     let server = Server::start();
     let program = Program::before(&server, "");
@@ -308,14 +307,11 @@ fn a_refusal_passes_whole_and_the_connection_serves_on() {
 }
 
 #[test]
-fn the_body_of_a_refusal_passes_in_every_framing() {
+fn refusal_passes_its_body_in_every_framing() {
     let chunked = "Transfer-Encoding: chunked\r\n\r\n4\r\nsome\r\n5\r\n body\r\n0\r\n\r\n";
     for (what, answer) in [
         ("chunked", format!("HTTP/1.1 403 Forbidden\r\n{chunked}")),
-        (
-            "chunked, with a length besides that is void",
-            format!("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n{chunked}"),
-        ),
+        ("chunked, with a length that is ignored", format!("HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n{chunked}")),
         ("to the end of the connection", "HTTP/1.1 403 Forbidden\r\n\r\nsome body".to_owned()),
         ("of an HTTP/1.0 server", "HTTP/1.0 403 Forbidden\r\n\r\nsome body".to_owned()),
     ] {
@@ -336,7 +332,7 @@ fn the_body_of_a_refusal_passes_in_every_framing() {
 }
 
 #[test]
-fn a_request_with_an_empty_body_is_an_upgrade() {
+fn request_with_an_empty_body_is_an_upgrade() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let request = REQUEST.replace("\r\n\r\n", "\r\nContent-Length: 0\r\n\r\n");
@@ -344,7 +340,7 @@ fn a_request_with_an_empty_body_is_an_upgrade() {
 }
 
 #[test]
-fn a_client_that_asks_to_close_and_to_upgrade_is_upgraded() {
+fn connection_close_does_not_prevent_an_upgrade() {
     let server = Server::start();
     let program = Program::before(&server, "");
     for connection in ["close, Upgrade", "Upgrade, close", "keep-alive\r\nConnection: UPGRADE", "upgrade, X-Gone"] {
@@ -361,7 +357,7 @@ fn a_client_that_asks_to_close_and_to_upgrade_is_upgraded() {
 }
 
 #[test]
-fn an_upgrade_may_name_its_target_in_absolute_form() {
+fn upgrade_accepts_a_target_in_absolute_form() {
     let server = Server::start();
     let program = Program::before(&server, "");
     for (target, path) in
@@ -379,7 +375,7 @@ fn an_upgrade_may_name_its_target_in_absolute_form() {
 }
 
 #[test]
-fn what_connection_names_never_robs_the_handshake() {
+fn connection_header_removes_no_header_of_the_handshake() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -393,7 +389,7 @@ fn what_connection_names_never_robs_the_handshake() {
 }
 
 #[test]
-fn bytes_right_behind_the_heads_reach_the_other_end_and_are_counted() {
+fn bytes_behind_the_heads_pass_and_are_counted() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -422,7 +418,7 @@ fn bytes_right_behind_the_heads_reach_the_other_end_and_are_counted() {
 }
 
 #[test]
-fn bytes_that_come_while_the_server_thinks_are_kept_for_it() {
+fn bytes_before_the_101_are_kept_for_the_server() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -436,10 +432,10 @@ fn bytes_that_come_while_the_server_thinks_are_kept_for_it() {
     Session { client, server }.exchange();
 }
 
-/// How much the kernel takes for a client that reads nothing is not known. So a longer and longer answer to an earlier
-/// request goes before the 101, until only a part of that finds room. Each step is shorter than the 101.
+/// How much the kernel buffers for a client that reads nothing is not known. So a response before the 101 grows, until
+/// only a part of the 101 finds room. Each step is shorter than the 101.
 #[test]
-fn a_client_that_never_reads_its_101_is_given_up() {
+fn client_that_never_reads_its_101_is_cut() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {handshake: 300ms}\n");
     let switching = SWITCHING.replace("\r\n\r\n", &format!("\r\nX-Long: {}\r\n\r\n", "x".repeat(100_000)));
@@ -471,9 +467,9 @@ fn a_client_that_never_reads_its_101_is_given_up() {
 }
 
 #[test]
-fn a_service_behind_a_unix_socket_is_reached() {
+fn server_on_a_unix_socket_is_reached() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("service.sock");
+    let path = directory.path().join("server.sock");
     let server = Server::on_unix(&path);
     let program = Program::start(&format!("upstream: unix:{}\n", path.display()));
     let mut session = Session::open(&program, &server);

@@ -1,4 +1,4 @@
-//! Plain HTTP on the WebSocket port passes through, streamed both ways, and what smuggles requests does not.
+//! Plain HTTP on the WebSocket port passes, streamed both ways. Request smuggling does not.
 
 use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, eventually};
 
@@ -6,7 +6,7 @@ fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// Asks for something with a plain request, so that a connection to the server is there.
+/// Sends a plain request, which opens a connection to the server.
 fn ask(client: &mut Peer, server: &Server) -> Peer {
     client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n");
     let (mut connection, _) = server.accept_request();
@@ -16,7 +16,7 @@ fn ask(client: &mut Peer, server: &Server) -> Peer {
 }
 
 #[test]
-fn requests_and_answers_pass_with_their_headers_and_bodies() {
+fn requests_and_responses_pass_with_headers_and_bodies() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -52,7 +52,7 @@ fn requests_and_answers_pass_with_their_headers_and_bodies() {
 }
 
 #[test]
-fn both_bodies_are_streamed() {
+fn bodies_are_streamed_both_ways() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -62,7 +62,7 @@ fn both_bodies_are_streamed() {
     connection.expect("3\r\none\r\n");
     client.send("3\r\ntwo\r\n");
     connection.expect("3\r\ntwo\r\n");
-    // The answer begins before the request ends.
+    // The response begins before the request ends.
     connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nthree\r\n");
     assert_eq!(client.receive_head().values("Transfer-Encoding"), ["chunked"]);
     client.expect("5\r\nthree\r\n");
@@ -77,7 +77,7 @@ fn both_bodies_are_streamed() {
 }
 
 #[test]
-fn trailers_pass() {
+fn trailers_pass_both_ways() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -92,9 +92,9 @@ fn trailers_pass() {
     assert_eq!(client.receive(body.len()).to_ascii_lowercase(), body.to_ascii_lowercase().as_bytes());
 }
 
-/// The server breaks the rules, since nobody had asked it for a coding; but who gets the body can read it.
+/// The server must not use a coding that was not requested. But the client can read the body, if it knows the coding.
 #[test]
-fn a_coded_answer_is_told_to_be_one() {
+fn response_keeps_its_transfer_codings() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -150,7 +150,7 @@ fn server_connection_belongs_to_one_client() {
 }
 
 #[test]
-fn a_kept_connection_that_the_server_has_closed_is_not_used() {
+fn connection_that_the_server_closed_is_not_reused() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -163,9 +163,9 @@ fn a_kept_connection_that_the_server_has_closed_is_not_used() {
     program.wait_for("closewatch_http_requests_total", &[("status", "502")], 0.0);
 }
 
-/// The server may have hung up as the request came.
+/// The server may hang up while the request is on its way.
 #[test]
-fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
+fn request_on_a_closed_kept_connection_is_retried_once() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -196,7 +196,7 @@ fn a_request_that_finds_its_kept_connection_closed_is_repeated_once() {
 }
 
 #[test]
-fn what_may_have_been_done_is_not_repeated() {
+fn request_that_may_have_had_effects_is_not_retried() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -213,7 +213,7 @@ fn what_may_have_been_done_is_not_repeated() {
         kept.finish();
         assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 502 Bad Gateway");
     }
-    // Nor where the connection was not a kept one: the server has answered nobody yet.
+    // The same holds on a new connection, on which the server has not answered yet.
     let program = Program::before(&server, "");
     let mut client = program.connect();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -238,7 +238,7 @@ fn pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn answers_without_a_body_have_none() {
+fn responses_without_a_body_stay_without() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -257,7 +257,7 @@ fn answers_without_a_body_have_none() {
         assert_eq!(head.first_line(), answer.lines().next().unwrap());
         assert_eq!(head.value("content-length"), length, "{}", head.text);
     }
-    // Had there been a body, it would stand before this.
+    // A body of the last response would come before this.
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     connection.receive_head();
     connection.send(ok("last"));
@@ -265,7 +265,7 @@ fn answers_without_a_body_have_none() {
 }
 
 #[test]
-fn a_client_that_expects_100_continue_gets_it() {
+fn client_gets_the_100_continue_it_expects() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -280,7 +280,7 @@ fn a_client_that_expects_100_continue_gets_it() {
 }
 
 #[test]
-fn other_upgrades_are_dropped_and_the_request_goes_on() {
+fn other_upgrades_pass_as_plain_requests() {
     let server = Server::start();
     let program = Program::before(&server, "");
     for (method, version, headers) in [
@@ -303,7 +303,7 @@ fn other_upgrades_are_dropped_and_the_request_goes_on() {
 }
 
 #[test]
-fn a_101_that_nobody_asked_for_is_502() {
+fn unsolicited_101_gives_502() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -319,7 +319,7 @@ fn a_101_that_nobody_asked_for_is_502() {
 }
 
 #[test]
-fn connect_is_refused() {
+fn connect_method_is_refused() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -329,9 +329,9 @@ fn connect_is_refused() {
     client.expect_fin();
 }
 
-/// The server is told nothing of it but the end of its connection, and is not to blame.
+/// The server sees only the end of its connection.
 #[test]
-fn a_body_that_is_broken_gets_400() {
+fn broken_body_gets_400() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n";
@@ -352,7 +352,7 @@ fn a_body_that_is_broken_gets_400() {
         connection.receive_rest();
         program.wait_for("closewatch_http_requests_total", &[("status", "400")], (count + 1) as f64);
     }
-    // Nor is it where the client has gone.
+    // If the client is gone, the server is not at fault, either.
     let mut client = program.connect();
     client.send(with_length);
     let (mut connection, _) = server.accept_request();
@@ -362,12 +362,12 @@ fn a_body_that_is_broken_gets_400() {
     program.wait_for("closewatch_http_requests_total", &[("status", "502")], 0.0);
 }
 
-/// What one server reads as a body, another reads as the next request.
+/// One recipient reads a body, another one reads the next request.
 #[test]
-fn ambiguous_lengths_get_400_and_the_connection_ends() {
+fn ambiguous_length_gets_400_and_ends_the_connection() {
     let both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n";
     let post = |target: &str, headers: &str| format!("POST {target} HTTP/1.1\r\nHost: a\r\n{headers}\r\n0\r\n\r\n");
-    // A body that reads like the head of the request behind it, without the length.
+    // A body like the head of the request behind it, without the length.
     let decoy = "POST /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let with_decoy = format!("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{decoy}", decoy.len());
     for (what, request, answered_before) in [
@@ -405,7 +405,7 @@ fn ambiguous_lengths_get_400_and_the_connection_ends() {
 }
 
 #[test]
-fn an_innocent_body_that_looks_like_a_head_passes() {
+fn body_that_looks_like_a_head_passes() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -428,7 +428,7 @@ fn an_innocent_body_that_looks_like_a_head_passes() {
 }
 
 #[test]
-fn a_target_in_absolute_form_overrules_the_host_header() {
+fn target_in_absolute_form_overrides_the_host_header() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -443,7 +443,7 @@ fn a_target_in_absolute_form_overrules_the_host_header() {
 }
 
 #[test]
-fn an_http_1_0_client_gets_an_answer_it_can_read() {
+fn http_1_0_client_gets_a_response_without_chunks() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut client = program.connect();
@@ -459,7 +459,7 @@ fn an_http_1_0_client_gets_an_answer_it_can_read() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_not_told_as_whole() {
+fn truncated_response_does_not_look_complete() {
     let server = Server::start();
     let program = Program::before(&server, "");
     for answer in [
@@ -478,7 +478,7 @@ fn an_answer_that_breaks_off_is_not_told_as_whole() {
 }
 
 #[test]
-fn plain_requests_fail_with_a_line_too() {
+fn failed_plain_request_gets_one_line() {
     let program = Program::start(&Server::start().upstream());
     let mut client = program.connect();
     for _ in 0..2 {

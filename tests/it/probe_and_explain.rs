@@ -88,7 +88,7 @@ fn probe_reports_1006_without_a_legal_close_frame() {
 }
 
 #[test]
-fn probe_closes_with_the_code_it_is_given() {
+fn probe_closes_with_the_given_code() {
     let demo = Demo::start();
     for (argument, code, name, reason) in [
         ("1000", 1000, "Normal Closure", ""),
@@ -102,7 +102,7 @@ fn probe_closes_with_the_code_it_is_given() {
 }
 
 #[test]
-fn probe_closes_with_1000_when_the_wait_is_over() {
+fn probe_closes_with_1000_after_the_wait() {
     let close = json!({"code": 1000, "name": "Normal Closure", "reason": "", "clean": true});
     let report = probe(&Demo::start().url(), &["--insecure", "--send", "ping", "--send", "hello", "--wait", "300ms"]);
     assert_eq!(report, (Some(0), opened(&json!(["hello"]), &close, &Value::Null)));
@@ -193,7 +193,7 @@ fn probe_refuses_bad_usage_with_2() {
 }
 
 #[test]
-fn explain_tells_one_code_in_full() {
+fn explain_prints_one_code_in_full() {
     for (code, title) in [
         ("0", "0 Invalid"),
         ("1006", "1006 Abnormal Closure"),
@@ -211,7 +211,7 @@ fn explain_tells_one_code_in_full() {
 }
 
 #[test]
-fn explain_without_a_code_is_a_table_of_all() {
+fn explain_without_a_code_prints_all_codes() {
     let outcome = run(&["explain"]);
     let first_columns: Vec<_> = outcome.stdout.lines().filter_map(|line| line.get(..12)).map(str::trim_end).collect();
     let mut expected = vec!["CODE".to_owned(), "0-999".to_owned()];
@@ -223,7 +223,7 @@ fn explain_without_a_code_is_a_table_of_all() {
 }
 
 #[test]
-fn explain_refuses_what_is_no_code_with_one_line() {
+fn explain_refuses_other_words_with_one_line() {
     for text in ["5000", "65535", "99999", "-1", "-1006", "abc", "1e3", ""] {
         let outcome = run(&["explain", text]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{text}");
@@ -232,7 +232,7 @@ fn explain_refuses_what_is_no_code_with_one_line() {
 }
 
 #[test]
-fn explain_ends_quietly_when_nobody_reads_it() {
+fn explain_ends_quietly_without_a_reader() {
     let mut child = command().arg("explain").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
@@ -240,7 +240,7 @@ fn explain_ends_quietly_when_nobody_reads_it() {
 }
 
 #[test]
-fn the_exit_code_tells_where_nobody_reads_the_error() {
+fn commands_keep_their_exit_code_without_a_reader() {
     for (arguments, exit) in [
         (&["explain", "9999"][..], 2),
         (&["probe", "wss://127.0.0.1:1"], 2),
@@ -254,7 +254,7 @@ fn the_exit_code_tells_where_nobody_reads_the_error() {
 }
 
 #[test]
-fn health_and_drain_answer_with_0_or_1_only() {
+fn health_and_drain_exit_with_0_or_1_only() {
     let run = |arguments: &[&str], admin: &str| Outcome::of(command().args(arguments).env("CLOSEWATCH_ADMIN", admin));
     for name in ["health", "drain"] {
         for (arguments, admin, message) in [

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2, taken from a load balancer and sent to the server.
+//! The PROXY protocol, versions 1 and 2, from a load balancer and to the server.
 
 use std::net::SocketAddr;
 
@@ -17,7 +17,7 @@ fn program(server: &Server, mode: &str, config: &str) -> Program {
 }
 
 #[test]
-fn the_client_is_who_the_header_says() {
+fn proxy_header_names_the_client() {
     let server = Server::start();
     let program = program(&server, "require", "");
     let mut count = 0;
@@ -26,10 +26,10 @@ fn the_client_is_who_the_header_says() {
         (b"PROXY TCP6 2001:db8::7 2001:db8::1 4711 443\r\n".to_vec(), Some("[2001:db8::7]:4711")),
         (b"PROXY UNKNOWN\r\n".to_vec(), None),
         (version_2(1, [192, 0, 2, 9], 4712), Some("192.0.2.9:4712")),
-        // A health check of the load balancer's own: what else it says is to be ignored.
+        // A health check of the load balancer itself. The rest of its header is ignored.
         (version_2(0, [192, 0, 2, 9], 4712), None),
         ([SIGNATURE, &[0x20, 0, 0, 0]].concat(), None),
-        // UDP over IPv4 and IPv6, a transport that is not told, and Unix sockets.
+        // UDP over IPv4 and IPv6, an unspecified transport, and Unix sockets.
         ([SIGNATURE, &[0x21, 0x12, 0, 12], &[9; 12]].concat(), None),
         ([SIGNATURE, &[0x21, 0x22, 0, 36], &[9; 36]].concat(), None),
         ([SIGNATURE, &[0x21, 0x10, 0, 12], &[9; 12]].concat(), None),
@@ -37,7 +37,7 @@ fn the_client_is_who_the_header_says() {
     ] {
         let mut client_end = program.connect();
         let own = client_end.address();
-        // In two pieces, the second with the request behind the header.
+        // The header in two pieces. The second piece has the request, too.
         client_end.send(&header[..5]);
         client_end.send([&header[5..], REQUEST.as_bytes()].concat());
         let (mut server_end, request) = server.accept_request();
@@ -52,7 +52,7 @@ fn the_client_is_who_the_header_says() {
 }
 
 #[test]
-fn a_header_may_be_missing_where_it_is_only_accepted() {
+fn accept_mode_allows_a_missing_header() {
     let server = Server::start();
     let program = program(&server, "accept", "");
     Session::open(&program, &server).exchange();
@@ -62,14 +62,14 @@ fn a_header_may_be_missing_where_it_is_only_accepted() {
     let clients: Vec<String> =
         program.records(2).iter().map(|record| record["client"].as_str().unwrap().to_owned()).collect();
     assert!(clients[0].starts_with("127.0.0.1:") && clients[1] == "192.0.2.9:4712", "{clients:?}");
-    // A request that begins like a header, and is none.
+    // A request that begins like a header.
     let mut client = program.connect();
     client.send("PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(server.accept().receive_head().first_line(), "PROPFIND / HTTP/1.1");
 }
 
 #[test]
-fn a_connection_without_the_header_it_must_have_is_refused() {
+fn require_mode_refuses_a_missing_header() {
     let server = Server::start();
     let program = program(&server, "require", "timeouts: {request_head: 300ms}\n");
     for bytes in [
@@ -87,7 +87,7 @@ fn a_connection_without_the_header_it_must_have_is_refused() {
     client.send("PROXY TCP4 192.0.2.7");
     client.receive_rest();
     program.wait_for("closewatch_connections_rejected_total", &[("reason", "timeout")], 1.0);
-    // One that says nothing and goes is a probe of the port.
+    // A connection without a byte is a probe of the port.
     drop(program.connect());
     program.wait_for("closewatch_connections_accepted_total", &[], 6.0);
     program.wait_for("closewatch_connections_active", &[], 0.0);
@@ -96,7 +96,7 @@ fn a_connection_without_the_header_it_must_have_is_refused() {
 }
 
 #[test]
-fn the_limit_of_one_address_is_the_clients_not_the_load_balancers() {
+fn address_limit_counts_the_client_of_the_proxy_header() {
     let server = Server::start();
     let program = program(&server, "require", "limits: {connections_per_ip: 1}\n");
     let connect = |source: [u8; 4]| {
@@ -113,7 +113,7 @@ fn the_limit_of_one_address_is_the_clients_not_the_load_balancers() {
 }
 
 #[test]
-fn the_server_is_told_of_the_client_by_version_2() {
+fn server_gets_the_client_in_version_2() {
     let server = Server::start();
     let config = format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address());
     let program = Program::start(&config);
@@ -142,7 +142,7 @@ fn the_server_is_told_of_the_client_by_version_2() {
 }
 
 #[test]
-fn bodies_are_streamed_also_on_a_connection_of_ones_own() {
+fn bodies_are_streamed_behind_a_proxy_header() {
     let server = Server::start();
     let program = Program::start(&format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address()));
     let mut client = program.connect();
@@ -151,7 +151,7 @@ fn bodies_are_streamed_also_on_a_connection_of_ones_own() {
     expect_header(&mut connection, client.address(), program.address().port());
     connection.receive_head();
     connection.expect("3\r\none\r\n");
-    // The answer begins before the request ends.
+    // The response begins before the request ends.
     connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\ntwo\r\n");
     client.receive_head();
     client.expect("3\r\ntwo\r\n");
@@ -163,7 +163,7 @@ fn bodies_are_streamed_also_on_a_connection_of_ones_own() {
     connection.expect_fin();
 }
 
-/// A header of version 2 from a client on this machine, over IPv4.
+/// Reads a header of version 2 for a client on this host, over IPv4.
 fn expect_header(connection: &mut Peer, client: SocketAddr, local_port: u16) {
     let ports = [client.port().to_be_bytes(), local_port.to_be_bytes()].concat();
     let addresses = [127, 0, 0, 1, 127, 0, 0, 1];
@@ -171,7 +171,7 @@ fn expect_header(connection: &mut Peer, client: SocketAddr, local_port: u16) {
 }
 
 #[test]
-fn an_ipv4_client_of_a_listener_for_both_families_is_told_as_one() {
+fn dual_stack_listener_reports_ipv4_clients_as_ipv4() {
     let server = Server::start();
     let upstream = format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address());
     let program = Program::start(&format!("listen: '[::]:0'\n{upstream}"));
@@ -183,7 +183,7 @@ fn an_ipv4_client_of_a_listener_for_both_families_is_told_as_one() {
 
 /// The client has connected to the load balancer, not to closewatch.
 #[test]
-fn what_a_load_balancer_told_is_told_on() {
+fn proxy_header_of_a_load_balancer_is_passed_on() {
     let server = Server::start();
     let upstream = format!("upstream: {{url: 'ws://{}', proxy_protocol: v2}}\n", server.address());
     let program = Program::start(&format!("listen: [{{address: '127.0.0.1:0', proxy_protocol: require}}]\n{upstream}"));

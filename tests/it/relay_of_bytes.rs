@@ -1,4 +1,4 @@
-//! What one end sends the other gets, byte for byte, whatever it is.
+//! Each end receives the bytes of the other one unchanged.
 
 use std::thread;
 
@@ -24,7 +24,7 @@ fn send_in_pieces(mut peer: Peer, bytes: &[u8], mut random: fastrand::Rng) {
     peer.finish();
 }
 
-/// Sends both ways at once, and asserts that each end gets what the other sent.
+/// Sends both ways at once, and asserts that each end gets the other's bytes.
 fn assert_passes(session: Session, from_client: &[u8], from_server: &[u8], seed: u64) {
     let Session { mut client, mut server } = session;
     thread::scope(|scope| {
@@ -32,13 +32,13 @@ fn assert_passes(session: Session, from_client: &[u8], from_server: &[u8], seed:
         scope.spawn(move || send_in_pieces(writing_client, from_client, fastrand::Rng::with_seed(seed)));
         scope.spawn(move || send_in_pieces(writing_server, from_server, fastrand::Rng::with_seed(!seed)));
         let server = scope.spawn(move || server.receive_rest());
-        assert!(client.receive_rest() == (from_server.to_vec(), TcpEnd::Fin), "what the client got differs");
-        assert!(server.join().unwrap() == (from_client.to_vec(), TcpEnd::Fin), "what the server got differs");
+        assert!(client.receive_rest() == (from_server.to_vec(), TcpEnd::Fin), "the client got other bytes");
+        assert!(server.join().unwrap() == (from_client.to_vec(), TcpEnd::Fin), "the server got other bytes");
     });
 }
 
 #[test]
-fn bytes_that_are_no_websocket_at_all_pass() {
+fn bytes_other_than_websocket_pass() {
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: off}\n");
     for seed in 0..4 {
@@ -52,7 +52,7 @@ fn bytes_that_are_no_websocket_at_all_pass() {
     }
 }
 
-/// Frames of every kind and of all three lengths, and how many frames and messages they are.
+/// Frames of every kind, with all three forms of the length, and the numbers of frames and messages.
 fn conversation(random: &mut fastrand::Rng, write: fn(u8, &[u8]) -> Vec<u8>) -> (Vec<u8>, usize, usize) {
     let mut bytes = Vec::new();
     let (mut frames, mut messages) = (0, 0);
@@ -78,14 +78,14 @@ fn conversation(random: &mut fastrand::Rng, write: fn(u8, &[u8]) -> Vec<u8>) -> 
 }
 
 #[test]
-fn every_frame_passes_and_is_counted_however_it_is_cut() {
+fn frames_pass_and_are_counted_in_any_pieces() {
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: off}\n");
     for seed in 0..3 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let (client, client_frames, client_messages) = conversation(&mut random, from_client);
-        let (service, server_frames, server_messages) = conversation(&mut random, from_server);
-        assert_passes(Session::open(&program, &server), &client, &service, seed);
+        let (client_bytes, client_frames, client_messages) = conversation(&mut random, from_client);
+        let (server_bytes, server_frames, server_messages) = conversation(&mut random, from_server);
+        assert_passes(Session::open(&program, &server), &client_bytes, &server_bytes, seed);
         let record = program.records(seed as usize + 1).pop().unwrap();
         assert_eq!(record["from_client"]["frames"], client_frames, "{record}");
         assert_eq!(record["from_client"]["messages"], client_messages);
@@ -98,13 +98,13 @@ fn every_frame_passes_and_is_counted_however_it_is_cut() {
 }
 
 #[test]
-fn behind_a_length_beyond_all_lengths_bytes_pass_and_are_counted() {
+fn bytes_behind_an_illegal_length_pass_and_are_counted() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
     let endless = [&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4][..], &vec![5; 10_000]].concat();
     session.pass(Endpoint::Client, &endless);
-    // The other direction is not concerned.
+    // The other direction goes on.
     session.server_closes(1000, "");
     session.client_closes(1000, "");
     session.client.finish();
@@ -116,14 +116,14 @@ fn behind_a_length_beyond_all_lengths_bytes_pass_and_are_counted() {
     assert_eq!(record["from_client"]["violations"], serde_json::json!(["length_encoding"]));
     assert_eq!(record["code"], 1000);
     assert_eq!(record["initiator"], "server");
-    // The answer could not be read: it stands inside a frame without end.
+    // closewatch cannot read the answer, because it is inside a frame without end.
     assert_eq!(record["cause"], "truncated");
     assert_eq!(record["cause_endpoint"], "client");
     program.wait_for("websocket_protocol_violations_total", &[("from", "client"), ("kind", "length_encoding")], 1.0);
 }
 
 #[test]
-fn a_hundred_thousand_writes_of_one_byte_pass() {
+fn hundred_thousand_writes_of_one_byte_pass() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -140,25 +140,25 @@ fn a_hundred_thousand_writes_of_one_byte_pass() {
     server.expect_fin();
 }
 
-/// They are looked at one by one where a limit asks for it.
+/// If a limit is set, closewatch reads the frames one by one.
 #[test]
-fn a_hundred_thousand_tiny_frames_in_one_write_pass_and_are_counted() {
+fn hundred_thousand_tiny_frames_in_one_write_are_counted() {
     for config in ["", "limits: {frame_bytes: 125, message_bytes: 125}\n"] {
         let server = Server::start();
         let program = Program::before(&server, config);
         let bystander = &mut Session::open(&program, &server);
-        let Session { mut client, server: mut service } = Session::open(&program, &server);
+        let Session { mut client, server: mut server_end } = Session::open(&program, &server);
         let frames = [from_client(0x81, b""), from_client(0x89, b"p"), from_client(0x82, b"b")].concat();
         let bytes = &frames.repeat(33_334)[..];
         thread::scope(|scope| {
             let mut writer = client.again();
             scope.spawn(move || writer.send(bytes));
             bystander.exchange();
-            service.expect(bytes);
+            server_end.expect(bytes);
         });
         client.finish();
-        service.expect_fin();
-        service.finish();
+        server_end.expect_fin();
+        server_end.finish();
         client.expect_fin();
         let expected = serde_json::json!({
             "frames": 100_002, "messages": 66_668, "bytes": bytes.len(), "pings": 33_334, "violations": [],
@@ -168,7 +168,7 @@ fn a_hundred_thousand_tiny_frames_in_one_write_pass_and_are_counted() {
 }
 
 #[test]
-fn live_sessions_are_counted_while_they_live() {
+fn open_sessions_are_counted_while_they_are_open() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
@@ -184,12 +184,12 @@ fn live_sessions_are_counted_while_they_live() {
     drop(session);
     program.record();
     program.wait_for("websocket_sessions_active", &[("route", "default")], 0.0);
-    // The count of connections falls with the session, soon after its record is written.
+    // The number of connections falls soon after the record is written.
     eventually("no connection", || (program.scrape().sum("closewatch_connections_active", &[]) == 0.0).then_some(()));
 }
 
 #[test]
-fn the_round_trips_of_pings_are_measured() {
+fn round_trips_of_pings_are_measured() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut session = Session::open(&program, &server);
@@ -209,9 +209,9 @@ fn the_round_trips_of_pings_are_measured() {
     assert_eq!(record["from_server"]["pings"], 1);
 }
 
-/// A header can announce any size. One that did not come must not spoil the sum of those that did, for good.
+/// A header can announce any size. The sum of sizes must not contain a message that never arrived.
 #[test]
-fn a_message_is_measured_when_it_is_whole() {
+fn message_size_is_recorded_at_the_last_byte() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let from_client = [("from", "client")];
@@ -226,7 +226,7 @@ fn a_message_is_measured_when_it_is_whole() {
     session.pass(Endpoint::Client, &message[..500]);
     program.wait_for("websocket_messages_total", &from_client, 2.0);
     assert_eq!(program.scrape().sum("websocket_message_size_bytes_count", &from_client), 0.0);
-    // It is, whatever of the next one comes with its end.
+    // The size is recorded, even if bytes of the next message come with the end.
     let end = [&message[500..], &[0x82]].concat();
     session.pass(Endpoint::Client, &end);
     program.wait_for("websocket_message_size_bytes_count", &from_client, 1.0);

@@ -1,4 +1,4 @@
-//! Reloads: what changes, what stays, and a configuration that is refused.
+//! Reloads: changes, unchanged parts, and refused configurations.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ fn free_address() -> SocketAddr {
 }
 
 #[test]
-fn sessions_keep_their_policy_and_new_ones_have_the_new() {
+fn reload_changes_the_policy_of_new_sessions_only() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let mut old = Session::open(&program, &server);
@@ -33,7 +33,7 @@ fn sessions_keep_their_policy_and_new_ones_have_the_new() {
 }
 
 #[test]
-fn routes_come_and_go() {
+fn reload_adds_and_removes_routes() {
     let (first, second) = (Server::start(), Server::start());
     let program = Program::before(&first, "");
     let mut old = Session::open(&program, &first);
@@ -46,13 +46,13 @@ fn routes_come_and_go() {
     let scrape = program.scrape();
     let active = |route| scrape.sum("websocket_sessions_active", &[("route", route)]);
     assert_eq!((active("default"), active("chat")), (1.0, 1.0));
-    // Its counters are there from the start.
+    // The counters of the new route exist from the start.
     let first_1006 = r#"websocket_closes_total{clean="false",code="1006",initiator="client",route="chat"} 0"#;
     assert!(program.get("/metrics").body.lines().any(|line| line == first_1006));
 }
 
 #[test]
-fn a_server_from_the_command_line_stays_the_only_one_and_unused_routes_are_told() {
+fn reload_keeps_the_upstream_of_the_flag_and_warns() {
     let server = Server::start();
     let upstream = format!("ws://{}", server.address());
     let mut command = command();
@@ -60,19 +60,19 @@ fn a_server_from_the_command_line_stays_the_only_one_and_unused_routes_are_told(
     let routes = "routes: [{name: chat, upstream: \"ws://127.0.0.1:1\"}]\n";
     let program = Program::start_by(&mut command, routes);
     Session::open(&program, &server).exchange();
-    let told = "the routes of the file are not used";
-    program.wait_for_log(told, 1);
+    let warning = "the routes of the file are not used";
+    program.wait_for_log(warning, 1);
     assert_eq!(program.reload(routes).status, 200);
-    program.wait_for_log(told, 2);
+    program.wait_for_log(warning, 2);
     Session::open(&program, &server).exchange();
     assert_eq!(program.reload("").status, 200);
     program.signal("TERM");
     let ended = program.ended();
-    assert_eq!(ended.log.iter().filter(|line| line.contains(told) && line.contains("WARN")).count(), 2, "{ended:?}");
+    assert_eq!(ended.log.iter().filter(|line| line.contains(warning) && line.contains("WARN")).count(), 2, "{ended:?}");
 }
 
 #[test]
-fn listeners_come_and_go_and_their_sessions_stay() {
+fn reload_changes_listeners_and_keeps_their_sessions() {
     let server = Server::start();
     let (first, second) = (free_address(), free_address());
     let with = |listen: &str| format!("listen: [{listen}]\n{}", server.upstream());
@@ -89,13 +89,13 @@ fn listeners_come_and_go_and_their_sessions_stay() {
     }
     Session::open_with(Peer::connect(second), &server, REQUEST).exchange();
 
-    // One that went may come back.
+    // A removed listener may return.
     assert_eq!(program.reload(&with(&format!("{second}, {first}"))).status, 200);
     Session::open_with(Peer::connect(first), &server, REQUEST).exchange();
 }
 
 #[test]
-fn two_listeners_may_have_ports_of_the_kernels_choice() {
+fn reload_keeps_two_listeners_on_port_0() {
     let server = Server::start();
     let config = format!("listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n{}", server.upstream());
     let program = Program::start(&config);
@@ -108,7 +108,7 @@ fn two_listeners_may_have_ports_of_the_kernels_choice() {
 }
 
 #[test]
-fn how_connections_begin_changes_without_a_new_socket() {
+fn reload_changes_the_proxy_protocol_of_a_listener() {
     let server = Server::start();
     let with = |listen: &str| format!("listen: [{listen}]\n{}", server.upstream());
     let program = Program::start(&with("\"127.0.0.1:0\""));
@@ -125,7 +125,7 @@ fn how_connections_begin_changes_without_a_new_socket() {
 }
 
 #[test]
-fn limits_of_request_heads_change() {
+fn reload_changes_the_limit_of_request_heads() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let large = REQUEST.replace("Host:", &format!("X-Large: {}\r\nHost:", "x".repeat(20_000)));
@@ -139,7 +139,7 @@ fn limits_of_request_heads_change() {
 }
 
 #[test]
-fn a_bad_file_changes_nothing_and_is_told() {
+fn reload_of_a_bad_file_changes_nothing_and_reports() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let successful = |program: &Program| {
@@ -167,7 +167,7 @@ fn a_bad_file_changes_nothing_and_is_told() {
 }
 
 #[test]
-fn an_address_that_is_taken_changes_nothing() {
+fn reload_with_a_used_address_changes_nothing() {
     let (server, other) = (Server::start(), Server::start());
     let program = Program::before(&server, "");
     let free = free_address();
@@ -175,13 +175,13 @@ fn an_address_that_is_taken_changes_nothing() {
     let answer = program.reload(&config);
     assert_eq!(answer.status, 400);
     assert!(answer.body.starts_with(&format!("listen {}: Address already in use", other.address())), "{answer:?}");
-    // Not even the address that could be had.
+    // The free address of the two is not used, either.
     wait_until_closed(free);
     Session::open(&program, &server).exchange();
 }
 
 #[test]
-fn what_holds_for_the_life_of_the_process_is_refused() {
+fn reload_refuses_keys_that_need_a_restart() {
     let server = Server::start();
     let program = Program::before(&server, "workers: 1\n");
     let more = format!("{}workers: 2\nmetrics: {{codes: [4001]}}\nlog: {{format: json}}\n", server.upstream());
@@ -192,7 +192,7 @@ fn what_holds_for_the_life_of_the_process_is_refused() {
 }
 
 #[test]
-fn log_and_privacy_change() {
+fn reload_changes_log_and_privacy() {
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: off}\n");
     let close_one = || {
@@ -221,7 +221,7 @@ fn log_and_privacy_change() {
 }
 
 #[test]
-fn sighup_reloads() {
+fn sighup_reloads_the_configuration() {
     let server = Server::start();
     let program = Program::before(&server, "");
     program.configure("nonsense");
@@ -236,7 +236,7 @@ fn sighup_reloads() {
 }
 
 #[test]
-fn control_can_be_taken_away() {
+fn reload_switches_control_off() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let config = format!("admin: {{listen: 127.0.0.1:0}}\n{}", server.upstream());
@@ -247,7 +247,7 @@ fn control_can_be_taken_away() {
 }
 
 #[test]
-fn the_demo_does_not_take_the_file_of_the_directory_it_runs_in() {
+fn demo_ignores_the_file_of_its_directory() {
     let mut demo = command();
     demo.args(["demo", "--no-traffic", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
     let demo = Program::start_by(&mut demo, "");

@@ -1,4 +1,4 @@
-//! Which route a session is told as, what holds for it, and what of it is shown.
+//! The route of a session, its rules, and its privacy.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ fn request(host: &str, path: &str, headers: &str) -> String {
 }
 
 #[test]
-fn each_route_has_its_server_its_counts_and_its_own_rules() {
+fn routes_have_their_own_server_counts_and_rules() {
     let (chat, feed, rest) = (Server::start(), Server::start(), Server::start());
     let program = Program::start(&format!(
         "timeouts: {{close: 10s}}\nlimits: {{frame_bytes: 10}}\non_server_loss: {{code: 1012}}\nroutes:\n\
@@ -33,19 +33,19 @@ fn each_route_has_its_server_its_counts_and_its_own_rules() {
     for route in ["chat", "feed", "rest"] {
         program.wait_for("websocket_sessions_active", &[("route", route)], 1.0);
     }
-    // Only the feed closes idle sessions.
+    // Only `feed` closes idle sessions.
     assert_eq!(on_feed.client.receive_close(false).0, 1001);
     assert_eq!(on_feed.server.receive_close(true).0, 1001);
     drop(on_feed);
     program.wait_for("websocket_proxy_actions_total", &[("route", "feed"), ("action", "idle_timeout")], 1.0);
-    // Only the chat has no limit of frames.
+    // Only `chat` has no limit of frames.
     let large = from_client(0x82, &[0; 100]);
     on_chat.pass(Endpoint::Client, &large);
     on_rest.client.send(&large);
     assert_eq!(on_rest.client.receive_close(false).0, 1009);
     drop(on_rest);
     program.wait_for("websocket_proxy_actions_total", &[("route", "rest"), ("action", "limit")], 1.0);
-    // What a route does not say is as for all.
+    // A route without its own value has the common one.
     drop(on_chat.server);
     assert_eq!(on_chat.client.receive_close(false).0, 1012);
     drop(on_chat.client);
@@ -60,7 +60,7 @@ fn each_route_has_its_server_its_counts_and_its_own_rules() {
 }
 
 #[test]
-fn every_rule_of_a_session_can_be_a_routes_own() {
+fn route_overrides_every_rule_of_a_session() {
     let server = Server::start();
     let upstream = format!("upstream: 'ws://{}'", server.address());
     let routes: String = [
@@ -78,7 +78,7 @@ fn every_rule_of_a_session_can_be_a_routes_own() {
         "timeouts: {{handshake: off, close: off, hang_up: off}}\nroutes:\n{routes}- {{name: rest, {upstream}}}\n"
     ));
     let open = |name: &str| Session::open_with(program.connect(), &server, &request("a", &format!("/{name}"), ""));
-    // Of the others none acts on what all rules would act on here.
+    // The route without rules acts on nothing.
     let mut rest = open("rest");
     rest.client.send(from_client(0x82, &[0; 11]));
     rest.server.expect(from_client(0x82, &[0; 11]));
@@ -158,7 +158,7 @@ fn client_cannot_pass_as_a_health_check() {
 }
 
 #[test]
-fn what_is_private_is_written_nowhere() {
+fn private_values_appear_in_no_record() {
     let server = Server::start();
     let program = Program::before(
         &server,
@@ -191,9 +191,9 @@ fn what_is_private_is_written_nowhere() {
     assert_eq!(program.record()["client"], "2001:db8:1::/48");
 }
 
-/// Also in the lines of the program itself, and in sentences.
+/// This includes lines about connections, and sentences.
 #[test]
-fn what_is_private_is_in_no_line_of_the_log() {
+fn private_values_appear_in_no_log_line() {
     let server = Server::start();
     for (privacy, shown) in [("full", Some("127.0.0.1:")), ("prefix", Some("127.0.0.0/24")), ("off", None)] {
         let program = Program::before(
@@ -225,7 +225,7 @@ fn what_is_private_is_in_no_line_of_the_log() {
 }
 
 #[test]
-fn a_query_is_never_written_down() {
+fn query_appears_in_no_record_and_no_log_line() {
     let server = Server::start();
     let program = Program::before(&server, "log: {level: trace, sessions: all, format: json}\n");
     drop(Session::open_with(program.connect(), &server, &request("a", "/path?token=hunter2", "")));
@@ -238,7 +238,7 @@ fn a_query_is_never_written_down() {
 }
 
 #[test]
-fn many_sessions_at_once_do_not_mix() {
+fn concurrent_sessions_keep_their_records_apart() {
     let server = Server::start();
     let program = Program::before(&server, "log: {sessions: off}\n");
     let mut sessions: Vec<Session> = (0..50).map(|_| Session::open(&program, &server)).collect();

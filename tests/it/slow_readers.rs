@@ -1,27 +1,27 @@
-//! A reader that does not keep up holds back its own sender, and nobody else; nothing is lost, and little is held.
+//! A slow reader slows its own sender only. No byte is lost, and few bytes are buffered.
 
 use std::thread;
 
 use crate::support::{Peer, Program, REQUEST, Server, Session, close, from_client, from_server};
 
-/// Far more than the kernels' buffers of both legs take.
+/// Far more than the kernel buffers of both legs hold.
 const FLOOD: usize = 24 << 20;
 
-/// As one frame.
+/// [`FLOOD`] bytes as one frame.
 fn flood() -> Vec<u8> {
     let payload: Vec<u8> = (0..FLOOD).map(|index| (index % 251) as u8).collect();
     from_server(0x82, &payload)
 }
 
-/// What is held when all is blocked: what the sender's kernel and closewatch's took is not closewatch's memory.
+/// Waits until closewatch buffers bytes from an endpoint and its write is blocked.
 fn wait_until_blocked(program: &Program, from: &str) {
     program.wait_for_at_least("websocket_buffered_bytes", &[("from", from)], 1.0);
-    // The time counts up while the reader is still slow.
+    // The time rises while the reader is still slow.
     program.wait_for_at_least("websocket_write_blocked_seconds_total", &[("from", from)], 0.001);
 }
 
 #[test]
-fn a_client_that_reads_slowly_holds_back_its_server() {
+fn slow_client_slows_its_server_only() {
     let server = Server::start();
     let program = Program::before(&server, "");
     let bystander = &mut Session::open(&program, &server);
@@ -38,7 +38,7 @@ fn a_client_that_reads_slowly_holds_back_its_server() {
     assert!(of_server("websocket_bytes_total") < FLOOD as f64 / 2.0, "the server is read on");
     assert!(scrape.sum("process_resident_memory_bytes", &[]) - resident < f64::from(4 << 20));
     bystander.exchange();
-    // Its own other direction is not held up either.
+    // The other direction of the session goes on, too.
     client.send(from_client(0x81, b"still here"));
     sender.expect(from_client(0x81, b"still here"));
 
@@ -52,13 +52,13 @@ fn a_client_that_reads_slowly_holds_back_its_server() {
         client.expect(bytes);
         client.expect_fin();
     });
-    // And the answer to the bystander.
+    // The 8 bytes are the answer to the bystander.
     program.wait_for("websocket_bytes_total", &[("from", "server")], (bytes.len() + 8) as f64);
     program.wait_for("websocket_buffered_bytes", &[], 0.0);
 }
 
 #[test]
-fn a_server_that_reads_slowly_holds_back_its_client() {
+fn slow_server_slows_its_client_only() {
     let server = Server::with_small_window();
     let program = Program::before(&server, "limits: {buffer_bytes: 64KiB}\n");
     let bystander = &mut Session::open(&program, &server);
@@ -88,7 +88,7 @@ fn a_server_that_reads_slowly_holds_back_its_client() {
 }
 
 #[test]
-fn a_session_that_ends_while_bytes_wait_leaves_nothing_held() {
+fn ended_session_releases_its_buffered_bytes() {
     let server = Server::start();
     let program = Program::before(&server, "limits: {buffer_total_bytes: 300KiB}\n");
     let bytes = flood();
@@ -104,18 +104,18 @@ fn a_session_that_ends_while_bytes_wait_leaves_nothing_held() {
     }
 }
 
-/// The Close frame stands behind what the reader does not take, and is seen all the same: at once where its sender hangs
-/// up behind it, and soon where it does not.
+/// closewatch sees the Close frame behind bytes that the reader does not read: at once if its sender hangs up, and soon
+/// if not.
 #[test]
-fn a_close_frame_behind_bytes_that_nobody_reads_ends_the_session_in_time() {
+fn close_frame_behind_unread_bytes_ends_the_session_in_time() {
     let server = Server::with_small_window();
     let program = Program::before(&server, "timeouts: {close: 500ms}\n");
     let cases = [(true, true), (true, false), (false, true), (false, false)];
     for (count, (from_the_server, hangs_up)) in (1..).zip(cases) {
         let client = Peer::connect_with_small_window(program.address());
-        let Session { mut client, server: mut service } = Session::open_with(client, &server, REQUEST);
+        let Session { mut client, server: mut server_end } = Session::open_with(client, &server, REQUEST);
         let (sender, frame, from, to): (_, fn(u8, &[u8]) -> _, _, _) = if from_the_server {
-            (&mut service, from_server, "server", "client")
+            (&mut server_end, from_server, "server", "client")
         } else {
             (&mut client, from_client, "client", "server")
         };
@@ -134,9 +134,9 @@ fn a_close_frame_behind_bytes_that_nobody_reads_ends_the_session_in_time() {
     }
 }
 
-/// How long nothing had passed is told up to the reset, not up to the end of the wait for a slow reader.
+/// The idle time ends at the reset, not at the end of the wait for a slow reader.
 #[test]
-fn the_idle_time_before_a_reset_does_not_hold_the_wait_for_a_slow_reader() {
+fn idle_time_excludes_the_wait_for_a_slow_reader() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {close: 1500ms}\nlimits: {buffer_bytes: 64KiB}\n");
     let client = Peer::connect_with_small_window(program.address());
@@ -153,11 +153,11 @@ fn the_idle_time_before_a_reset_does_not_hold_the_wait_for_a_slow_reader() {
 }
 
 #[test]
-fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
+fn blocked_directions_are_read_in_small_pieces_above_the_total() {
     const READERS: usize = 24;
     const TOTAL: f64 = 65_536.0;
-    // A large piece is read only while the total is not exceeded. Beyond, the others have a piece each: of 16 KiB at
-    // first, a small one once they are known to be slow.
+    // closewatch reads a large piece only below the total. Above it, each direction has one piece: 16 KiB at first, and
+    // a small one after the reader was slow.
     const MOST: f64 = TOTAL + 65_536.0 + READERS as f64 * 16_384.0;
     let server = Server::start();
     let config = "workers: 1\nlimits: {buffer_bytes: 64KiB, buffer_total_bytes: 64KiB}\n";
@@ -173,10 +173,10 @@ fn beyond_the_total_each_blocked_direction_is_read_in_small_pieces() {
         .collect();
     let held = || program.scrape().sum("websocket_buffered_bytes", &[]);
     program.wait_for_at_least("websocket_buffered_bytes", &[], TOTAL);
-    // Whoever is not slow is not concerned.
+    // A session without a slow reader goes on.
     Session::open(&program, &server).exchange();
 
-    // They read a little, and are slow again.
+    // The readers read a little, and are slow again.
     let mut read = 0;
     let mut all_read_on = || {
         let piece = &bytes[read..][..128 << 10];

@@ -1,8 +1,6 @@
-//! The process: what keeps it from starting, and that no session is lost when it stops.
+//! The process: failures at the start, and a stop that loses no session.
 
 use std::{fs, net::TcpListener};
-
-use serde_json::Value;
 
 use crate::support::{Program, Server, Session, from_client, from_server, run};
 
@@ -15,7 +13,7 @@ fn failure(arguments: &[&str], code: i32) -> String {
 }
 
 #[test]
-fn a_port_in_use_is_one_line_and_exit_code_1() {
+fn used_port_prints_one_line_and_exits_with_1() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let upstream = ["--upstream", "ws://127.0.0.1:9"];
@@ -27,20 +25,20 @@ fn a_port_in_use_is_one_line_and_exit_code_1() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_read_is_one_line_and_exit_code_2() {
+fn unreadable_configuration_prints_one_line_and_exits_with_2() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("missing.yaml").display().to_string();
     let broken = directory.path().join("broken.yaml").display().to_string();
     fs::write(&broken, "upstream: ws://127.0.0.1:9\nlisten: nowhere\n").unwrap();
     let folder = directory.path().display().to_string();
-    for (file, what) in [(&missing, "No such file"), (&broken, "broken.yaml:2:9: listen"), (&folder, "directory")] {
+    for (file, part) in [(&missing, "No such file"), (&broken, "broken.yaml:2:9: listen"), (&folder, "directory")] {
         let line = failure(&["--config", file], 2);
-        assert!(line.contains(what) && line.contains(file.as_str()), "{line}");
+        assert!(line.contains(part) && line.contains(file.as_str()), "{line}");
     }
 }
 
 #[test]
-fn sessions_that_answer_are_closed_cleanly_when_it_stops() {
+fn stop_closes_answering_sessions_cleanly() {
     let server = Server::start();
     let program =
         Program::before(&server, "log: {format: json, sessions: all}\nshutdown: {timeout: 10s, reason: restart}\n");
@@ -68,7 +66,7 @@ fn sessions_that_answer_are_closed_cleanly_when_it_stops() {
 }
 
 #[test]
-fn what_is_left_at_the_deadline_is_cut_and_told() {
+fn stop_cuts_and_reports_the_rest_at_the_deadline() {
     let server = Server::start();
     let program = Program::before(&server, "log: {format: json}\nshutdown: {timeout: 300ms}\n");
     let mut silent = Session::open(&program, &server);
@@ -81,15 +79,15 @@ fn what_is_left_at_the_deadline_is_cut_and_told() {
     closing.client_closes(1000, "first");
     program.signal("TERM");
     assert_eq!(silent.client.receive_close(false).0, 1001);
-    // Neither leg of this one can get a Close frame.
+    // Neither leg of this session can get a Close frame.
     halfway.client.expect_fin();
     halfway.server.expect_fin();
     closing.server.expect_fin();
     let ended = program.ended();
     assert_eq!(ended.code, Some(0));
-    let told: Vec<Value> = ended.records();
-    let of_code = |code: u16| told.iter().find(|record| record["code"] == code).unwrap();
-    assert_eq!(told.len(), 3, "{told:#?}");
+    let records = ended.records();
+    let of_code = |code: u16| records.iter().find(|record| record["code"] == code).unwrap();
+    assert_eq!(records.len(), 3, "{records:#?}");
     for (code, initiator) in [(1001, "proxy"), (1006, "proxy"), (1000, "client")] {
         let record = of_code(code);
         assert_eq!(record["initiator"], initiator, "{record:#}");
@@ -99,7 +97,7 @@ fn what_is_left_at_the_deadline_is_cut_and_told() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_and_every_session_is_told() {
+fn second_signal_ends_the_process_and_reports_every_session() {
     let server = Server::start();
     let program = Program::before(&server, "log: {format: json, max_per_second: 1000}\nshutdown: {timeout: 20s}\n");
     let mut sessions: Vec<Session> = (0..20).map(|_| Session::open(&program, &server)).collect();
@@ -116,11 +114,11 @@ fn a_second_signal_ends_it_at_once_and_every_session_is_told() {
 }
 
 #[test]
-fn a_stop_without_sessions_is_quick_and_clean() {
+fn stop_without_sessions_exits_with_0() {
     let server = Server::start();
     for signal in ["TERM", "INT"] {
         let program = Program::before(&server, "");
-        // A client that only connected, and one between two requests.
+        // A client without a request, and a client between two requests.
         let _silent = program.connect();
         let mut waiting = program.connect();
         waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Readiness told to systemd, and sockets that come from it. Here the test plays systemd.
+//! Notifications to systemd, and sockets from systemd. The test plays systemd.
 
 use std::{
     net::TcpListener,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{Outcome, PATIENCE, Peer, Program, REQUEST, Server, Session, command, shell};
 
-/// Where a service manager is told.
+/// The socket for notifications.
 struct Manager {
     socket: UnixDatagram,
     _directory: tempfile::TempDir,
@@ -23,7 +23,7 @@ impl Manager {
         (Self { socket, _directory: directory }, path)
     }
 
-    fn is_told(&self) -> String {
+    fn notification(&self) -> String {
         let mut bytes = [0; 1024];
         let count = self.socket.recv(&mut bytes).unwrap();
         String::from_utf8(bytes[..count].to_vec()).unwrap()
@@ -52,26 +52,26 @@ fn failure(message: &str) -> Outcome {
 }
 
 #[test]
-fn the_manager_is_told_of_readiness_reloads_and_the_end() {
+fn manager_is_notified_of_readiness_reloads_and_the_end() {
     let server = Server::start();
     let (manager, path) = Manager::new();
     let program = Program::start_by(run().env("NOTIFY_SOCKET", path), &config(&server, "127.0.0.1:0"));
-    assert_eq!(manager.is_told(), "READY=1\n");
+    assert_eq!(manager.notification(), "READY=1\n");
     for config in [config(&server, "127.0.0.1:0"), "nonsense".to_owned()] {
         program.configure(&config);
         program.signal("HUP");
-        let reloading = manager.is_told();
+        let reloading = manager.notification();
         let since_boot = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap().trim_end();
         assert!(since_boot.parse::<u64>().unwrap() > 0, "{reloading}");
-        assert_eq!(manager.is_told(), "READY=1\n");
+        assert_eq!(manager.notification(), "READY=1\n");
     }
     program.signal("TERM");
-    assert_eq!(manager.is_told(), "STOPPING=1\n");
+    assert_eq!(manager.notification(), "STOPPING=1\n");
     assert_eq!(program.ended().code, Some(0));
 }
 
 #[test]
-fn a_manager_that_has_gone_is_no_reason_to_end() {
+fn absent_manager_does_not_end_the_process() {
     let server = Server::start();
     let program = Program::start_by(run().env("NOTIFY_SOCKET", "/nowhere"), &config(&server, "127.0.0.1:0"));
     Session::open(&program, &server).exchange();
@@ -79,7 +79,7 @@ fn a_manager_that_has_gone_is_no_reason_to_end() {
 }
 
 #[test]
-fn a_socket_that_is_passed_is_used_for_its_address() {
+fn passed_socket_serves_its_address() {
     let server = Server::start();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -87,12 +87,12 @@ fn a_socket_that_is_passed_is_used_for_its_address() {
     let program = Program::start_by(&mut with_socket(socket.try_clone().unwrap()), &config);
     assert_eq!(program.address(), address);
     Session::open(&program, &server).exchange();
-    // It stays while the configuration names it, and once it does not, systemd's own copy is all there is.
+    // The socket stays while the configuration names it. systemd has its own copy.
     assert_eq!(program.reload(&config).status, 200);
     Session::open(&program, &server).exchange();
     program.signal("TERM");
     assert_eq!(program.ended().code, Some(0));
-    // Whoever connects now is served by the next start.
+    // The next process serves a client that connects now.
     let waiting = Peer::connect(address);
     let next = Program::start_by(&mut with_socket(socket), &config);
     Session::open_with(waiting, &server, REQUEST).exchange();
@@ -100,7 +100,7 @@ fn a_socket_that_is_passed_is_used_for_its_address() {
 }
 
 #[test]
-fn a_socket_without_use_is_told() {
+fn unused_passed_socket_is_an_error() {
     let server = Server::start();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
@@ -111,7 +111,7 @@ fn a_socket_without_use_is_told() {
 }
 
 #[test]
-fn what_does_not_listen_is_told() {
+fn passed_socket_that_does_not_listen_is_an_error() {
     let server = Server::start();
     let connected = std::net::TcpStream::connect(server.address()).unwrap();
     let outcome = Program::fail_to_start_by(&mut with_socket(connected), &config(&server, "127.0.0.1:0"));
@@ -119,7 +119,7 @@ fn what_does_not_listen_is_told() {
 }
 
 #[test]
-fn sockets_that_were_passed_to_another_process_are_left_alone() {
+fn sockets_for_another_process_are_ignored() {
     let server = Server::start();
     let mut run = run();
     run.env("LISTEN_PID", "1").env("LISTEN_FDS", "1");

@@ -1,4 +1,4 @@
-//! What closewatch does to a session by itself: it closes it by a Close frame on both legs, between two frames.
+//! Sessions that closewatch closes itself, by a Close frame on both legs between two frames.
 
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[test]
-fn an_idle_session_gets_1001_on_both_legs() {
+fn idle_session_gets_1001_on_both_legs() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {idle: 200ms}\n");
     let mut session = Session::open(&program, &server);
@@ -29,7 +29,7 @@ fn an_idle_session_gets_1001_on_both_legs() {
 }
 
 #[test]
-fn an_idle_session_that_does_not_answer_is_cut() {
+fn idle_session_without_an_answer_is_cut() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {idle: 100ms, close: 100ms}\n");
     let mut session = Session::open(&program, &server);
@@ -46,23 +46,23 @@ fn an_idle_session_that_does_not_answer_is_cut() {
 }
 
 #[test]
-fn a_session_that_has_reached_its_age_gets_1001() {
+fn old_session_gets_1001() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {max_age: 200ms}\n");
     Session::open(&program, &server).proxy_closes(1001, "");
     assert_record(&program.record(), &json!({"code": 1001, "initiator": "proxy", "clean": true, "action": "max_age"}));
 }
 
-/// A Close frame in the middle of another frame would be taken for its payload.
+/// A Close frame inside another frame would be a part of its payload.
 #[test]
-fn a_close_frame_is_put_in_between_two_frames() {
+fn close_frame_is_injected_between_two_frames() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {idle: 200ms, close: 10s}\n");
     let Session { mut client, mut server } = Session::open(&program, &server);
     let frame = from_client(0x82, &[1; 1000]);
     client.send(&frame[..500]);
     server.expect(&frame[..500]);
-    // The client's leg stands between two frames, the server's does not.
+    // The client's leg is between two frames, the server's leg is not.
     assert_eq!(client.receive_close(false).0, 1001);
     assert!(server.nothing_readable());
     client.send([&frame[500..], &from_client(0x81, b"dropped"), &close_from_client(1001, "")].concat());
@@ -74,13 +74,13 @@ fn a_close_frame_is_put_in_between_two_frames() {
     drop((client, server));
     let record = program.record();
     assert_record(&record, &json!({"clean": true, "action": "idle_timeout"}));
-    // What is dropped is counted all the same.
+    // Dropped frames are counted, too.
     assert_eq!(record["from_client"]["messages"], 2);
     assert_eq!(record["from_server"]["messages"], 1);
 }
 
 #[test]
-fn a_frame_beyond_the_limit_does_not_pass_and_both_legs_get_1009() {
+fn frame_above_the_limit_is_replaced_by_1009_on_both_legs() {
     let server = Server::start();
     let program = Program::before(&server, "limits: {frame_bytes: 1000}\n");
     let allowed = from_client(0x82, &[1; 1000]);
@@ -90,7 +90,7 @@ fn a_frame_beyond_the_limit_does_not_pass_and_both_legs_get_1009() {
         session.pass(Endpoint::Client, &allowed);
         session.client.send(&too_large[..first_piece]);
         if first_piece < too_large.len() {
-            // Half a header is no reason yet.
+            // Half a header is not above the limit.
             session.exchange_from_server();
             session.client.send(&too_large[first_piece..]);
         }
@@ -102,9 +102,9 @@ fn a_frame_beyond_the_limit_does_not_pass_and_both_legs_get_1009() {
     }
 }
 
-/// The largest length that a frame may claim (RFC 6455, 5.2), alone and behind another one.
+/// The largest length of a frame (RFC 6455, section 5.2), alone and behind another frame.
 #[test]
-fn a_length_of_2_to_the_63_is_only_a_length() {
+fn largest_length_of_a_frame_is_compared_with_the_limits() {
     let huge = |first: u8| [&[first, 0xff, 0x7f][..], &[0xff; 7], &[1, 2, 3, 4]].concat();
     let server = Server::start();
     for limits in ["frame_bytes: 1000", "message_bytes: 1000", "frame_bytes: 1000, message_bytes: 1000"] {
@@ -129,7 +129,7 @@ fn a_length_of_2_to_the_63_is_only_a_length() {
 }
 
 #[test]
-fn under_a_limit_a_header_passes_when_it_is_whole() {
+fn header_passes_when_it_is_whole_if_a_limit_is_set() {
     let server = Server::start();
     let program = Program::before(&server, "limits: {frame_bytes: 1000}\n");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -137,7 +137,7 @@ fn under_a_limit_a_header_passes_when_it_is_whole() {
         client.send([byte]);
     }
     server.expect(from_client(0x82, &[1; 200]));
-    // The beginning of a header whose sender ends passes with the FIN.
+    // The beginning of a header passes with the FIN of its sender.
     client.send([0x82]);
     client.finish();
     assert_eq!(server.receive_rest().0, [0x82]);
@@ -146,7 +146,7 @@ fn under_a_limit_a_header_passes_when_it_is_whole() {
 }
 
 #[test]
-fn a_message_beyond_the_limit_gets_1009_at_the_frame_that_exceeds_it() {
+fn message_above_the_limit_gets_1009_at_the_exceeding_frame() {
     let server = Server::start();
     let program = Program::before(&server, "limits: {message_bytes: 1000}\n");
     let Session { mut client, mut server } = Session::open(&program, &server);
@@ -159,9 +159,9 @@ fn a_message_beyond_the_limit_gets_1009_at_the_frame_that_exceeds_it() {
 }
 
 #[test]
-fn a_client_is_told_of_its_servers_loss_where_that_is_wanted() {
+fn on_server_loss_sends_the_client_a_close_frame() {
     let server = Server::start();
-    let program = Program::before(&server, "on_server_loss: {code: 1014, reason: the service is gone}\n");
+    let program = Program::before(&server, "on_server_loss: {code: 1014, reason: the server is gone}\n");
     let mut count = 0;
     for how in ["eof", "reset"] {
         let mut session = Session::open(&program, &server);
@@ -171,7 +171,7 @@ fn a_client_is_told_of_its_servers_loss_where_that_is_wanted() {
         } else {
             drop(session.server);
         }
-        assert_eq!(session.client.receive_close(false), (1014, "the service is gone".to_owned()));
+        assert_eq!(session.client.receive_close(false), (1014, "the server is gone".to_owned()));
         session.client.send(close_from_client(1014, ""));
         session.client.expect_fin();
         drop(session.client);
@@ -181,7 +181,7 @@ fn a_client_is_told_of_its_servers_loss_where_that_is_wanted() {
             &json!({
                 "code": 1006, "initiator": "server", "clean": false, "cause": how, "cause_endpoint": "server",
                 "action": "server_loss",
-                "client_saw": {"code": 1014, "reason": "the service is gone", "clean": true},
+                "client_saw": {"code": 1014, "reason": "the server is gone", "clean": true},
             }),
         );
     }
@@ -194,7 +194,7 @@ fn a_client_is_told_of_its_servers_loss_where_that_is_wanted() {
 }
 
 #[test]
-fn a_loss_inside_a_frame_can_only_be_passed_on() {
+fn loss_inside_a_frame_is_passed_on() {
     let server = Server::start();
     let program = Program::before(&server, "on_server_loss: {code: 1014}\n");
     let mut session = Session::open(&program, &server);
@@ -206,7 +206,7 @@ fn a_loss_inside_a_frame_can_only_be_passed_on() {
 }
 
 #[test]
-fn a_server_is_told_of_its_clients_loss_where_that_is_wanted() {
+fn on_client_loss_sends_the_server_a_close_frame() {
     let server = Server::start();
     let program = Program::before(&server, "on_client_loss: {code: 1001}\n");
     let mut session = Session::open(&program, &server);
@@ -222,7 +222,7 @@ fn a_server_is_told_of_its_clients_loss_where_that_is_wanted() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_at_once() {
+fn connections_above_the_limit_are_closed_at_once() {
     let server = Server::start();
     let program = Program::before(&server, "limits: {connections: 2}\n");
     let first = Session::open(&program, &server);
@@ -239,7 +239,7 @@ fn connections_beyond_the_limit_are_closed_at_once() {
 }
 
 #[test]
-fn connections_of_one_address_beyond_its_limit_are_closed_at_once() {
+fn connections_above_the_address_limit_are_closed_at_once() {
     let server = Server::start();
     let program = Program::before(&server, "limits: {connections_per_ip: 1}\n");
     let mut first = Session::open(&program, &server);
@@ -254,7 +254,7 @@ fn connections_of_one_address_beyond_its_limit_are_closed_at_once() {
 }
 
 #[test]
-fn a_request_head_that_never_ends_is_given_up() {
+fn endless_request_head_is_cut() {
     let server = Server::start();
     let program = Program::before(&server, "timeouts: {request_head: 200ms}\n");
     for head in [&REQUEST[..20], ""] {
@@ -264,7 +264,7 @@ fn a_request_head_that_never_ends_is_given_up() {
     }
     program.wait_for("closewatch_connections_rejected_total", &[("reason", "timeout")], 2.0);
     assert_eq!(program.scrape().sum("websocket_handshakes_total", &[]), 0.0);
-    // It bounds the head alone: a slow answer and a silent session live on.
+    // The timeout applies to the head only: a slow response and a silent session go on.
     let mut client = program.connect();
     client.send(REQUEST);
     let (mut connection, _) = server.accept_request();
@@ -302,7 +302,7 @@ fn kept_connection_may_rest_longer_than_a_head_may_take() {
 }
 
 #[test]
-fn a_probe_of_the_port_is_counted_as_accepted_and_nowhere_else() {
+fn port_probe_counts_as_an_accepted_connection_only() {
     let server = Server::start();
     let program = Program::before(&server, "");
     drop(program.connect());

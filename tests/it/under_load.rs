@@ -1,4 +1,4 @@
-//! Many sessions at once: every byte compared, every ending counted once.
+//! Many sessions at once: every byte is compared, and every ending is counted once.
 
 use std::{
     collections::HashMap,
@@ -19,10 +19,10 @@ use crate::support::{Program, REQUEST, SWITCHING, close, from_client, from_serve
 const SESSIONS: u32 = 2_000;
 const AT_ONCE: usize = 100;
 
-/// Makes a frame: its first byte, its payload.
+/// Makes a frame of its first byte and its payload.
 type Write = fn(u8, &[u8]) -> Vec<u8>;
 
-/// How a session ends, by its number.
+/// The way in which a session ends, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Way {
     ClientCloses,
@@ -39,7 +39,7 @@ impl Way {
         [ClientCloses, ServerCloses, ClientFin, ServerFin, ClientResets, ServerResets][number as usize % 6]
     }
 
-    /// The labels of the close, and of the fault where there is one.
+    /// The labels of the close, and the cause of the fault if there is one.
     fn labels(self) -> (&'static str, &'static str, Option<&'static str>) {
         match self {
             Self::ClientCloses => ("1000", "client", None),
@@ -52,7 +52,7 @@ impl Way {
     }
 }
 
-/// What a session's ends say to each other: frames from its number, so that no two sessions say the same.
+/// The frames of one end of a session. Its number is the seed, so that all sessions differ.
 fn conversation(number: u32, write: Write) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number.into());
     let mut bytes = Vec::new();
@@ -89,7 +89,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Both ends talk at once, each compares what it gets, and then the session ends in its way.
+/// Sends and compares frames in both directions at once, then ends the session.
 async fn talk(stream: TcpStream, number: u32, is_client: bool) {
     let (ours, theirs) = if is_client {
         (conversation(number, from_client), conversation(number, from_server))
@@ -99,7 +99,7 @@ async fn talk(stream: TcpStream, number: u32, is_client: bool) {
     stream.set_nodelay(true).unwrap();
     let (mut reader, mut writer) = stream.into_split();
     tokio::join!(send_in_pieces(&mut writer, &ours, number), expect(&mut reader, &theirs));
-    // Both have everything: what follows cannot overtake it.
+    // Both ends have received all frames when the session ends.
     let (write, goodbye): (Write, _) = if is_client { (from_client, b"c") } else { (from_server, b"s") };
     writer.write_all(&write(0x8a, goodbye)).await.unwrap();
     let read: Write = if is_client { from_server } else { from_client };
@@ -185,7 +185,7 @@ async fn run_all(public: SocketAddr, listener: TcpListener) {
 }
 
 #[test]
-fn of_thousands_of_sessions_every_byte_arrives_and_every_ending_is_counted_once() {
+fn thousands_of_sessions_pass_every_byte_and_count_once() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let upstream = format!("upstream: ws://{}\n", listener.local_addr().unwrap());

@@ -1,4 +1,4 @@
-//! Links that die, and links that come back in time.
+//! Links that die, and links that recover in time.
 
 use closewatch::websocket::Endpoint;
 use libtest_mimic::Trial;
@@ -11,24 +11,23 @@ use crate::{
     support::{close as close_payload, eventually, from},
 };
 
-/// What befalls a link.
+/// The fault of a link.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     /// The cable is pulled out of the endpoint's host.
     Cable,
-    /// closewatch's own interface is switched off.
+    /// closewatch's interface is switched off.
     OwnInterface,
-    /// Nobody answers for the endpoint's address any more.
+    /// No host has the endpoint's address.
     Host,
     /// A firewall answers every packet with ICMP "port unreachable".
     Icmp,
-    /// Packets get lost.
+    /// Packets are lost.
     Packets(Lost),
 }
 
-/// Each fault, its name, and the cause that is told where it meets data in flight. Of an idle link the cause is always
-/// `timeout`: the kernel takes no ICMP message for an answer to a keepalive probe, since the probe's sequence number
-/// lies before the window.
+/// Each fault, its name, and its cause if data is in flight. The cause of an idle link is always `timeout`: the kernel
+/// ignores ICMP messages about keepalive probes, because the sequence number of a probe is before the window.
 const FAULTS: [(Fault, &str, &str); 7] = [
     (Fault::Cable, "cable_pulled", "unreachable"),
     (Fault::OwnInterface, "own_interface_off", "timeout"),
@@ -51,13 +50,13 @@ pub(crate) fn cases() -> Vec<Trial> {
         cases.push(case(format!("{name}::back_in_time_in_flight"), move || back_in_time_in_flight(endpoint)));
         cases.push(case(format!("{name}::back_late_but_in_time"), move || back_late_but_in_time(endpoint)));
         cases.push(case(format!("{name}::host_back_in_time"), move || host_back_in_time(endpoint)));
-        cases.push(case(format!("{name}::other_is_told_by_a_close_frame"), move || other_is_told(endpoint)));
+        cases.push(case(format!("{name}::other_gets_a_close_frame"), move || other_gets_a_close_frame(endpoint)));
     }
     cases
 }
 
 impl Fault {
-    fn befall(self, endpoint: Endpoint, network: &Network) {
+    fn apply(self, endpoint: Endpoint, network: &Network) {
         match self {
             Self::Cable => network.pull_cable(endpoint),
             Self::OwnInterface => network.switch_off_interface(endpoint),
@@ -68,20 +67,20 @@ impl Fault {
     }
 }
 
-/// Keepalive finds it.
+/// Keepalive finds the fault.
 fn dies_while_idle(endpoint: Endpoint, fault: Fault) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
-    fault.befall(endpoint, &lab.network);
+    fault.apply(endpoint, &lab.network);
     lab.expect_record(&lost(endpoint, "timeout"), IN_TIME);
     session.end(endpoint.other()).expect_rst();
 }
 
-/// There is no keepalive while data waits for an acknowledgement.
+/// The kernel sends no keepalive while data waits for an acknowledgement.
 fn dies_in_flight(endpoint: Endpoint, fault: Fault, cause: &str) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
-    fault.befall(endpoint, &lab.network);
+    fault.apply(endpoint, &lab.network);
     session.end(endpoint.other()).send(message(endpoint.other(), b"hello"));
     lab.expect_record(&lost(endpoint, cause), IN_TIME);
     session.end(endpoint.other()).expect_rst();
@@ -104,7 +103,7 @@ fn back_in_time_in_flight(endpoint: Endpoint) {
     lab.network.lose(endpoint, Lost::Both);
     let message = message(endpoint.other(), b"hello");
     session.end(endpoint.other()).send(&message);
-    eventually("it is sent again", || (lab.network.lost_packets(endpoint) > 1).then_some(()));
+    eventually("the message is sent again", || (lab.network.lost_packets(endpoint) > 1).then_some(()));
     lab.network.heal(endpoint);
     session.end(endpoint).expect(&message);
     close(session);
@@ -113,10 +112,10 @@ fn back_in_time_in_flight(endpoint: Endpoint) {
     assert_eq!(record["tcp"][endpoint.other().as_str()]["retransmits"], 0, "{record:#}");
 }
 
-/// The kernel doubles the time between two attempts. Left alone, it would make none between 7 s and 13 s.
+/// The kernel doubles the time between two attempts. By default it makes no attempt between 7 s and 13 s.
 fn back_late_but_in_time(endpoint: Endpoint) {
     if !Network::can_limit_backoff() {
-        eprintln!("NOT RUN: back_late_but_in_time: before Linux 6.15 nothing can be done about it");
+        eprintln!("NOT RUN: back_late_but_in_time: Linux before 6.15 has no limit of the backoff");
         return;
     }
     let lab = Lab::with_keepalive("{idle: 8s, interval: 1s, probes: 2}");
@@ -124,14 +123,14 @@ fn back_late_but_in_time(endpoint: Endpoint) {
     lab.network.lose(endpoint, Lost::Both);
     let message = message(endpoint.other(), b"hello");
     session.end(endpoint.other()).send(&message);
-    eventually("it is sent 8 times", || (lab.network.lost_packets(endpoint) >= 8).then_some(()));
+    eventually("the message is sent 8 times", || (lab.network.lost_packets(endpoint) >= 8).then_some(()));
     lab.network.heal(endpoint);
     session.end(endpoint).expect(&message);
     close(session);
     lab.expect_record(&closed_by_client(), IN_TIME);
 }
 
-/// The kernel hears that the host is gone. It comes back, and that was that.
+/// The kernel learns that the host is gone. The session goes on after the host is back.
 fn host_back_in_time(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
@@ -147,19 +146,19 @@ fn host_back_in_time(endpoint: Endpoint) {
 }
 
 /// `on_server_loss` and `on_client_loss`.
-fn other_is_told(lost_one: Endpoint) {
+fn other_gets_a_close_frame(lost_one: Endpoint) {
     let lab = Lab::with("on_server_loss: {code: 1014, reason: gone}\non_client_loss: {code: 1001, reason: gone}");
     let mut session = lab.open_and_idle(lost_one);
     lab.network.pull_cable(lost_one);
-    let (told, code) = match lost_one {
+    let (other, code) = match lost_one {
         Endpoint::Client => (Endpoint::Server, 1001),
         Endpoint::Server => (Endpoint::Client, 1014),
     };
-    let is_server = told == Endpoint::Server;
-    assert_eq!(session.end(told).receive_close(is_server), (code, "gone".to_owned()));
-    session.end(told).send(from(told, 0x88, &close_payload(code, "")));
+    let is_server = other == Endpoint::Server;
+    assert_eq!(session.end(other).receive_close(is_server), (code, "gone".to_owned()));
+    session.end(other).send(from(other, 0x88, &close_payload(code, "")));
     let mut expected = lost(lost_one, "timeout");
     expected["action"] = format!("{}_loss", lost_one.as_str()).into();
-    expected[format!("{}_saw", told.as_str())] = json!({"code": code, "reason": "gone", "clean": true});
+    expected[format!("{}_saw", other.as_str())] = json!({"code": code, "reason": "gone", "clean": true});
     lab.expect_record(&expected, IN_TIME);
 }

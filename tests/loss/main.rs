@@ -1,13 +1,12 @@
-//! Links that die for real: closewatch on a host of its own between a client's and a server's, all three network
-//! namespaces of this machine, with cables that can be pulled.
+//! Real losses of links: the client, closewatch and the server have one host each. The hosts are network namespaces
+//! with cables between them.
 //!
-//! Needs root, `ip` (iproute2) and `nft` (nftables). Where they are missing the cases do not run, and say so; where
-//! `CI` is `true` or `CLOSEWATCH_REQUIRE_ALL` is `1` that is a failure. `CLOSEWATCH_BIN` names another program to test.
+//! Needs root, `ip` (iproute2) and `nft` (nftables). Without them the cases do not run, and a message says so. If `CI`
+//! is `true` or `CLOSEWATCH_REQUIRE_ALL` is `1`, they fail. `CLOSEWATCH_BIN` names another program to test.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![expect(clippy::cast_possible_truncation, reason = "frames made here are shorter than 4 GiB")]
 #![expect(clippy::float_cmp, reason = "samples that are compared are whole numbers")]
 
-// Each binary uses a part of the support.
 #[allow(dead_code, unused_imports, reason = "tests/it uses the rest")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -25,7 +24,7 @@ use libtest_mimic::{Arguments, Conclusion, Trial};
 
 use namespace::Namespace;
 
-/// How many cases run at once: they wait far more than they work.
+/// The number of cases at once. They wait most of the time.
 const AT_ONCE: usize = 32;
 
 fn main() {
@@ -47,7 +46,7 @@ fn run(arguments: &Arguments) -> Conclusion {
     libtest_mimic::run(arguments, cases)
 }
 
-/// What keeps the cases from running here.
+/// The reason that the cases cannot run here.
 fn missing() -> Option<String> {
     if let Err(error) = Namespace::new() {
         return Some(format!("no network namespace can be made (root can): {error}"));
@@ -62,7 +61,7 @@ fn is_required() -> bool {
         .any(|(name, value)| env::var(name).is_ok_and(|is| is == value))
 }
 
-/// One case: it fails by panicking.
+/// One case. It fails if it panics.
 fn case(name: String, run: impl FnOnce() + Send + 'static) -> Trial {
     Trial::test(name, move || {
         run();

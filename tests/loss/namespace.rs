@@ -1,4 +1,4 @@
-//! Network namespaces: hosts of their own inside this machine, which no packet leaves.
+//! Network namespaces: hosts inside this host. No packet leaves it.
 
 use std::{
     fs::File,
@@ -8,8 +8,7 @@ use std::{
     thread,
 };
 
-/// A network namespace without a name. It is gone as soon as nothing is open in it any more, so however a test ends,
-/// it leaves nothing behind.
+/// A network namespace without a name. The kernel removes it with the last open socket in it, so no test leaves one.
 pub(crate) struct Namespace {
     handle: File,
 }
@@ -23,18 +22,18 @@ impl Namespace {
         Ok(Self { handle: handle.join().expect("nothing there panics")? })
     }
 
-    /// Does `work` inside. Sockets that it opens and processes that it starts stay inside.
+    /// Runs `work` inside. Its sockets and its processes stay inside.
     pub(crate) fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                enter_network(&self.handle).expect("it can be entered, since it could be made");
+                enter_network(&self.handle).expect("this process made the namespace");
                 work()
             });
             inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
-    /// Runs a command inside, its words separated by spaces, and returns what it wrote.
+    /// Runs a command inside, given as words with spaces between them, and returns its output.
     pub(crate) fn command(&self, line: &str) -> String {
         let mut words = line.split_ascii_whitespace();
         let mut command = Command::new(words.next().unwrap());
@@ -45,13 +44,13 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A path by which other processes find it, while this value lives.
+    /// A path to the namespace for other processes. It is valid while this value exists.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.handle.as_raw_fd())
     }
 }
 
-/// Gives the calling thread a network namespace of its own.
+/// Gives the calling thread its own network namespace.
 #[expect(unsafe_code, reason = "std has no wrapper")]
 fn unshare_network() -> io::Result<()> {
     // SAFETY: no memory is touched.

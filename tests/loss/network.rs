@@ -1,4 +1,4 @@
-//! Three hosts, and what can happen to the links between them.
+//! Three hosts, and faults of the links between them.
 
 use std::{fs, io, net::Ipv4Addr};
 
@@ -6,7 +6,7 @@ use closewatch::websocket::Endpoint;
 
 use crate::{namespace::Namespace, support::eventually};
 
-/// Which packets of a link get lost, as its endpoint sees them.
+/// The lost packets of a link, as its endpoint sees them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Lost {
     Inbound,
@@ -25,7 +25,7 @@ pub(crate) const fn address(endpoint: Endpoint) -> Ipv4Addr {
     }
 }
 
-/// A client, closewatch and a server, each on a host of its own, and a cable from closewatch's to each of the others.
+/// The hosts of a client, of closewatch and of a server, and a cable from closewatch to each of the others.
 pub(crate) struct Network {
     pub(crate) proxy: Namespace,
     client: Namespace,
@@ -52,17 +52,17 @@ impl Network {
         }
     }
 
-    /// Pulls the cable out of an endpoint's host. closewatch's own interface loses its carrier.
+    /// Pulls the cable out of an endpoint's host. closewatch's interface loses its carrier.
     pub(crate) fn pull_cable(&self, endpoint: Endpoint) {
         self.host(endpoint).command("ip link set eth0 down");
     }
 
-    /// Switches off closewatch's own interface toward an endpoint.
+    /// Switches off closewatch's interface to an endpoint.
     pub(crate) fn switch_off_interface(&self, endpoint: Endpoint) {
         self.proxy.command(&format!("ip link set {} down", endpoint.as_str()));
     }
 
-    /// Takes an endpoint's host away: nobody answers for its address any more.
+    /// Removes an endpoint's host: no host has its address.
     pub(crate) fn remove_host(&self, endpoint: Endpoint) {
         self.host(endpoint).command("ip address flush dev eth0");
         self.proxy.command(&format!("ip neigh flush dev {}", endpoint.as_str()));
@@ -72,12 +72,12 @@ impl Network {
         self.host(endpoint).command(&format!("ip address add {}/24 dev eth0", address(endpoint)));
     }
 
-    /// Whether the kernel beside closewatch has found out that nobody answers for an endpoint's address.
+    /// Whether closewatch's kernel knows that no host has an endpoint's address.
     pub(crate) fn knows_no_host(&self, endpoint: Endpoint) -> bool {
         self.proxy.command(&format!("ip neigh show dev {}", endpoint.as_str())).contains("FAILED")
     }
 
-    /// Loses packets of an endpoint's link.
+    /// Drops packets of an endpoint's link.
     pub(crate) fn lose(&self, endpoint: Endpoint, lost: Lost) {
         let host = self.host(endpoint);
         host.command("nft add table ip loss");
@@ -92,7 +92,7 @@ impl Network {
         }
     }
 
-    /// Answers what comes to an endpoint's host with ICMP "port unreachable".
+    /// Answers packets to an endpoint's host with ICMP "port unreachable".
     pub(crate) fn refuse_by_icmp(&self, endpoint: Endpoint) {
         let host = self.host(endpoint);
         host.command("nft add table ip loss");
@@ -100,19 +100,19 @@ impl Network {
         host.command("nft add rule ip loss input ip protocol tcp counter reject with icmp port-unreachable");
     }
 
-    /// Loses no more packets.
+    /// Drops and refuses no more packets.
     pub(crate) fn heal(&self, endpoint: Endpoint) {
         self.host(endpoint).command("nft delete table ip loss");
     }
 
-    /// How many packets got lost or were refused since the loss began.
+    /// The number of packets that were dropped or refused.
     pub(crate) fn lost_packets(&self, endpoint: Endpoint) -> u64 {
         let rules = self.host(endpoint).command("nft list table ip loss");
         let counts = rules.split("counter packets ").skip(1);
         counts.map(|count| count.split(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
-    /// How often the kernel beside closewatch asked whether a closed window has opened.
+    /// The number of window probes of closewatch's kernel.
     pub(crate) fn window_probes(&self) -> u64 {
         let statistics = self.proxy.run(|| fs::read_to_string("/proc/thread-self/net/netstat")).unwrap();
         let mut lines = statistics.lines().filter(|line| line.starts_with("TcpExt:"));
@@ -121,22 +121,22 @@ impl Network {
         values.split(' ').nth(place).unwrap().parse().unwrap()
     }
 
-    /// Whether everything that was sent anywhere has been acknowledged.
+    /// Whether all data of all hosts is acknowledged.
     pub(crate) fn is_quiet(&self) -> bool {
         [&self.client, &self.proxy, &self.server].into_iter().all(has_sent_all)
     }
 
-    /// Whether everything that an endpoint sent has been acknowledged.
+    /// Whether all data of an endpoint is acknowledged.
     pub(crate) fn is_quiet_at(&self, endpoint: Endpoint) -> bool {
         has_sent_all(self.host(endpoint))
     }
 
-    /// Whether the kernel beside closewatch has no connection with an endpoint any more, whatever is still to be read.
+    /// Whether closewatch's kernel has no connection with an endpoint. Data may still be unread.
     pub(crate) fn is_without(&self, endpoint: Endpoint) -> bool {
         self.proxy.command(&format!("ss -Htan dst {}", address(endpoint))).is_empty()
     }
 
-    /// Whether the kernel can be told not to wait ever longer between two attempts to get data through.
+    /// Whether the kernel has a limit for the time between two retransmissions.
     pub(crate) fn can_limit_backoff() -> bool {
         // The option and this setting came together.
         fs::exists("/proc/sys/net/ipv4/tcp_rto_max_ms").unwrap()
@@ -158,18 +158,18 @@ impl Network {
     }
 }
 
-/// A host that does not answer is noticed after 3 s, a small part of the 75 s of the default keepalive. The tests'
-/// keepalive is short, so this is made shorter too.
+/// The kernel notices a host that does not answer after 3 s, a small part of the 75 s of the default keepalive. The
+/// keepalive of the tests is short, so this time is shorter, too.
 fn notice_missing_hosts_early(interface: &str) {
     let settings = format!("/proc/sys/net/ipv4/neigh/{interface}");
     fs::write(format!("{settings}/retrans_time_ms"), "100").unwrap();
     fs::write(format!("{settings}/mcast_solicit"), "1").unwrap();
 }
 
-/// Whether the kernel of a host has nothing left that was not acknowledged.
+/// Whether all data that a host sent is acknowledged.
 fn has_sent_all(host: &Namespace) -> bool {
     let sockets = host.run(|| fs::read_to_string("/proc/thread-self/net/tcp")).unwrap();
-    // The fifth column is the length of the queue of what is to be sent, and of what is to be read.
+    // The fifth column has the lengths of the send queue and of the receive queue.
     let mut queues = sockets.lines().skip(1).map(|line| line.split_ascii_whitespace().nth(4).unwrap());
     queues.all(|queues| queues.starts_with("00000000:"))
 }

@@ -1,4 +1,4 @@
-//! Programs at either end that die or do not keep up, on links that are well.
+//! Programs at either end that die or are slow, on links without a fault.
 
 use std::{collections::HashSet, os::fd::OwnedFd, process::Command};
 
@@ -11,7 +11,7 @@ use crate::{
     support::{Peer, Session, assert_record},
 };
 
-/// How many sessions a server has that restarts.
+/// The number of sessions of a server that restarts.
 const MANY: u32 = 500;
 
 pub(crate) fn cases() -> Vec<Trial> {
@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Trial> {
     cases
 }
 
-/// The kernel says FIN for it.
+/// The kernel sends FIN for the program.
 fn killed_while_idle(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut other = kill(lab.open_and_idle(endpoint), endpoint);
@@ -36,7 +36,7 @@ fn killed_while_idle(endpoint: Endpoint) {
     lab.expect_record(&lost(endpoint, "eof"), IN_TIME);
 }
 
-/// The kernel says RST for it.
+/// The kernel sends RST for the program.
 fn killed_with_unread_data(endpoint: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_and_idle(endpoint);
@@ -59,7 +59,7 @@ fn killed_inside_a_frame(endpoint: Endpoint) {
     lab.expect_record(&lost(endpoint, "truncated"), IN_TIME);
 }
 
-/// The server's kernel does not answer: nobody takes what it has for the server.
+/// The server's kernel does not answer, because the server accepts no connection.
 fn accept_queue_is_full() {
     let lab = Lab::with_backlog(0);
     let _the_one_that_fits = lab.connect_to_server();
@@ -70,7 +70,7 @@ fn accept_queue_is_full() {
     lab.expect_closed(0);
 }
 
-/// Half of its connections have something unread in them and end by RST, half end by FIN. Then all clients return.
+/// Half of the server's connections have unread data and end by RST. The others end by FIN. Then all clients return.
 fn restarts_under_500_sessions() {
     let mut lab = Lab::new();
     let mut sessions: Vec<Session> = (0..MANY).map(|_| lab.open()).collect();
@@ -89,8 +89,8 @@ fn restarts_under_500_sessions() {
     }
     lab.expect_closed(MANY);
     let records = lab.records();
-    let told: HashSet<&str> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
-    assert_eq!(told.len(), MANY as usize);
+    let sessions: HashSet<&str> = records.iter().map(|record| record["session"].as_str().unwrap()).collect();
+    assert_eq!(sessions.len(), MANY as usize);
     for cause in ["eof", "reset"] {
         let of_it: Vec<_> = records.iter().filter(|record| record["cause"] == cause).collect();
         assert_eq!(of_it.len(), MANY as usize / 2);
@@ -107,7 +107,7 @@ fn restarts_under_500_sessions() {
     }
 }
 
-/// Gives one end to a program that then gets SIGKILL. What is left is the other end.
+/// Gives one end to a program, kills it, and returns the other end.
 fn kill(session: Session, endpoint: Endpoint) -> Peer {
     let (victim, left) = session.split(endpoint);
     let mut program = Command::new("sleep").arg("600").stdin(OwnedFd::from(victim)).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! Readers that do not read: alive with a closed window, or dead behind one; and what their silence holds up.
+//! Readers that do not read: alive or dead behind a closed window, and the effect on the other end.
 
 use std::{
     io::ErrorKind,
@@ -17,16 +17,16 @@ use crate::{
     support::{PATIENCE, Peer, eventually, eventually_within},
 };
 
-/// More than the buffers between the two ends hold.
+/// More bytes than the buffers between both ends hold.
 const FLOOD: usize = 24 << 20;
 
-/// Less than closewatch and the kernel beside it hold.
+/// Fewer bytes than closewatch and its kernel hold.
 const FITS: usize = 300_000;
 
-/// How many probes of a closed window take longer than a silent link lives.
+/// The number of window probes that take longer than a silent link lives.
 const MANY_PROBES: u64 = 7;
 
-/// A `timeouts.close` of 2 s, and ample time for a busy machine.
+/// A `timeouts.close` of 2 s, and five times as much for a busy host.
 const CLOSE: (&str, Duration) = ("timeouts: {close: 2s}", Duration::from_secs(10));
 
 pub(crate) fn cases() -> Vec<Trial> {
@@ -45,7 +45,7 @@ pub(crate) fn cases() -> Vec<Trial> {
     cases
 }
 
-/// It is probed, answers, and gets every byte when it reads again.
+/// The reader answers window probes, and gets every byte when it reads again.
 fn lives(reader: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_with_slow_reader(reader);
@@ -61,7 +61,7 @@ fn lives(reader: Endpoint) {
     lab.expect_record(&closed_by_client(), IN_TIME);
 }
 
-/// The kernel makes no keepalive for it, and goes on probing for minutes.
+/// The kernel sends no keepalive, and probes the window for minutes.
 fn dies(reader: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_with_slow_reader(reader);
@@ -72,7 +72,7 @@ fn dies(reader: Endpoint) {
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
 }
 
-/// RST for RST, but not past the bytes before it.
+/// RST for RST, but after the bytes before it.
 fn gets_all_before_a_reset(reader: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_with_slow_reader(reader);
@@ -87,7 +87,7 @@ fn gets_all_before_a_reset(reader: Endpoint) {
     lab.expect_record(&lost(reader.other(), "reset"), IN_TIME);
 }
 
-/// A program that hangs up answers what still comes with RST. It was its FIN that came first.
+/// The kernel of a program that hung up answers data with RST. Its FIN came first.
 fn gets_all_before_a_fin_and_a_reset(reader: Endpoint) {
     let lab = Lab::new();
     let mut session = lab.open_with_slow_reader(reader);
@@ -104,7 +104,7 @@ fn gets_all_before_a_fin_and_a_reset(reader: Endpoint) {
     lab.expect_record(&lost(reader.other(), "eof"), IN_TIME);
 }
 
-/// What was sent before cannot be delivered in time: the session does not wait for it for ever.
+/// Bytes that were sent before cannot be delivered in time. The session does not wait for ever.
 fn other_resets(reader: Endpoint) {
     let lab = Lab::with(CLOSE.0);
     let mut session = lab.open_with_slow_reader(reader);
@@ -122,13 +122,13 @@ fn other_dies(reader: Endpoint) {
     lab.expect_record(&lost(reader.other(), "timeout"), IN_TIME + CLOSE.1);
 }
 
-/// Writes in a thread of its own, since the other end does not read yet.
+/// Writes on another thread, because the other end does not read yet.
 fn write(peer: &Peer, bytes: Vec<u8>) -> JoinHandle<()> {
     let mut peer = peer.again();
     thread::spawn(move || peer.send(&bytes))
 }
 
-/// Sends a part of a message so large that it never ends, until every buffer up to the reader is full.
+/// Sends a part of a message without end, until every buffer up to the reader is full.
 fn fill(lab: &Lab, sender: &mut Peer, from: Endpoint) {
     let mask_bit = if from == Endpoint::Client { 0x80 } else { 0 };
     sender.send([&[0x82, mask_bit | 127][..], &(1_u64 << 40).to_be_bytes()].concat());

@@ -1,4 +1,4 @@
-"""The dashboards' JSON: its panels, and their queries as Grafana would send them."""
+"""The JSON of the dashboards: the panels, and their queries as Grafana sends them."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from monitoring import Prometheus
 
 DIRECTORY = ROOT / "deploy/grafana/dashboards"
 
-# What Grafana would compute from the scrape interval and from the time range that is shown.
+# Grafana computes these from the scrape interval and from the time range of the dashboard.
 RATE_INTERVAL, RANGE, RANGE_SECONDS = "10s", "60s", 60
 
 
@@ -23,7 +23,7 @@ class Query:
     where: str
     expr: str
     instant: bool
-    # The labels that the legend or the table's columns name.
+    # The labels in the legend or in the columns of the table.
     labels: set[str]
 
 
@@ -47,7 +47,7 @@ class Dashboard:
             yield Query(f"{self.title}: annotation {annotation['name']}", annotation["target"]["expr"], False, labels)
 
     def variables(self, prometheus: Prometheus) -> dict[str, str]:
-        """Each variable with all of its values, as a regular expression."""
+        """Each variable, with all its values as a regular expression."""
         values = {"__rate_interval": RATE_INTERVAL, "__range": RANGE}
         for variable in self.model["templating"]["list"]:
             if variable["type"] == "query":
@@ -55,18 +55,18 @@ class Dashboard:
         return values
 
 
-def everyone() -> list[Dashboard]:
+def all_dashboards() -> list[Dashboard]:
     return [Dashboard(file) for file in sorted(DIRECTORY.glob("*.json"))]
 
 
 def fault(query: Query, variables: dict[str, str], prometheus: Prometheus) -> str | None:
-    """What is wrong with what the query returns, or nothing."""
+    """The fault of the result of a query, if it has one."""
     expr = substitute(query.expr, variables)
     series = prometheus.query(expr) if query.instant else prometheus.query_range(expr, RANGE_SECONDS)
-    told = [one for one in series if any(math.isfinite(float(value)) for _, value in one["values"])]
-    if not told:
+    with_data = [one for one in series if any(math.isfinite(float(value)) for _, value in one["values"])]
+    if not with_data:
         return f"no data: {expr}"
-    missing = query.labels - {label for one in told for label in one["metric"]}
+    missing = query.labels - {label for one in with_data for label in one["metric"]}
     return f"no label {', '.join(sorted(missing))}: {expr}" if missing else None
 
 
@@ -79,7 +79,7 @@ def _all_values(variable: dict, values: dict[str, str], prometheus: Prometheus) 
     selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()
     chosen = re.compile(variable.get("regex", "").strip("/"))
     values = [value for value in prometheus.label_values(label, selector) if chosen.search(value)]
-    # Escaped once for the regular expression, and once more for the string it stands in.
+    # One escape for the regular expression, and one for the string around it.
     return "|".join(re.escape(value).replace("\\", "\\\\") for value in values)
 
 

@@ -1,4 +1,4 @@
-"""The project's Markdown: the queries that it offers, and where its links lead."""
+"""The Markdown of the project: its queries and its links."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.M)
 
 @dataclass
 class Recipe:
-    """One query; `history` says that it needs more of it than a test has."""
+    """One query. With `history`, it needs more history than a test has."""
 
     where: str
     expr: str
@@ -26,30 +26,30 @@ class Recipe:
 def recipes() -> Iterator[Recipe]:
     for file in _files():
         for history, block in PROMQL.findall(file.read_text()):
-            # A block may hold several, each a paragraph.
+            # A block may have several queries, one per paragraph.
             for expr in block.strip().split("\n\n"):
                 title = expr.partition("\n")[0].removeprefix("# ")
                 yield Recipe(f"{file.relative_to(ROOT)}: {title}", expr, bool(history))
 
 
 def dead_links() -> list[str]:
-    """Links to files that are not there, and to headings that they have not."""
+    """The links to files or headings that do not exist."""
     return [
         f"{file.relative_to(ROOT)}: {link}"
         for file in _files()
         for link in LINK.findall(CODE.sub("", file.read_text()))
-        if "://" not in link and not _leads_somewhere(file, link)
+        if "://" not in link and not _has_target(file, link)
     ]
 
 
-def _leads_somewhere(file: Path, link: str) -> bool:
+def _has_target(file: Path, link: str) -> bool:
     path, _, anchor = link.partition("#")
     target = file.parent / path if path else file
     return target.exists() and (not anchor or anchor in _anchors(target))
 
 
 def _anchors(file: Path) -> set[str]:
-    """The headings' anchors, as GitHub makes them."""
+    """The anchors of the headings, as GitHub makes them."""
     headings = HEADING.findall(file.read_text())
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -49,15 +49,15 @@ def check(name: str, probe: Callable[..., None], *arguments: object) -> None:
 
 
 def check_files() -> None:
-    check("the dashboards' sources are sound, and their JSON is what they write", dashboards_are_generated)
-    check("promtool finds the examples sound", promtool, "check", "config", *EXAMPLES)
-    check("promtool finds the rules sound", promtool, "check", "rules", *RULE_FILES)
+    check("the JSON of the dashboards is generated from their sources", dashboards_are_generated)
+    check("promtool accepts the examples", promtool, "check", "config", *EXAMPLES)
+    check("promtool accepts the rules", promtool, "check", "rules", *RULE_FILES)
     for file in sorted((ROOT / "deploy/prometheus/tests").glob("*.yaml")):
         check(f"promtool test rules {file.name}", promtool, "test", "rules", file)
-    check("every alert has unit tests that see it fire and not fire", alerts_are_tested)
-    check("every alert has its runbook, and every runbook its alert", runbooks_fit)
-    check("every link in the documents leads somewhere", links_lead_somewhere)
-    for dashboard in dashboards.everyone():
+    check("every alert has unit tests for firing and not firing", alerts_are_tested)
+    check("every alert has a runbook, and every runbook an alert", runbooks_match_alerts)
+    check("every link in the documents has a target", links_have_targets)
+    for dashboard in dashboards.all_dashboards():
         check(f"{dashboard.title}: every panel has a description and a unit", panels_are_described, dashboard)
 
 
@@ -68,7 +68,7 @@ def dashboards_are_generated() -> None:
         run("node", ".build/main.js", directory, cwd=sources)
         written = {file.name for file in Path(directory).iterdir()}
         committed = {file.name for file in dashboards.DIRECTORY.iterdir()}
-        assert written == committed, f"{written} is written, {committed} is there"
+        assert written == committed, f"generated {written}, committed {committed}"
         _, *differing = filecmp.cmpfiles(directory, dashboards.DIRECTORY, written, shallow=False)
         assert not any(differing), f"run `npm run build` in deploy/grafana: {differing}"
 
@@ -80,7 +80,7 @@ def alerts_are_tested() -> None:
         assert "[]" in cases and "" in cases, f"{name} is expected {len(cases)} times: {cases}"
 
 
-def runbooks_fit() -> None:
+def runbooks_match_alerts() -> None:
     pages = {file.stem for file in (ROOT / "docs/runbooks").glob("*.md")}
     linked = set(re.findall(r"runbook_url: docs/runbooks/(\w+)\.md", RULE_FILES[1].read_text()))
     assert pages == linked == set(alert_names()), f"pages {pages}, linked {linked}, alerts {set(alert_names())}"
@@ -90,7 +90,7 @@ def alert_names() -> list[str]:
     return re.findall(r"- alert: (\w+)", RULE_FILES[1].read_text())
 
 
-def links_lead_somewhere() -> None:
+def links_have_targets() -> None:
     dead = documents.dead_links()
     assert not dead, f"dead links: {dead}"
 
@@ -100,7 +100,7 @@ def panels_are_described(dashboard: dashboards.Dashboard) -> None:
         assert len(panel.get("description", "")) > 20, f"{panel['title']} has no description"
         assert panel["fieldConfig"]["defaults"].get("unit"), f"{panel['title']} has no unit"
         for target in panel["targets"]:
-            assert "vector(" not in target["expr"], f"{panel['title']} makes its data up"
+            assert "vector(" not in target["expr"], f"{panel['title']} has invented data"
 
 
 def promtool(*arguments: str | Path) -> None:
@@ -132,11 +132,11 @@ def check_programs(stack: ExitStack) -> None:
     eventually("three closewatches are scraped", lambda: prometheus.value("count(up == 1)") == 3)
     clients = [open_session(sidecar) for _ in range(LOST_SESSIONS)]
 
-    check("a sidecar has as many series as docs/scale.md says", series_fit, prometheus, sidecar)
-    check("endings that the demo has not are made", make_endings, sidecar, prometheus)
-    check("a drain is made", make_drain, leaving)
-    check("a panel without data would be told", emptiness_is_told, prometheus)
-    for dashboard in dashboards.everyone():
+    check("a sidecar has the number of series of docs/scale.md", number_of_series_is_documented, prometheus, sidecar)
+    check("sessions end in ways that the demo does not have", make_endings, sidecar, prometheus)
+    check("a closewatch drains", make_drain, leaving)
+    check("a panel without data is a fault", missing_data_is_a_fault, prometheus)
+    for dashboard in dashboards.all_dashboards():
         variables = dashboard.variables(prometheus)
         for query in dashboard.queries():
             check(query.where, returns_data, query, variables, prometheus)
@@ -146,17 +146,17 @@ def check_programs(stack: ExitStack) -> None:
             check(recipe.where, prometheus.query, recipe.expr)
         else:
             check(recipe.where, returns_data, query, {}, prometheus)
-    check("every family of closewatch's is on a dashboard", families_are_shown, demo)
+    check("every family is on a dashboard", families_are_shown, demo)
     check("every rule can be evaluated", rules_are_healthy, prometheus)
-    arrival = "the killed server's alert arrives at the webhook"
-    check(arrival, server_loss_is_told, demo, clients, prometheus, webhook)
+    arrival = "the alert for a killed server arrives at the webhook"
+    check(arrival, server_loss_is_alerted, demo, clients, prometheus, webhook)
 
 
-def series_fit(prometheus: Prometheus, sidecar: Closewatch) -> None:
+def number_of_series_is_documented(prometheus: Prometheus, sidecar: Closewatch) -> None:
     stated = re.search(r"A sidecar at rest has (\d+) series", (ROOT / "docs/scale.md").read_text())
-    assert stated, "docs/scale.md does not say how many series a sidecar at rest has"
+    assert stated, "docs/scale.md has no number of series of a sidecar at rest"
     measured = prometheus.value(f'min_over_time(scrape_samples_scraped{{instance="{sidecar.admin}"}}[1m])')
-    assert abs(measured - int(stated[1])) <= 0.05 * measured, f"{stated[1]} are stated, {measured:.0f} measured"
+    assert abs(measured - int(stated[1])) <= 0.05 * measured, f"documented {stated[1]}, measured {measured:.0f}"
 
 
 def open_session(closewatch: Closewatch) -> Client:
@@ -166,12 +166,12 @@ def open_session(closewatch: Closewatch) -> Client:
 
 
 def make_endings(sidecar: Closewatch, prometheus: Prometheus) -> None:
-    # The client's Close frame is not answered: it sees 1006, the server 1000.
+    # The server does not answer the client's Close frame: the client sees 1006, the server 1000.
     unanswered = open_session(sidecar)
     unanswered.say("silent")
     unanswered.close(1000)
     unanswered.read_to_end()
-    # An unmasked frame is a breach.
+    # An unmasked frame is a violation.
     rude = open_session(sidecar)
     rude.say("hello", masked=False)
     rude.read_to_end()
@@ -199,27 +199,27 @@ def make_drain(leaving: Closewatch) -> None:
     )
 
 
-def emptiness_is_told(prometheus: Prometheus) -> None:
+def missing_data_is_a_fault(prometheus: Prometheus) -> None:
     for expr in (
         "websocket_sessions_lost_total",
         'websocket_sessions_active{route="nowhere"}',
         "vector(0) / vector(0)",
     ):
-        told = dashboards.fault(Query("", expr, instant=True, labels=set()), {}, prometheus)
-        assert told and told.startswith("no data"), f"{expr}: {told}"
-    told = dashboards.fault(Query("", "websocket_sessions_active", instant=True, labels={"rout"}), {}, prometheus)
-    assert told and told.startswith("no label rout"), told
+        fault = dashboards.fault(Query("", expr, instant=True, labels=set()), {}, prometheus)
+        assert fault and fault.startswith("no data"), f"{expr}: {fault}"
+    fault = dashboards.fault(Query("", "websocket_sessions_active", instant=True, labels={"rout"}), {}, prometheus)
+    assert fault and fault.startswith("no label rout"), fault
 
 
 def returns_data(query: Query, variables: dict[str, str], prometheus: Prometheus) -> None:
     try:
         eventually("data", lambda: dashboards.fault(query, variables, prometheus) is None)
     except Failure:
-        raise Failure(dashboards.fault(query, variables, prometheus) or "data came too late") from None
+        raise Failure(dashboards.fault(query, variables, prometheus) or "the data arrived too late") from None
 
 
 def families_are_shown(demo: Closewatch) -> None:
-    shown = " ".join(query.expr for dashboard in dashboards.everyone() for query in dashboard.queries())
+    shown = " ".join(query.expr for dashboard in dashboards.all_dashboards() for query in dashboard.queries())
     families = re.findall(r"^# TYPE ((?:websocket|closewatch)_\w+)", demo.scrape().text, re.M)
     missing = [family for family in families if family not in shown]
     assert families and not missing, f"not shown: {missing}"
@@ -235,12 +235,12 @@ def rules_are_healthy(prometheus: Prometheus) -> None:
     assert not unhealthy, unhealthy
 
 
-def server_loss_is_told(demo: Closewatch, clients: list[Client], prometheus: Prometheus, webhook: Webhook) -> None:
+def server_loss_is_alerted(demo: Closewatch, clients: list[Client], prometheus: Prometheus, webhook: Webhook) -> None:
     name = "WebSocketServerLossBurst"
-    # The recorded series, which the alert reads.
+    # The alert reads the recorded series.
     sessions = 'job_route:websocket_sessions_active:sum{route="default"}'
     eventually(f"{LOST_SESSIONS} sessions in Prometheus", lambda: prometheus.value(sessions) >= LOST_SESSIONS)
-    assert not webhook.firing(name), "the alert fires before anything was killed"
+    assert not webhook.firing(name), "the alert fires before a server is killed"
     demo.kill()
     alert = eventually("the alert", lambda: webhook.firing(name))[0]
     assert alert["labels"]["route"] == "default" and alert["labels"]["job"] == "closewatch", alert

@@ -1,4 +1,4 @@
-// A peer made of a page in headless Chromium: the WebSocket that browsers give to every site. A client only.
+// A peer for the WebSocket API of a page in headless Chromium. It is a client only.
 
 import { spawn } from "node:child_process";
 import { mkdtempSync } from "node:fs";
@@ -14,7 +14,7 @@ const ARGUMENTS = [
   "--disable-gpu",
   "--disable-dev-shm-usage",
   "--no-first-run",
-  // Nothing but loopback is ever asked for.
+  // Only loopback is reachable.
   "--disable-background-networking",
   "--disable-component-update",
   "--disable-default-apps",
@@ -23,8 +23,8 @@ const ARGUMENTS = [
   "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
 ];
 
-// Started by hand rather than by Playwright, which would give the browser a process group of its own: this way one
-// signal to this peer's group ends browser, network service and tabs together.
+// Playwright would start the browser in another process group. Here one signal to the group of this peer ends the
+// browser, its network process and its tabs.
 async function startBrowser(profile) {
   const sandbox = process.getuid() === 0 ? ["--no-sandbox"] : [];
   const browser = spawn(process.env.CHROMIUM ?? "chromium", [...ARGUMENTS, ...sandbox, `--user-data-dir=${profile}`, "about:blank"], {
@@ -34,7 +34,7 @@ async function startBrowser(profile) {
   for await (const line of createInterface({ input: browser.stderr })) {
     const endpoint = line.match(/DevTools listening on (ws:\S+)/)?.[1];
     if (endpoint) {
-      // What it prints from here on is of no interest, but must not fill the pipe.
+      // The rest of the output is dropped, because it must not fill the pipe.
       browser.stderr.resume();
       return { browser, endpoint };
     }
@@ -73,7 +73,7 @@ function installWebSocket() {
 
 const profile = mkdtempSync(join(tmpdir(), "closewatch-chromium-"));
 const { browser, endpoint } = await startBrowser(profile);
-// Also where this peer fails.
+// This happens after a failure of this peer, too.
 process.on("exit", () => browser.kill("SIGKILL"));
 const debugging = await chromium.connectOverCDP(endpoint);
 const page = debugging.contexts()[0].pages()[0];

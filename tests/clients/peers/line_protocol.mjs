@@ -1,4 +1,4 @@
-// The Node peers' side of the line protocol (README.md).
+// The line protocol (README.md) of the Node peers.
 
 import { createInterface } from "node:readline";
 

@@ -1,4 +1,4 @@
-"""The Python peers' side of the line protocol (README.md)."""
+"""The line protocol (README.md) of the Python peers."""
 
 import asyncio
 import base64

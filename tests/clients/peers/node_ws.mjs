@@ -1,4 +1,4 @@
-// A peer made of Node's `ws`, with permessage-deflate for messages of every size.
+// A peer for Node's `ws`, with permessage-deflate for messages of every size.
 
 import { WebSocket, WebSocketServer } from "ws";
 import { commands, emit } from "./line_protocol.mjs";

@@ -1,4 +1,4 @@
-"""A peer made of `aiohttp`, its client asked to offer permessage-deflate (the server accepts it by default)."""
+"""A peer for `aiohttp`. Its client offers permessage-deflate; its server accepts it by default."""
 
 import asyncio
 import sys
@@ -20,7 +20,7 @@ class Peer:
     async def connect(self, url: str) -> None:
         async with ClientSession() as session:
             websocket = await session.ws_connect(url, compress=15)
-            # The response is kept in a private field; there is no public way to the headers of the answer.
+            # The response is in a private field. There is no public access to its headers.
             await self.converse(websocket, websocket._response.headers.get(EXTENSIONS), None)
 
     async def accept(self, request: web.Request) -> web.WebSocketResponse:
@@ -39,12 +39,12 @@ class Peer:
         if self.closing:
             await self.closing
         exception = websocket.exception()
-        emit("close", code=websocket.close_code, reason=reason, clean=None, said=exception and repr(exception))
+        emit("close", code=websocket.close_code, reason=reason, clean=None, message=exception and repr(exception))
 
     async def close(self, code: int | None, reason: str) -> None:
-        # A server that is closed while another task waits in receive() hangs up behind its Close frame and never
-        # reads the answer; most services close from their handler, between two receive(). A client that has been
-        # cancelled in receive() would not wait for the answer either, but may be closed from elsewhere.
+        # If a server is closed while another task waits in receive(), it hangs up after its Close frame and does not
+        # read the answer. Most servers close between two receive() of their handler. A client that is cancelled in
+        # receive() does not wait for the answer, either, but another task may close it.
         if isinstance(self.websocket, web.WebSocketResponse):
             self.receiving.cancel()
             await asyncio.wait({self.receiving})
@@ -64,7 +64,7 @@ class Peer:
 
     async def send(self, data: str | bytes, fragments: int) -> None:
         if fragments > 1:
-            # There is no such parameter, and no other way: the error is aiohttp's own.
+            # aiohttp has no such parameter, and raises the error itself.
             await self.websocket.send_frame(b"", WSMsgType.TEXT, fin=False)
         elif isinstance(data, str):
             await self.websocket.send_str(data)
@@ -73,7 +73,7 @@ class Peer:
 
 
 async def receive(websocket) -> str | None:
-    """Tells messages until there are no more; the reason of the Close frame that came, if any."""
+    """Reports messages up to the last one, and returns the reason of the received Close frame, if any."""
     while (message := await websocket.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY):
         emit_message(message.data)
     return message.extra if message.type is WSMsgType.CLOSE else None

@@ -1,4 +1,4 @@
-"""A peer made of Python `websockets`, with its defaults: permessage-deflate offered and accepted."""
+"""A peer for Python `websockets` with its defaults: it offers and accepts permessage-deflate."""
 
 import asyncio
 import sys
@@ -31,7 +31,7 @@ class Peer:
                 code=connection.close_code,
                 reason=connection.close_reason,
                 clean=closed.rcvd is not None and closed.sent is not None,
-                said=str(closed),
+                message=str(closed),
             )
 
     async def obey(self, command: dict) -> None:

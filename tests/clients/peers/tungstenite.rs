@@ -1,4 +1,4 @@
-//! A peer made of tokio-tungstenite (README.md tells the line protocol). It has no permessage-deflate to offer.
+//! A peer for tokio-tungstenite, with the line protocol of README.md. It has no permessage-deflate.
 
 use std::io::{BufRead, Write};
 
@@ -28,7 +28,7 @@ async fn main() {
     }
 }
 
-/// Standard input, read by a thread of its own; the channel closes where the input ends.
+/// The commands from standard input. The channel closes at the end of the input.
 fn read_commands() -> Commands {
     let (sender, commands) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -80,7 +80,7 @@ async fn be_server(mut commands: Commands) {
 
 async fn accept(stream: TcpStream) -> Result<Socket, tungstenite::Error> {
     let mut offer = Value::Null;
-    // The error type is tungstenite's own.
+    // tungstenite defines the error type.
     #[allow(clippy::result_large_err)]
     let note_offer = |request: &Request, response: Response| -> Result<Response, ErrorResponse> {
         offer = extensions(request.headers());
@@ -91,7 +91,7 @@ async fn accept(stream: TcpStream) -> Result<Socket, tungstenite::Error> {
     Ok(socket)
 }
 
-/// Obeys and tells until the connection has ended, or the commands have.
+/// Runs commands and reports events until the connection or the commands end.
 async fn converse(mut socket: Socket, commands: &mut Commands) {
     let mut close = None;
     loop {
@@ -152,21 +152,21 @@ fn emit_message(message: &Message) {
     match message {
         Message::Text(text) => emit(&json!({"event": "message", "text": text.as_str()})),
         Message::Binary(data) => emit(&json!({"event": "message", "binary": BASE64.encode(data)})),
-        // Pings, pongs, and the raw frames that are never read.
+        // Pings, pongs, and raw frames, which tungstenite never returns.
         _ => {}
     }
 }
 
-/// tungstenite has no close event: it hands over the Close frame as a message, then ends the stream; without a Close
-/// frame the stream ends with an error, told here as the 1006 that RFC 6455 7.1.5 makes of it.
+/// tungstenite has no close event. It returns the Close frame as a message, then ends the stream. Without a Close frame
+/// the stream ends with an error, which is the 1006 of RFC 6455, section 7.1.5.
 fn emit_close(close: Option<&Option<CloseFrame>>, error: Option<&tungstenite::Error>) {
     let (code, reason) = match close {
         Some(Some(frame)) => (u16::from(frame.code), frame.reason.as_str()),
         Some(None) => (1005, ""),
         None => (1006, ""),
     };
-    let said = error.map(ToString::to_string);
-    emit(&json!({"event": "close", "code": code, "reason": reason, "clean": null, "said": said}));
+    let message = error.map(ToString::to_string);
+    emit(&json!({"event": "close", "code": code, "reason": reason, "clean": null, "message": message}));
 }
 
 fn extensions(headers: &HeaderMap) -> Value {

@@ -1,4 +1,4 @@
-"""compose.yaml: valid by the tool and by the specification, and made of files that are there."""
+"""compose.yaml: valid for the tool and by the specification. All its files exist."""
 
 from pathlib import Path
 
@@ -11,21 +11,21 @@ COMPOSE = ROOT / "deploy/compose.yaml"
 
 
 def check(report):
-    with report.check("compose: docker-compose takes it"):
+    with report.check("compose: docker-compose accepts it"):
         run("docker-compose", "-f", COMPOSE, "config", "--quiet")
     with report.check("compose: the Compose Specification's schema"):
         run(python_tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", COMPOSE)
-    with report.check("compose: everything it mounts is there"):
+    with report.check("compose: all mounted files exist"):
         missing = [str(source) for source in mounts() if not source.exists()]
-        expect(not missing, f"not there: {' '.join(missing)}")
-    with report.check("compose: promtool takes Prometheus's configuration"):
+        expect(not missing, f"missing: {' '.join(missing)}")
+    with report.check("compose: promtool accepts the configuration of Prometheus"):
         run("promtool", "check", "config", ROOT / "deploy/compose/prometheus.yaml")
-    with report.check("compose: closewatch knows the command"):
+    with report.check("compose: closewatch accepts the command"):
         run(release_build(), *command(), "--help")
 
 
 def mounts() -> list[Path]:
-    """The host's side of every mount."""
+    """The path on the host of every mount."""
     services = yaml.safe_load(COMPOSE.read_text())["services"].values()
     return [COMPOSE.parent / volume.split(":")[0] for service in services for volume in service.get("volumes", [])]
 

@@ -1,4 +1,4 @@
-"""docs/putting-it-in-front.md: its commands for one machine, run with sessions open before, during and after."""
+"""docs/putting-it-in-front.md: its commands for one host, with sessions open before, during and after."""
 
 import contextlib
 import json
@@ -17,14 +17,14 @@ URL = "ws://10.0.0.1:9000/"
 
 
 def check(report):
-    with report.check("guide: in and out on one machine, and no session is lost"), machines():
-        check_one_machine()
+    with report.check("guide: closewatch goes in and out on one host, and no session is lost"), hosts():
+        check_one_host()
 
 
-def check_one_machine():
+def check_one_host():
     with contextlib.ExitStack() as stack:
         addresses = ["--listen", "0.0.0.0:9000", "--admin", "127.0.0.1:9916"]
-        service = stack.enter_context(program(SERVER, "demo", "--no-traffic", *addresses))
+        server = stack.enter_context(program(SERVER, "demo", "--no-traffic", *addresses))
         await_health("http://127.0.0.1:9916")
         before = stack.enter_context(session())
         eventually("the first session is open", lambda: sessions(9916) == 1)
@@ -36,46 +36,46 @@ def check_one_machine():
         eventually("the second session goes through closewatch", lambda: sessions(9917) == 1)
         run(*inside(SERVER, "bash", "-c", commands("out")))
         after = stack.enter_context(session())
-        eventually("the third session goes to the service", lambda: sessions(9916) == 3)
+        eventually("the third session goes to the server", lambda: sessions(9916) == 3)
         expect_equal(sessions(9917), 1, "the sessions on closewatch")
         proxy.terminate()
         expect_equal(during(), (1001, True), "how the session on closewatch ended")
         expect_equal(proxy.wait(60), 0, "closewatch's exit code")
         eventually("the others are open", lambda: sessions(9916) == 2)
-        service.terminate()
-        expect_equal([before(), after()], [(1001, True)] * 2, "how the others ended, with the service")
+        server.terminate()
+        expect_equal([before(), after()], [(1001, True)] * 2, "how the others ended, with the server")
 
 
 def commands(step: str) -> str:
-    """The guide's own commands."""
+    """The commands of the guide."""
     blocks = re.findall(r"^```sh\n# (\w+)\n(.*?)^```$", GUIDE.read_text(), re.MULTILINE | re.DOTALL)
     expect(step in dict(blocks), f"the guide has no commands for the step `{step}`")
     return dict(blocks)[step]
 
 
 @contextlib.contextmanager
-def machines():
-    """Two machines with a cable between them: 10.0.0.1 is the server's, 10.0.0.2 the client's."""
+def hosts():
+    """Two hosts with a cable between them: the server has 10.0.0.1, the client 10.0.0.2."""
     with contextlib.ExitStack() as stack:
-        for machine in (SERVER, CLIENT):
-            run("ip", "netns", "add", machine)
-            stack.callback(run, "ip", "netns", "del", machine)
+        for host in (SERVER, CLIENT):
+            run("ip", "netns", "add", host)
+            stack.callback(run, "ip", "netns", "del", host)
         run("ip", "-n", SERVER, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", CLIENT)
-        for machine, address in ((SERVER, "10.0.0.1/24"), (CLIENT, "10.0.0.2/24")):
-            run("ip", "-n", machine, "address", "add", address, "dev", "cable")
-            run("ip", "-n", machine, "link", "set", "cable", "up")
-            run("ip", "-n", machine, "link", "set", "lo", "up")
+        for host, address in ((SERVER, "10.0.0.1/24"), (CLIENT, "10.0.0.2/24")):
+            run("ip", "-n", host, "address", "add", address, "dev", "cable")
+            run("ip", "-n", host, "link", "set", "cable", "up")
+            run("ip", "-n", host, "link", "set", "lo", "up")
         yield
 
 
-def inside(machine: str, *command) -> list[str]:
-    return [str(word) for word in ("ip", "netns", "exec", machine, *command)]
+def inside(host: str, *command) -> list[str]:
+    return [str(word) for word in ("ip", "netns", "exec", host, *command)]
 
 
 @contextlib.contextmanager
-def program(machine: str, *arguments: str, stdout=subprocess.DEVNULL):
+def program(host: str, *arguments: str, stdout=subprocess.DEVNULL):
     """A running closewatch."""
-    command = inside(machine, release_build(), *arguments)
+    command = inside(host, release_build(), *arguments)
     process = subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL, text=True)
     try:
         yield process
@@ -86,7 +86,7 @@ def program(machine: str, *arguments: str, stdout=subprocess.DEVNULL):
 
 @contextlib.contextmanager
 def session():
-    """A client's session; what it yields waits for the end, and tells its code and whether it was clean."""
+    """A session. The yielded function waits for its end, and returns the code and whether it was clean."""
     with program(CLIENT, "probe", URL, "--wait", "120s", "--json", stdout=subprocess.PIPE) as client:
 
         def ended() -> tuple[int, bool]:

@@ -1,4 +1,4 @@
-"""The Helm chart: linted, rendered in each of its ways, and refusing what cannot work."""
+"""The Helm chart: the linter, the rendered variants, and the refused values."""
 
 import shutil
 
@@ -16,28 +16,28 @@ UPSTREAM = "config.upstream=ws://chat.default.svc:80"
 def check(report):
     with report.check("helm: lint --strict"):
         run(helm(), "lint", "--strict", CHART, "--set", UPSTREAM)
-    with report.check("helm: by default it is a Deployment before a service"):
+    with report.check("helm: by default it is a Deployment with a Service"):
         resources = render(CHART, "--set", UPSTREAM)
         expect_equal(sorted(r["kind"] for r in resources), ["ConfigMap", "Deployment", "Service"], "what is rendered")
         check_standalone(resources)
-    with report.check("helm: with everything that can be set"):
+    with report.check("helm: with a value for everything"):
         resources = render(CHART, "--values", HERE / "helm-values.yaml")
         check_standalone(resources)
         expect_equal(named(resources, "PodMonitor")["metadata"]["labels"]["release"], "prometheus", "the label")
         expect_equal(named(resources, "Service")["spec"]["type"], "LoadBalancer", "the Service's type")
-    with report.check("helm: as a sidecar in another chart it is the plain manifest's"):
+    with report.check("helm: the sidecar in another chart equals the plain manifest"):
         check_sidecar(render(with_dependency()))
     refusals = {
         "no upstream": ([], "config.upstream is missing"),
-        "an address of its own choice": (["--set", f"{UPSTREAM},config.listen=0.0.0.0:1"], "config.listen"),
+        "another listen address": (["--set", f"{UPSTREAM},config.listen=0.0.0.0:1"], "config.listen"),
         "an unknown value": (["--set", f"{UPSTREAM},replicas=3"], "replicas"),
         "a port that needs a capability": (["--set", f"{UPSTREAM},port=80"], "port"),
     }
     for what, (arguments, words) in refusals.items():
         with report.check(f"helm: refuses {what}"):
             status, _, errors = template(CHART, *arguments)
-            expect(status != 0 and words in errors, f"ended with {status}, and said: {errors}")
-    with report.check("helm: has the crate's version"):
+            expect(status != 0 and words in errors, f"ended with {status}: {errors}")
+    with report.check("helm: has the version of the crate"):
         version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
         chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
         values = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -79,7 +79,7 @@ def check_sidecar(resources: list[dict]):
 
 
 def with_dependency():
-    """A chart of somebody's that depends on this one."""
+    """Another chart that depends on this one."""
     chart = fresh_directory("chart")
     shutil.copytree(HERE / "chart", chart, dirs_exist_ok=True)
     shutil.copytree(CHART, chart / "charts/closewatch")

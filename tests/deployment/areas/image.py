@@ -1,5 +1,6 @@
-"""The image: the Dockerfile linted, built and run. Base images cannot be had on every machine, so its first stage runs
-here: the same files, the same command. The last stage is built by the Dockerfile as it stands, from what came out."""
+"""The image: the linter, the build, and the running container. Base images are not available everywhere, so the first
+stage of the Dockerfile runs on this host, with the same files and the same command. The Dockerfile builds the last one.
+"""
 
 import contextlib
 import json
@@ -21,10 +22,10 @@ DOCKERFILE = ROOT / "deploy/Dockerfile"
 IMAGE = "localhost/closewatch-deployment-test"
 NETWORK = f"closewatch-test-{os.getpid()}"
 
-# Far above what it has; a base image that slips in is larger.
+# Far above its size. A base image is larger.
 MOST_BYTES = 10 << 20
 
-# What a careful operator gives it. The limits: none above this process's own can be asked for.
+# The options of a careful operator. Limits above those of this process are not possible.
 CONFINED = [
     "--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", f"--network=ns:/run/netns/{NETWORK}",
     "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--runtime=runc",
@@ -34,18 +35,18 @@ CONFINED = [
 def check(report):
     with report.check("image: hadolint"):
         run(python_tool("hadolint"), DOCKERFILE)
-    with report.check("image: is built"):
+    with report.check("image: builds"):
         build_image()
     with contextlib.ExitStack() as stack:
         stack.callback(run, "podman", "rmi", "--force", IMAGE)
-        with report.check("image: holds one static program, and says how to run it"):
+        with report.check("image: has one static program and the options to run it"):
             check_contents()
         stack.enter_context(network())
-        with report.check("image: compose's demo runs confined, is healthy, and drains on SIGTERM"):
+        with report.check("image: the demo of compose runs confined, is healthy, and drains after SIGTERM"):
             check_demo()
-        with report.check("image: finds its service by /etc/hosts and by DNS"):
+        with report.check("image: finds its server by /etc/hosts and by DNS"):
             check_names()
-        with report.check("image: drains before its service ends, as a preStop hook"):
+        with report.check("image: drains before its server ends, as a preStop hook"):
             check_pre_stop()
 
 
@@ -53,7 +54,7 @@ def check(report):
 
 
 def build_image():
-    """The image, with a build stage that ran on this machine."""
+    """Builds the image. The build stage runs on this host."""
     stage = CACHE / "image"
     program = stage / "src/target/release/closewatch"
     program.parent.mkdir(parents=True, exist_ok=True)
@@ -63,23 +64,23 @@ def build_image():
 
 
 def run_build_stage(source: Path, program: Path):
-    """Copies what the Dockerfile copies, runs the command that it runs, and takes what it built."""
+    """Copies the files of the Dockerfile, runs its command, and takes the program."""
     stage = DOCKERFILE.read_text().split("\nFROM ")[1].replace("\\\n", "")
     copy_sources(stage, source)
     commands = re.findall(r"^RUN (.*)$", stage, re.MULTILINE)
-    expect(len(commands) == 1, f"the build stage has {len(commands)} RUN instructions, this test knows how to run one")
+    expect(len(commands) == 1, f"the build stage has {len(commands)} RUN instructions instead of one")
     environment = os.environ | {"CARGO_TARGET_DIR": str(target_directory())}
     try:
         done = subprocess.run(commands[0], shell=True, cwd=source, env=environment, capture_output=True, text=True)
         expect(done.returncode == 0, f"{commands[0]}\n{done.stderr}")
         shutil.copy(target_directory() / "release/closewatch", program)
     finally:
-        # Both builds go to the same place; what the other tests run is to stay there.
+        # Both builds have the same target directory. The other tests need the other build.
         build("release")
 
 
 def copy_sources(stage: str, source: Path):
-    """Only what has changed gets a new time, so that cargo builds nothing twice."""
+    """Keeps the times of unchanged files, so that cargo builds nothing twice."""
     source.mkdir(parents=True, exist_ok=True)
     for line in re.findall(r"^COPY (.*)$", stage, re.MULTILINE):
         *paths, target = line.split()
@@ -91,7 +92,7 @@ def copy_sources(stage: str, source: Path):
                 shutil.copy2(ROOT / path, destination)
 
 
-# --- what it is ------------------------------------------------------------------------------------------------------
+# --- contents --------------------------------------------------------------------------------------------------------
 
 
 def check_contents():
@@ -101,7 +102,7 @@ def check_contents():
     expect_equal(configuration["Entrypoint"], ["/closewatch"], "the entry point")
     expect_equal(configuration["Cmd"], ["run"], "the command")
     expect_equal(inspected["Healthcheck"]["Test"], ["CMD", "/closewatch", "health"], "the health check")
-    expect(inspected["Size"] < MOST_BYTES, f"it has {inspected['Size']} bytes")
+    expect(inspected["Size"] < MOST_BYTES, f"the image has {inspected['Size']} bytes")
     print(f"      the image has {inspected['Size'] / 1e6:.1f} MB")
     container = run("buildah", "from", "--pull-never", IMAGE).strip()
     try:
@@ -113,12 +114,12 @@ def check_contents():
         run("buildah", "rm", container)
 
 
-# --- running it ------------------------------------------------------------------------------------------------------
+# --- running ---------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def network():
-    """A network of its own, with a name server that knows that *.example is 127.0.0.1."""
+    """A network namespace with a name server that resolves *.example to 127.0.0.1."""
     run("ip", "netns", "add", NETWORK)
     name_server = None
     try:
@@ -139,7 +140,7 @@ def inside(*command) -> list[str]:
 
 @contextlib.contextmanager
 def container(*arguments: str, options: list[str] = []):
-    """A confined container; its name."""
+    """A confined container. Yields its name."""
     name = f"{NETWORK}-{time.monotonic_ns()}"
     run("podman", "run", "--pull=never", "--detach", "--name", name, *CONFINED, *options, IMAGE, *arguments)
     try:
@@ -165,7 +166,7 @@ def logs(name: str) -> str:
 
 @contextlib.contextmanager
 def session(url: str):
-    """An open session, of a client outside of the container; what `ended()` returns is how the client saw it end."""
+    """An open session of a client outside the container. The yielded function returns the report of the client."""
     command = inside(release_build(), "probe", url, "--send", "hello", "--wait", "60s", "--json")
     client = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -199,15 +200,15 @@ def check_demo():
 
 
 @contextlib.contextmanager
-def service():
-    """A service on port 9000: the demo."""
+def server():
+    """A server on port 9000: the demo."""
     with container("demo", "--no-traffic", "--listen", "127.0.0.1:9000", "--admin", "127.0.0.1:9916") as name:
         await_health(name, "--admin", "http://127.0.0.1:9916")
         yield
 
 
 def check_names():
-    with service():
+    with server():
         for host, options in {
             "chat.hosts": ["--add-host=chat.hosts:127.0.0.1"],
             "chat.example": ["--dns=127.0.0.1"],
@@ -223,7 +224,7 @@ def check_pre_stop():
     (folder / "config.yaml").write_text("upstream: ws://127.0.0.1:9000\nadmin: {control: true}\n")
     mounted = [f"--volume={folder}:/etc/closewatch:ro"]
     with (
-        service(),
+        server(),
         container("run", "--config", "/etc/closewatch/config.yaml", options=mounted) as proxy,
     ):
         await_health(proxy)

@@ -1,12 +1,11 @@
-"""The Debian package: built, installed into a throw-away copy of this machine, and run there by a real systemd."""
+"""The Debian package: built, installed into a temporary copy of this host, and run there by a real systemd."""
 
 from closewatch import Failure, expect, expect_equal, run
 from tools import HERE, cargo_deb, fresh_directory, release_build
 
 NEEDS_ROOT = True
 
-# Runs booted.sh and ends the machine. As the target of the boot it pulls in what systemd itself needs, nothing else of
-# what is installed here.
+# Runs booted.sh and ends the host. As the target of the boot it starts only the units that systemd itself needs.
 BOOTED_UNIT = """
 [Unit]
 DefaultDependencies=no
@@ -26,11 +25,11 @@ TimeoutStartSec=150s
 
 def check(report):
     package = None
-    with report.check("package: is built"):
+    with report.check("package: builds"):
         package = build()
     if package is None:
         return
-    with report.check("package: has what belongs in it"):
+    with report.check("package: has its files"):
         check_contents(package)
     for title, failure in boot(package):
         with report.check(f"package: {title}"):
@@ -64,29 +63,29 @@ def check_contents(package):
 
 
 def boot(package) -> list[tuple[str, str | None]]:
-    """What was checked in the machine, each with what was said where it failed."""
+    """The checks in the booted host, each with its output if it failed."""
     log = fresh_directory("boot") / "log"
     command = ["unshare", "--mount", "--propagation", "private", HERE / "boot.sh", package, log]
     try:
         run(*command, input=BOOTED_UNIT, timeout=240)
     except Failure as failure:
-        said = log.read_text() if log.exists() else ""
-        return [("a machine boots with it", f"{said}\n{failure}")]
+        output = log.read_text() if log.exists() else ""
+        return [("a host boots with it", f"{output}\n{failure}")]
     return parse(log.read_text())
 
 
 def parse(log: str) -> list[tuple[str, str | None]]:
-    results, said = [], []
+    results, output = [], []
     for line in log.splitlines():
         match line.split(maxsplit=1):
             case ["ok", title]:
                 results.append((title, None))
-                said = []
+                output = []
             case ["FAIL", title]:
-                results.append((title, "\n".join(said)))
-                said = []
+                results.append((title, "\n".join(output)))
+                output = []
             case _:
-                said.append(line)
-    if not results or said[-1:] != ["that was all"]:
-        results.append(("all checks ran", "\n".join(said)))
+                output.append(line)
+    if not results or output[-1:] != ["all checks ran"]:
+        results.append(("all checks ran", "\n".join(output)))
     return results

@@ -1,4 +1,4 @@
-"""The GitHub workflow: its schema, and that it runs what everybody runs."""
+"""The GitHub workflow: its schema, and its call of ./tests/run."""
 
 from closewatch import ROOT, expect, run
 from tools import python_tool

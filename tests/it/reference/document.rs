@@ -1,8 +1,8 @@
-//! A document in `docs`, of which a part is made from the code.
+//! A document in `docs` with a generated part.
 
 use std::{env, fs, path::PathBuf};
 
-/// What stands before the part that is made, and behind it.
+/// The marks before and after the generated part.
 const BEGIN: &str =
     "<!-- made from the code by UPDATE_DOCS=1 cargo test --test it reference::; do not edit by hand -->\n";
 const END: &str = "<!-- end of what is made from the code -->\n";
@@ -19,32 +19,32 @@ impl Document {
         Self { path, text }
     }
 
-    /// Holds the part between the marks against what it is to be. With `UPDATE_DOCS=1` it is written instead.
+    /// Asserts that the part between the marks is this text. With `UPDATE_DOCS=1`, writes the text instead.
     pub(crate) fn must_say(&self, made: &str) {
-        let (before, behind) = self.parts();
-        let wanted = [before, BEGIN, "\n", made, "\n", END, behind].concat();
+        let (before, after) = self.parts();
+        let wanted = [before, BEGIN, "\n", made, "\n", END, after].concat();
         if env::var_os("UPDATE_DOCS").is_some_and(|update| update == "1") {
             return fs::write(&self.path, wanted).expect("the document can be written");
         }
         let first_difference = self.text.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
         assert!(
             self.text == wanted,
-            "{} is not what the code makes of it; see tests/it/reference/mod.rs. First difference: {first_difference:#?}",
+            "{} is not up to date; see tests/it/reference/mod.rs. First difference: {first_difference:#?}",
             self.path.display()
         );
     }
 
-    /// What was written by hand.
+    /// The parts that are written by hand.
     pub(crate) fn by_hand(&self) -> String {
-        let (before, behind) = self.parts();
-        [before, behind].concat()
+        let (before, after) = self.parts();
+        [before, after].concat()
     }
 
-    /// What stands before the part that is made, and behind it.
+    /// The marks before and after the generated part.
     fn parts(&self) -> (&str, &str) {
-        let (before, rest) = self.text.split_once(BEGIN).expect("the document has the mark of where it is made");
-        let (_, behind) = rest.split_once(END).expect("the document has the mark of where it is made no more");
-        (before, behind)
+        let (before, rest) = self.text.split_once(BEGIN).expect("the document has the first mark");
+        let (_, after) = rest.split_once(END).expect("the document has the last mark");
+        (before, after)
     }
 }
 

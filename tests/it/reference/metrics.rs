@@ -1,5 +1,4 @@
-//! `docs/metrics.md`, made from what `/metrics` says before anything has happened: every family is there, and every
-//! series whose labels are known.
+//! `docs/metrics.md`, generated from `/metrics` at the start, which has all families and all series with known labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,21 +19,21 @@ use closewatch::{
 use super::document::{Document, code, table};
 
 #[test]
-fn the_document_is_made_from_the_exposition() {
+fn document_is_generated_from_the_exposition() {
     Document::open("metrics.md").must_say(&reference());
 }
 
 #[test]
-fn every_family_has_its_place_on_the_wire() {
+fn document_has_the_place_of_every_family() {
     let written = Document::open("metrics.md").by_hand();
-    let (_, behind) = written.split_once("## Where each is taken\n").expect("the document has the wire");
-    let wire = behind.split("\n## ").next().expect("a split has a first part");
+    let (_, after) = written.split_once("## Where each is taken\n").expect("the document has the wire");
+    let wire = after.split("\n## ").next().expect("a split has a first part");
     let missing: Vec<_> = families().into_keys().filter(|name| !wire.contains(&code(name))).collect();
     assert_eq!(missing, [""; 0]);
 }
 
 #[test]
-fn every_word_that_is_a_label_value_is_explained() {
+fn document_explains_every_label_value() {
     let written = Document::open("metrics.md").by_hand();
     let (_, meanings) = written.split_once("## What the label values mean\n").expect("the document has the meanings");
     let words: BTreeSet<_> = labels(&families())
@@ -47,9 +46,9 @@ fn every_word_that_is_a_label_value_is_explained() {
     assert!(words.len() > 50, "too few to be all: {words:?}");
 }
 
-/// Sessions that end with every code there is have the labels that the document tells, and all of them.
+/// Sessions with every code get exactly the labels of the document.
 #[test]
-fn codes_are_told_as_the_document_says() {
+fn code_labels_are_those_of_the_document() {
     let metrics = Metrics::new(options());
     let route = metrics.route("default");
     let sent = (0..=5000).map(|code| CloseStatus::Sent(CloseCode(code)));
@@ -127,12 +126,12 @@ fn reference() -> String {
     )
 }
 
-/// A row for each label and set of values that it can have.
+/// One row for each label and set of its values.
 fn labels(families: &BTreeMap<String, Family>) -> Vec<Vec<String>> {
     let mut rows: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
     for (name, family) in families {
         for (label, values) in &family.labels {
-            rows.entry((label, told(name, label, values))).or_default().push(code(name));
+            rows.entry((label, describe(name, label, values))).or_default().push(code(name));
         }
     }
     let is_route = |label: &str| label == "route";
@@ -144,8 +143,8 @@ fn labels(families: &BTreeMap<String, Family>) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// The values of a label in words: where they are not all known from the start, by the rule that bounds them.
-fn told(family: &str, label: &str, values: &BTreeSet<String>) -> String {
+/// The values of a label in words, or the rule that limits them if they are not all known at the start.
+fn describe(family: &str, label: &str, values: &BTreeSet<String>) -> String {
     match label {
         "route" => "the routes' names, `default`, `probe`, empty".to_owned(),
         "status" => "`100` to `599`, `other`".to_owned(),
@@ -171,13 +170,13 @@ fn codes(family: &str) -> String {
     format!("`1000` to `1003`, {synthesized}, `reserved`, {private}`3xxx`, `4xxx`, `invalid`")
 }
 
-/// The unit that a name ends with (Prometheus' convention).
+/// The unit at the end of a name, by the convention of Prometheus.
 fn unit(name: &str) -> &'static str {
     let name = name.strip_suffix("_total").unwrap_or(name);
     ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit)).unwrap_or_default()
 }
 
-/// The key of the configuration whose meaning names this histogram.
+/// The key of the configuration that names this histogram.
 fn buckets_key(family: &str) -> String {
     let is_of = |key: &config::KeyDescription| key.path.starts_with("metrics.buckets.") && key.meaning.contains(family);
     config::keys().into_iter().find(is_of).unwrap_or_else(|| panic!("no key sets the buckets of {family}")).path
@@ -188,9 +187,9 @@ fn buckets_key(family: &str) -> String {
 struct Family {
     help: String,
     kind: String,
-    /// Each with the values that it has before anything has happened.
+    /// The labels with their values at the start.
     labels: BTreeMap<String, BTreeSet<String>>,
-    /// Of a histogram, rising, without `+Inf`.
+    /// The bounds of a histogram in rising order, without `+Inf`.
     bounds: Vec<String>,
 }
 
@@ -217,14 +216,14 @@ fn families_of(metrics: &Metrics) -> BTreeMap<String, Family> {
 }
 
 impl Family {
-    /// A line that follows HELP.
+    /// Reads a line after HELP.
     fn read(&mut self, line: &str) {
         if let Some((_, kind)) = line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' ')) {
             return kind.clone_into(&mut self.kind);
         }
         let Some((_, labels)) = line.split_once('{') else { return };
         let (labels, _) = labels.split_once('}').expect("a brace that is opened is closed");
-        // No value that is there from the start has a comma or a quote in it.
+        // No value at the start contains a comma or a quote.
         for (label, value) in labels.split(',').filter_map(|pair| pair.split_once('=')) {
             let value = value.trim_matches('"').to_owned();
             if label != "le" {

@@ -1,4 +1,4 @@
-//! The reference documents are what the code makes of itself. Where one is not, write it anew and look at the change:
+//! The reference documents have parts that are generated from the code. Generate them, and look at the change:
 //!
 //!     UPDATE_DOCS=1 cargo test --test it reference::
 
