@@ -10,6 +10,7 @@ mod support;
 
 mod admin;
 mod architecture;
+mod blame;
 mod configuration;
 mod containers;
 mod control;
