@@ -124,6 +124,9 @@ pub struct Session {
     expires: Option<Instant>,
 }
 
+// A sidecar holds thousands of idle sessions.
+const _: () = assert!(size_of::<Session>() <= 384);
+
 /// How far the session is.
 #[derive(Debug, Default)]
 enum Phase {

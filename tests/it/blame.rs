@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 /// Far more than the buffers of both kernels and of closewatch take.
-const FLOOD: usize = 24 << 20;
+const FLOOD: usize = 8 << 20;
 
 /// A Close frame of an endpoint, without a reason.
 fn close(from: Endpoint, code: u16) -> Vec<u8> {
