@@ -202,6 +202,14 @@ impl UpstreamUrl {
     /// The form that a user may write.
     pub const ALLOWED: &str = "ws://HOST:PORT, wss://HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:/PATH";
 
+    /// The value of a request's Host header; `localhost` for a Unix socket.
+    pub fn host_header(&self) -> String {
+        match self {
+            Self::Tcp(url) => url.host_header(),
+            Self::Unix(_) => "localhost".to_owned(),
+        }
+    }
+
     fn parse(text: &str) -> Result<Self, String> {
         match text.split_once(':') {
             Some((scheme, path)) if scheme.eq_ignore_ascii_case("unix") => parse_socket_path(path).map(Self::Unix),
@@ -305,6 +313,13 @@ macro_rules! from_str {
 }
 
 from_str!(Host, Authority, Url, UpstreamUrl);
+
+impl InvalidAddress {
+    /// The remedy for the user; empty if there is none.
+    pub fn remedy(&self) -> &str {
+        &self.remedy
+    }
+}
 
 impl PartialEq for Host {
     fn eq(&self, other: &Self) -> bool {

@@ -28,7 +28,7 @@ pub(super) struct Admins {
 impl Bound {
     pub(super) fn new(config: &Config, sockets: &mut Sockets) -> Result<Self, StartError> {
         let metrics = config.metrics.listen.map(|address| listen("metrics", address, sockets)).transpose()?;
-        Ok(Self { admin: listen("admin", config.admin.listen, sockets)?, metrics })
+        Ok(Self { admin: listen("admin", *config.admin.listen, sockets)?, metrics })
     }
 
     /// The address of page, API and metrics, with its real port; and that of nothing but metrics and health.

@@ -97,10 +97,10 @@ struct Course {
 impl Course {
     async fn run(self) -> Instant {
         tracing::info!(sessions = self.parts.relay.sessions(), "draining");
-        self.hurry.run_until_cancelled(sleep(self.shutdown.delay)).await;
+        self.hurry.run_until_cancelled(sleep(*self.shutdown.delay)).await;
         self.parts.listeners().close();
         self.parts.proxy.refuse_sessions();
-        let deadline = Instant::now() + self.shutdown.timeout;
+        let deadline = Instant::now() + *self.shutdown.timeout;
         self.parts.cuts.begin_at(deadline.into_std());
         if timeout_at(deadline, self.close_all(deadline)).await.is_err() {
             // Who does not end now is told as the relay stops.
@@ -116,12 +116,12 @@ impl Course {
     async fn close_all(&self, deadline: Instant) {
         let start = Instant::now();
         let order = |spread| relay::DrainPlan {
-            text: CloseText { code: self.shutdown.code, reason: self.shutdown.reason.clone() },
+            text: CloseText { code: *self.shutdown.code, reason: self.shutdown.reason.0.clone() },
             start: start.into_std(),
             spread,
             cut_at: deadline.into_std(),
         };
-        self.parts.relay.drain(&order(self.shutdown.spread));
+        self.parts.relay.drain(&order(*self.shutdown.spread));
         tokio::select! {
             () = self.all_ended() => return,
             () = self.hurry.cancelled() => {}

@@ -36,12 +36,12 @@ impl Listeners {
         }
         let mut running: Vec<&Bound> = self.running.iter().collect();
         let bound = config.listen.iter().map(|listen| {
-            let address = listen.address;
+            let address = *listen.address;
             let listener = match running.iter().position(|bound| bound.address == address) {
-                Some(place) => running.remove(place).listener.expecting(listen.proxy_protocol),
+                Some(place) => running.remove(place).listener.expecting(*listen.proxy_protocol),
                 None => sockets
                     .listen(address)
-                    .and_then(|socket| Listener::new(socket, listen.proxy_protocol, &config.keepalive))
+                    .and_then(|socket| Listener::new(socket, *listen.proxy_protocol, &config.keepalive))
                     .map_err(start_error(format!("listen {address}")))?,
             };
             Ok(Bound { address, listener })

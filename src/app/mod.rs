@@ -187,7 +187,7 @@ impl App {
 
     /// Drains, unless that was begun before, and does what is asked meanwhile. A second signal does not wait.
     async fn until_end(&mut self, first: Signal) -> End {
-        let linger = if first == Signal::Interrupt { Duration::ZERO } else { self.config.shutdown.linger };
+        let linger = if first == Signal::Interrupt { Duration::ZERO } else { *self.config.shutdown.linger };
         let drain = self.drain();
         if first == Signal::Interrupt {
             drain.hurry();
@@ -222,7 +222,7 @@ impl App {
     /// Reads the configuration again. A bad one changes nothing.
     fn reload(&mut self) -> Result<(), String> {
         systemd::reloading();
-        let result = self.source.load().map_err(|errors| errors.to_string()).and_then(|config| self.apply(config));
+        let result = self.source.load().and_then(|config| self.apply(config));
         match &result {
             Ok(()) => {
                 self.parts.metrics.reload_succeeded(SystemTime::now());
@@ -246,7 +246,7 @@ impl App {
         let mut listeners = self.parts.listeners();
         let bound = listeners.bind(&config, &mut Sockets::default()).map_err(|error| error.to_string())?;
         self.parts.proxy.reconfigure(&config);
-        self.parts.relay.reconfigure(config.buffer_total_bytes);
+        self.parts.relay.reconfigure(*config.limits.buffer_total_bytes);
         let before = listeners.addresses();
         listeners.run(bound, &self.parts.proxy);
         tell_changes(&before, &listeners.addresses());
@@ -261,7 +261,7 @@ impl App {
 
 /// What a file says in vain is no error, but somebody has written it.
 fn warn_of_unused(config: &Config) {
-    if config.has_unused_routes {
+    if config.has_unused_routes.0 {
         tracing::warn!("the routes of the file are not used: --upstream (CLOSEWATCH_UPSTREAM) takes their place");
     }
 }

@@ -17,10 +17,10 @@ use crate::{
 
 pub(super) fn metrics(config: &Config) -> metrics::MetricsOptions {
     metrics::MetricsOptions {
-        codes: config.metrics.codes.clone(),
-        max_custom_codes: config.metrics.max_custom_codes,
+        codes: config.metrics.codes.iter().map(|code| code.0).collect(),
+        max_custom_codes: *config.metrics.max_custom_codes,
         buckets: config.metrics.buckets.clone(),
-        workers: config.workers.get(),
+        workers: config.worker_count().get(),
         registered_codes: registered_codes(),
     }
 }
@@ -28,25 +28,25 @@ pub(super) fn metrics(config: &Config) -> metrics::MetricsOptions {
 pub(super) fn relay(config: &Config) -> relay::RelayOptions {
     let keepalive = &config.keepalive;
     relay::RelayOptions {
-        workers: config.workers.get(),
-        buffer_total_bytes: config.buffer_total_bytes,
-        dead_link_timeout: Some(keepalive.idle + keepalive.interval * keepalive.probes),
+        workers: config.worker_count().get(),
+        buffer_total_bytes: *config.limits.buffer_total_bytes,
+        dead_link_timeout: Some(*keepalive.idle + *keepalive.interval * *keepalive.probes),
     }
 }
 
 pub(super) fn log(config: &Log) -> log::Settings {
     log::Settings {
-        format: match config.format {
+        format: match *config.format {
             LogFormat::Text => log::Format::Text,
             LogFormat::Json => log::Format::Json,
         },
-        level: config.level,
-        sessions: match config.sessions {
+        level: <&str>::from(*config.level).parse().expect("the words are those of tracing"),
+        sessions: match *config.sessions {
             LogSessions::All => log::Sessions::All,
             LogSessions::Abnormal => log::Sessions::Abnormal,
             LogSessions::Off => log::Sessions::Off,
         },
-        max_per_second: config.max_per_second,
+        max_per_second: *config.max_per_second,
     }
 }
 
@@ -66,7 +66,10 @@ pub(super) fn admin(
 }
 
 pub(super) fn admin_options(config: &Config) -> admin::Options {
-    admin::Options { control: config.admin.control, hosts: config.admin.hosts.clone() }
+    admin::Options {
+        control: config.admin.control.0,
+        hosts: config.admin.hosts.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// Every code that IANA has registered alone, with its name.

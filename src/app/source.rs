@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, Config, Errors, Overrides};
+use crate::config::{self, Config, Overrides};
 
 /// Where the configuration comes from.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub enum Origin {
 
 impl Source {
     /// Reads the configuration.
-    pub fn load(&self) -> Result<Config, Errors> {
+    pub fn load(&self) -> Result<Config, String> {
         match &self.origin {
             Origin::File(path) => config::load(Some(path), &self.overrides),
             Origin::DefaultFile => config::load(None, &self.overrides),

@@ -1,6 +1,6 @@
-//! `closewatch check`: is this configuration sound, and what does it amount to?
+//! `closewatch check`: validates a configuration and prints it.
 
-use std::{env, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use super::{say, write_out};
 use crate::config::{self, Overrides};
@@ -8,24 +8,26 @@ use crate::config::{self, Overrides};
 /// The arguments of `closewatch check`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
-    /// The configuration; without it `config.yaml` in the working directory.
+    /// The configuration. By default `config.yaml` in the working directory.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Prints the JSON Schema of configurations instead.
+    #[arg(long)]
+    schema: bool,
 }
 
-/// Prints the configuration with its defaults filled in, or everything that is wrong with it. What the environment
-/// sets for `closewatch run` counts here too, so that both judge the same configuration.
+/// Prints the configuration with its defaults filled in, or everything that is wrong with it. The flags and the
+/// environment of `closewatch run` count here too, so that both judge the same configuration.
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-    let overrides = Overrides {
-        listen: variable("CLOSEWATCH_LISTEN"),
-        upstream: variable("CLOSEWATCH_UPSTREAM"),
-        admin: variable("CLOSEWATCH_ADMIN"),
-    };
-    match config::check(arguments.config.as_deref(), &overrides) {
+    if arguments.schema {
+        return write_out("the schema", &format!("{:#}\n", config::schema()));
+    }
+    match config::check(arguments.config.as_deref(), &arguments.overrides) {
         Ok(yaml) => write_out("the configuration", &yaml),
         Err(errors) => {
-            say(&errors.to_string());
+            say(&errors);
             ExitCode::from(2)
         }
     }

@@ -21,10 +21,10 @@ use crate::{
 pub(super) struct Arguments {
     /// The address to accept clients on.
     #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN", default_value = "127.0.0.1:8080")]
-    listen: String,
+    listen: SocketAddr,
     /// The address of page, metrics, health and API.
     #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_ADMIN", default_value = "127.0.0.1:9917")]
-    admin: String,
+    admin: SocketAddr,
     /// Run only the proxy and the server, without built-in clients.
     #[arg(long)]
     no_traffic: bool,
@@ -46,14 +46,14 @@ async fn run(arguments: Arguments) -> ExitCode {
     };
     let overrides = Overrides {
         listen: Some(arguments.listen),
-        upstream: Some(format!("ws://{}", server.local_addr())),
+        upstream: format!("ws://{}", server.local_addr()).parse().ok(),
         admin: Some(arguments.admin),
     };
     let source = Source { origin: CONFIGURATION, overrides };
     let config = match source.load() {
         Ok(config) => config,
         Err(errors) => {
-            say(&errors.to_string());
+            say(&errors);
             return ExitCode::from(2);
         }
     };

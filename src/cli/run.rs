@@ -18,33 +18,22 @@ wherever the configuration names exactly its address, for clients or for the adm
 /// The arguments of `closewatch run`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
-    /// The configuration; without it `config.yaml` in the working directory where it exists.
+    /// The configuration. By default `config.yaml` in the working directory, if it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The address to take clients on, instead of those in the configuration.
-    #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN")]
-    listen: Option<String>,
-    /// The service behind closewatch, instead of `upstream` or all `routes` in the configuration.
-    #[arg(long, value_name = "URL", env = "CLOSEWATCH_UPSTREAM")]
-    upstream: Option<String>,
-    /// The address of metrics, health and API, instead of the one in the configuration.
-    #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_ADMIN")]
-    admin: Option<String>,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let source = Source {
         origin: arguments.config.clone().map_or(Origin::DefaultFile, Origin::File),
-        overrides: Overrides {
-            listen: arguments.listen.clone(),
-            upstream: arguments.upstream.clone(),
-            admin: arguments.admin.clone(),
-        },
+        overrides: arguments.overrides.clone(),
     };
     match source.load() {
-        Ok(config) => with_runtime(config.workers, serve(source, config, |_| std::future::ready(()))),
+        Ok(config) => with_runtime(config.worker_count(), serve(source, config, |_| std::future::ready(()))),
         Err(errors) => {
-            say(&errors.to_string());
+            say(&errors);
             ExitCode::from(2)
         }
     }

@@ -43,16 +43,16 @@ pub(super) struct BucketBounds {
     pub(super) ping_rtt: Vec<f64>,
 }
 
-impl From<config::Buckets> for BucketBounds {
-    fn from(chosen: config::Buckets) -> Self {
+impl From<&config::Buckets> for BucketBounds {
+    fn from(chosen: &config::Buckets) -> Self {
         Self {
-            session_duration: bounds(chosen.session_duration, &SESSION_DURATION),
-            idle_before_close: bounds(chosen.idle_before_close, &IDLE_BEFORE_CLOSE),
-            close_handshake_duration: bounds(chosen.close_handshake_duration, &CLOSE_HANDSHAKE_DURATION),
-            handshake_duration: bounds(chosen.handshake_duration, &HANDSHAKE_DURATION),
-            upstream_connect_duration: bounds(chosen.upstream_connect_duration, &UPSTREAM_CONNECT_DURATION),
-            message_size: bounds(chosen.message_size, &MESSAGE_SIZE),
-            ping_rtt: bounds(chosen.ping_rtt, &PING_RTT),
+            session_duration: bounds(chosen.session_duration.list(), &SESSION_DURATION),
+            idle_before_close: bounds(chosen.idle_before_close.list(), &IDLE_BEFORE_CLOSE),
+            close_handshake_duration: bounds(chosen.close_handshake_duration.list(), &CLOSE_HANDSHAKE_DURATION),
+            handshake_duration: bounds(chosen.handshake_duration.list(), &HANDSHAKE_DURATION),
+            upstream_connect_duration: bounds(chosen.upstream_connect_duration.list(), &UPSTREAM_CONNECT_DURATION),
+            message_size: bounds(chosen.message_size.list(), &MESSAGE_SIZE),
+            ping_rtt: bounds(chosen.ping_rtt.list(), &PING_RTT),
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn default_bounds_are_accepted() {
-        let buckets = BucketBounds::from(config::Buckets::default());
+        let buckets = BucketBounds::from(&config::Buckets::default());
         assert_eq!(buckets.message_size.len(), MESSAGE_SIZE.len());
     }
 

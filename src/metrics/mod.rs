@@ -87,7 +87,7 @@ impl Metrics {
     /// Panics if the bounds of a histogram are empty, do not ascend from 0, or are not finite.
     pub fn new(options: MetricsOptions) -> Self {
         let registry = Registry::new();
-        let buckets = Arc::new(BucketBounds::from(options.buckets));
+        let buckets = Arc::new(BucketBounds::from(&options.buckets));
         let families = Arc::new(Families::register(&registry, &buckets));
         let codes = Arc::new(CloseCodeLabels::new(options.codes, options.max_custom_codes));
         let routes = Arc::new(Routes::default());

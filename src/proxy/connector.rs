@@ -1,14 +1,6 @@
 //! Connects to the server.
 
-use std::{
-    error::Error,
-    fmt, io,
-    net::{IpAddr, SocketAddr},
-    path::Path,
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, fmt, io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use socket2::{SockRef, Socket, TcpKeepalive};
@@ -24,7 +16,8 @@ use super::{
     socket_options,
 };
 use crate::{
-    config::{self, Keepalive, UpstreamAddress},
+    authority::UpstreamUrl,
+    config::{self, Keepalive, ProxyHeader},
     metrics::HandshakeFailure,
 };
 
@@ -83,10 +76,10 @@ impl Error for ConnectError {}
 impl Connector {
     pub(super) fn new(upstream: &config::Upstream, keepalive: &Keepalive) -> Self {
         Self {
-            target: Target::new(&upstream.address),
-            timeout: upstream.connect_timeout,
+            target: Target::new(&upstream.url),
+            timeout: *upstream.connect_timeout,
             keepalive: socket_options::keepalive(keepalive),
-            sends_proxy_protocol: upstream.proxy_protocol,
+            sends_proxy_protocol: *upstream.proxy_protocol == ProxyHeader::V2,
             last_peer: ArcSwapOption::empty(),
         }
     }
@@ -177,13 +170,13 @@ impl Connector {
 }
 
 impl Target {
-    fn new(address: &UpstreamAddress) -> Self {
-        match address {
-            UpstreamAddress::Tcp { host, port } => match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-                Ok(ip) => Self::Address(Peer::new(SocketAddr::new(ip, *port))),
-                Err(_) => Self::Name { host: host.clone(), port: *port },
+    fn new(url: &UpstreamUrl) -> Self {
+        match url {
+            UpstreamUrl::Tcp(url) => match url.authority.host.ip() {
+                Some(ip) => Self::Address(Peer::new(SocketAddr::new(ip, url.port()))),
+                None => Self::Name { host: url.authority.host.as_str().to_owned(), port: url.port() },
             },
-            UpstreamAddress::Unix(path) => {
+            UpstreamUrl::Unix(path) => {
                 Self::Unix { path: path.as_path().into(), text: format!("unix:{}", path.display()).into() }
             }
         }
@@ -233,7 +226,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_millis(600);
 
     fn connector() -> Connector {
-        let keepalive = Keepalive { idle: Duration::from_secs(1), interval: Duration::from_secs(1), probes: 1 };
+        let keepalive = Keepalive::default();
         Connector {
             target: Target::Name { host: "chat.example.com".to_owned(), port: 80 },
             timeout: TIMEOUT,

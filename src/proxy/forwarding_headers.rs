@@ -94,7 +94,7 @@ pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut impl Head
 pub(super) fn forward(headers: &mut impl HeaderFields, forwarded: &Forwarded, ends: Ends, host: Option<&HeaderValue>) {
     let client = ends.client.ip().to_canonical();
     let is_trusted = forwarded.trusted.is_empty() || forwarded.trusted.iter().any(|network| network.contains(&client));
-    let replaces = match forwarded.mode {
+    let replaces = match *forwarded.mode {
         ForwardedMode::Off => return,
         ForwardedMode::Replace => true,
         ForwardedMode::Append => !is_trusted,
@@ -160,6 +160,7 @@ pub(super) fn has(headers: &impl HeaderFields, name: &HeaderName) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Setting;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -170,8 +171,8 @@ mod tests {
     }
 
     fn append(trusted: &[&str]) -> Forwarded {
-        let trusted = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        Forwarded { mode: ForwardedMode::Append, trusted }
+        let trusted = trusted.iter().map(|network| Setting(network.parse().unwrap())).collect();
+        Forwarded { mode: Setting(ForwardedMode::Append), trusted }
     }
 
     fn ends(client: &str, is_tls: bool) -> Ends {

@@ -129,7 +129,7 @@ impl Proxy {
     }
 
     fn log_rejected(&self, client: SocketAddr, reason: RejectReason) {
-        let client = shown_client(self.routing.load().privacy.client, client);
+        let client = shown_client(*self.routing.load().privacy.client, client);
         tracing::debug!(client = client.as_deref(), reason = reason.as_str(), "connection rejected");
     }
 
@@ -140,10 +140,10 @@ impl Proxy {
 
 fn admission_limits(config: &Config) -> admission::Limits {
     admission::Limits {
-        connections: config.connections,
-        connections_per_ip: config.connections_per_ip,
+        connections: *config.limits.connections,
+        connections_per_ip: *config.limits.connections_per_ip,
         others: OtherDescriptors {
-            workers: config.workers.get(),
+            workers: config.worker_count().get(),
             client_listeners: config.listen.len(),
             admin_listeners: 1 + usize::from(config.metrics.listen.is_some()),
         },

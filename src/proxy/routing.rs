@@ -11,7 +11,7 @@ use super::{
     proxy_protocol::Ends,
 };
 use crate::{
-    config::{self, Config, Forwarded, HostHeader, Privacy, Probes},
+    config::{self, Config, Forwarded, HostHeader, OnLoss, Privacy, Probes, Timeouts},
     metrics::{Metrics, RouteMetrics},
     session::Policy,
     websocket::PerEndpoint,
@@ -40,6 +40,7 @@ pub(super) struct Routing {
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) config: config::Route,
+    pub(super) handshake_timeout: Option<Duration>,
     pub(super) metrics: Arc<RouteMetrics>,
     pub(super) policy: Arc<Policy>,
     pub(super) connector: Connector,
@@ -47,18 +48,18 @@ pub(super) struct Route {
 
 impl Routing {
     pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
-        let routes = config.routes.iter().map(|route| Arc::new(Route::new(route, config, metrics))).collect();
+        let routes = config.routes().into_iter().map(|route| Arc::new(Route::new(route, config, metrics))).collect();
         Self {
             routes,
             privacy: config.privacy.clone(),
             connection_limits: Limits {
-                head_timeout: config.request_head_timeout,
-                head_bytes: config.request_head_bytes,
+                head_timeout: *config.timeouts.request_head,
+                head_bytes: *config.limits.request_head_bytes,
                 keep_alive: KEEP_ALIVE,
                 body: BODY,
             },
             forwarded: config.forwarded.clone(),
-            host: config.host,
+            host: *config.host,
             probe: (!config.probes.user_agents.is_empty()).then(|| metrics.route("probe")),
             probes: config.probes.clone(),
         }
@@ -74,7 +75,7 @@ impl Routing {
         let host = headers.values(&header::HOST).next().and_then(|host| HeaderValue::from_bytes(host).ok());
         forwarding_headers::forward(headers, &self.forwarded, ends, host.as_ref());
         if self.host == HostHeader::Upstream
-            && let Ok(authority) = HeaderValue::try_from(&route.config.upstream.authority)
+            && let Ok(authority) = HeaderValue::try_from(route.config.upstream.url.host_header())
         {
             headers.set(header::HOST, authority);
         }
@@ -107,26 +108,33 @@ fn begins_with_product(user_agent: &str, product: &str) -> bool {
 }
 
 impl Route {
-    fn new(route: &config::Route, config: &Config, metrics: &Metrics) -> Self {
+    fn new(route: config::Route, config: &Config, metrics: &Metrics) -> Self {
+        let timeouts = route.timeouts.over(&config.timeouts);
         Self {
-            config: route.clone(),
+            handshake_timeout: *timeouts.handshake,
             metrics: metrics.route(&route.name),
-            policy: Arc::new(policy(route)),
+            policy: Arc::new(policy(&route, config, &timeouts)),
             connector: Connector::new(&route.upstream, &config.keepalive),
+            config: route,
         }
     }
 }
 
-fn policy(route: &config::Route) -> Policy {
+fn policy(route: &config::Route, config: &Config, timeouts: &Timeouts) -> Policy {
+    let limits = route.limits.over(&config.limits);
+    let on_loss = |own: &Option<OnLoss>, common: &OnLoss| own.as_ref().unwrap_or(common).close_text();
     Policy {
-        idle: route.timeouts.idle,
-        max_age: route.timeouts.max_age,
-        close: route.timeouts.close,
-        hang_up: route.timeouts.hang_up,
-        frame_bytes: route.limits.frame_bytes,
-        message_bytes: route.limits.message_bytes,
-        buffer_bytes: route.limits.buffer_bytes,
-        on_loss: PerEndpoint { client: route.on_client_loss.clone(), server: route.on_server_loss.clone() },
+        idle: *timeouts.idle,
+        max_age: *timeouts.max_age,
+        close: *timeouts.close,
+        hang_up: *timeouts.hang_up,
+        frame_bytes: *limits.frame_bytes,
+        message_bytes: *limits.message_bytes,
+        buffer_bytes: *limits.buffer_bytes,
+        on_loss: PerEndpoint {
+            client: on_loss(&route.on_client_loss, &config.on_client_loss),
+            server: on_loss(&route.on_server_loss, &config.on_server_loss),
+        },
     }
 }
 

@@ -18,7 +18,7 @@ const LOCAL_SEND_BUFFER: usize = 128 * 1024;
 
 /// TCP keepalive as configured, for either leg.
 pub(super) fn keepalive(keepalive: &Keepalive) -> TcpKeepalive {
-    TcpKeepalive::new().with_time(keepalive.idle).with_interval(keepalive.interval).with_retries(keepalive.probes)
+    TcpKeepalive::new().with_time(*keepalive.idle).with_interval(*keepalive.interval).with_retries(*keepalive.probes)
 }
 
 /// Bounds what waits in the kernel for a peer on the same host.

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, path::Path};
 
-use closewatch::config::Buckets;
+use closewatch::config::{Bounds, Buckets, Setting};
 use closewatch::metrics::{HandshakeFailure, HandshakeOutcome, Metrics, MetricsOptions, RejectReason, RouteMetrics};
 use closewatch::session::{FrameSink, Summary};
 use closewatch::websocket::close_code::{CloseCode, CloseStatus};
@@ -280,12 +280,16 @@ fn counts_of_the_workers_are_summed() {
     assert_eq!(scrape.value(r#"websocket_buffered_bytes{from="client",route="chat"}"#), 300.0);
 }
 
+fn bounds(bounds: &[f64]) -> Bounds {
+    Bounds(bounds.iter().map(|bound| Setting(Some(*bound))).collect())
+}
+
 #[test]
 fn configuration_chooses_the_buckets() {
     let buckets = Buckets {
-        session_duration: Some(vec![10.0]),
-        message_size: Some(vec![100.0, 1000.5]),
-        ping_rtt: Some(vec![0.25]),
+        session_duration: bounds(&[10.0]),
+        message_size: bounds(&[100.0, 1000.5]),
+        ping_rtt: bounds(&[0.25]),
         ..Buckets::default()
     };
     let metrics = Metrics::new(MetricsOptions { buckets, ..options() });

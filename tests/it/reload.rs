@@ -150,15 +150,15 @@ fn reload_of_a_bad_file_changes_nothing_and_reports() {
     let (at_start, started) = successful(&program);
     assert!(at_start == 1.0 && started > 1.6e9, "{at_start} {started}");
 
-    let more = format!("{}limit: 7\nlog: {{level: loud}}\n", server.upstream());
+    let more = format!("{}timeouts: {{idle: 0s}}\nlog: {{max_per_second: 0}}\n", server.upstream());
     let answer = program.reload(&more);
     assert_eq!(answer.status, 400);
     let lines: Vec<&str> = answer.body.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[0].starts_with("closewatch.yaml:4:1: limit: "), "{lines:?}");
-    assert!(lines[1].starts_with("closewatch.yaml:5:14: log.level: "), "{lines:?}");
+    assert!(lines[0].starts_with("closewatch.yaml:4:18: timeouts.idle: "), "{lines:?}");
+    assert!(lines[1].starts_with("closewatch.yaml:5:23: log.max_per_second: "), "{lines:?}");
     assert_eq!(successful(&program), (0.0, started));
-    program.wait_for_log("closewatch.yaml:4:1: limit: ", 1);
+    program.wait_for_log("closewatch.yaml:4:18: timeouts.idle: ", 1);
     Session::open(&program, &server).exchange();
 
     assert_eq!(program.reload(&server.upstream()).status, 200);

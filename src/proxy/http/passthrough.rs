@@ -68,7 +68,7 @@ impl PlainRequest<'_> {
         forwarding_headers::strip_hop_by_hop(headers);
         self.routing.forward(headers, self.route, self.ends);
         if !headers.contains_key(header::HOST)
-            && let Ok(host) = HeaderValue::try_from(&self.route.config.upstream.authority)
+            && let Ok(host) = HeaderValue::try_from(self.route.config.upstream.url.host_header())
         {
             headers.insert(header::HOST, host);
         }

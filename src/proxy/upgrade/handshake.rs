@@ -156,7 +156,7 @@ fn switch(
         early: early.to_vec(),
         policy: Arc::clone(&route.policy),
         metrics: guard.upgraded(),
-        timeout: route.config.timeouts.handshake,
+        timeout: route.handshake_timeout,
     }))
 }
 
@@ -166,7 +166,7 @@ async fn ask(route: &Route, guard: &HandshakeGuard, ends: Ends, head: &[u8]) -> 
     let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
     guard.connected(started.elapsed());
     let asking = pin!(exchange(connected, head));
-    match route.config.timeouts.handshake {
+    match route.handshake_timeout {
         None => asking.await,
         Some(timeout) => tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| {
             let message = format!("no answer from the upstream within {}", humantime::format_duration(timeout));

@@ -12,7 +12,7 @@ use hyper::header::{self, HeaderName};
 use ipnet::IpNet;
 
 use crate::{
-    config::{ClientPrivacy, Privacy},
+    config::{ClientPrivacy, Privacy, Shown},
     journal::SessionInfo,
     proxy::forwarding_headers::{HeaderFields, joined},
 };
@@ -31,13 +31,13 @@ pub(crate) fn session_info(
 ) -> SessionInfo {
     SessionInfo {
         id: unique_id(),
-        client: shown_client(privacy.client, client),
+        client: shown_client(*privacy.client, client),
         server,
-        path: privacy.path.then(|| shortened(path)),
+        path: (*privacy.path == Shown::Full).then(|| shortened(path)),
         subprotocol: text(response, &header::SEC_WEBSOCKET_PROTOCOL),
         extensions: text(response, &header::SEC_WEBSOCKET_EXTENSIONS),
         trace_id,
-        hide_reasons: !privacy.reason,
+        hide_reasons: *privacy.reason == Shown::Off,
     }
 }
 

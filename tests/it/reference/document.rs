@@ -1,6 +1,9 @@
 //! A document in `docs` with a generated part.
 
-use std::{env, fs, path::PathBuf};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 /// The marks before and after the generated part.
 const BEGIN: &str =
@@ -23,15 +26,7 @@ impl Document {
     pub(crate) fn must_say(&self, made: &str) {
         let (before, after) = self.parts();
         let wanted = [before, BEGIN, "\n", made, "\n", END, after].concat();
-        if env::var_os("UPDATE_DOCS").is_some_and(|update| update == "1") {
-            return fs::write(&self.path, wanted).expect("the document can be written");
-        }
-        let first_difference = self.text.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
-        assert!(
-            self.text == wanted,
-            "{} is not up to date; see tests/it/reference/mod.rs. First difference: {first_difference:#?}",
-            self.path.display()
-        );
+        compare_or_update(&self.path, &self.text, &wanted);
     }
 
     /// The parts that are written by hand.
@@ -46,6 +41,25 @@ impl Document {
         let (_, after) = rest.split_once(END).expect("the document has the last mark");
         (before, after)
     }
+}
+
+/// Compares a whole file with its expected text. With `UPDATE_DOCS=1` it is written instead.
+pub(crate) fn must_have(name: &str, wanted: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    compare_or_update(&path, &text, wanted);
+}
+
+fn compare_or_update(path: &Path, text: &str, wanted: &str) {
+    if env::var_os("UPDATE_DOCS").is_some_and(|update| update == "1") {
+        return fs::write(path, wanted).expect("the file can be written");
+    }
+    let first_difference = text.lines().zip(wanted.lines()).find(|(found, wanted)| found != wanted);
+    assert!(
+        text == wanted,
+        "{} is not up to date; see tests/it/reference/mod.rs. First difference: {first_difference:#?}",
+        path.display()
+    );
 }
 
 /// A table in Markdown.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use closewatch::{
-    config::{self, Buckets},
+    config::Buckets,
     metrics::{Metrics, MetricsOptions, RouteMetrics},
     session::Summary,
     websocket::{
@@ -16,7 +16,10 @@ use closewatch::{
     },
 };
 
-use super::document::{Document, code, table};
+use super::{
+    configuration,
+    document::{Document, code, table},
+};
 
 #[test]
 fn document_is_generated_from_the_exposition() {
@@ -178,8 +181,8 @@ fn unit(name: &str) -> &'static str {
 
 /// The key of the configuration that names this histogram.
 fn buckets_key(family: &str) -> String {
-    let is_of = |key: &config::KeyDescription| key.path.starts_with("metrics.buckets.") && key.meaning.contains(family);
-    config::keys().into_iter().find(is_of).unwrap_or_else(|| panic!("no key sets the buckets of {family}")).path
+    let is_of = |key: &configuration::Key| key.path.starts_with("metrics.buckets.") && key.meaning.contains(family);
+    configuration::keys().into_iter().find(is_of).unwrap_or_else(|| panic!("no key sets the buckets of {family}")).path
 }
 
 /// A family as it is exposed.

@@ -5,9 +5,9 @@ use super::Config;
 /// Whether two configurations differ in a key.
 type Differs = fn(&Config, &Config) -> bool;
 
-/// Each by its path, with all keys below.
+/// Each by its path, for all keys below it.
 const FIXED: [(&str, Differs); 7] = [
-    ("workers", |old, new| old.workers != new.workers),
+    ("workers", |old, new| old.worker_count() != new.worker_count()),
     ("keepalive", |old, new| old.keepalive != new.keepalive),
     ("admin.listen", |old, new| old.admin.listen != new.admin.listen),
     ("metrics.listen", |old, new| old.metrics.listen != new.metrics.listen),
@@ -17,14 +17,14 @@ const FIXED: [(&str, Differs); 7] = [
 ];
 
 impl Config {
-    /// The keys in which `wanted` differs from this one, which runs, although they hold for the life of the process.
+    /// Returns the keys that differ in `wanted` from this running configuration, but cannot change without a restart.
     pub fn fixed_differences(&self, wanted: &Self) -> Vec<&'static str> {
         FIXED.iter().filter(|(_, differs)| differs(self, wanted)).map(|(key, _)| *key).collect()
     }
 }
 
-/// Whether the key at `path` is one of them.
-pub(super) fn is_fixed(path: &str) -> bool {
+/// Returns whether the key at `path` cannot change without a restart.
+pub fn needs_restart(path: &str) -> bool {
     let is_at = |key: &str| path.strip_prefix(key).is_some_and(|below| below.is_empty() || below.starts_with('.'));
     FIXED.iter().any(|(key, _)| is_at(key))
 }
