@@ -18,23 +18,33 @@ pub(crate) struct AcceptBackoff {
 }
 
 impl AcceptBackoff {
-    /// Logs the first failure of a shortage, and pauses. A line for each try would fill the log.
+    /// Reports the failure, and pauses.
     ///
     /// An error of the accepted connection itself needs no pause: the next accept may succeed.
     pub(crate) async fn pause(&mut self, error: &io::Error, listener: impl fmt::Display) {
         if is_connection_error(error) {
             return;
         }
+        self.report(error, listener);
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    /// Logs the first failure of a shortage. A line for each try would fill the log.
+    pub(crate) fn report(&mut self, error: &io::Error, listener: impl fmt::Display) {
         if self.is_first(Instant::now()) {
             tracing::warn!(%listener, "accept failed: {}; retrying", description(error));
         }
-        tokio::time::sleep(PAUSE).await;
     }
 
     fn is_first(&mut self, now: Instant) -> bool {
         let before = self.last_failure.replace(now);
         before.is_none_or(|last| now.duration_since(last) > SAME_SHORTAGE)
     }
+}
+
+/// Whether the process or the machine has no file descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 fn is_connection_error(error: &io::Error) -> bool {

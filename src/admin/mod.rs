@@ -9,11 +9,11 @@ use futures_util::future::BoxFuture;
 
 use crate::journal::Journal;
 
-pub mod client;
 mod closes;
 mod codes;
 mod connection_limit;
 mod control;
+mod descriptor_reserve;
 mod metrics_text;
 mod permission;
 mod routes;

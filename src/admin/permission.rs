@@ -1,8 +1,6 @@
 //! Who may use page, API and control. A page in a browser can send requests to this admin under a name that it has rebound
 //! to the admin's address, from another origin, or as a form: these requests are refused.
 
-use std::net::IpAddr;
-
 use axum::{
     http::{
         HeaderMap, HeaderName, Request, StatusCode,
@@ -12,6 +10,7 @@ use axum::{
 };
 
 use super::{Options, routes::line};
+use crate::authority::{host_in_header, ip_of, same_host};
 
 /// The response to a request that is not carried out.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,19 +70,9 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
 }
 
 fn is_allowed(host: &str, options: &Options) -> bool {
-    let name = without_port(host);
-    let address = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    address.parse::<IpAddr>().is_ok()
-        || name.eq_ignore_ascii_case("localhost")
-        || options.hosts.iter().any(|allowed| name.eq_ignore_ascii_case(allowed))
-}
-
-/// The colons of an IPv6 address are inside its brackets.
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if !port.contains(']') => name,
-        _ => host,
-    }
+    let Some(name) = host_in_header(host) else { return false };
+    let mut names = options.hosts.iter().map(String::as_str).chain(["localhost"]);
+    ip_of(name).is_some() || names.any(|allowed| same_host(allowed, name))
 }
 
 fn is_own_origin(host: Option<&str>, origin: Option<&str>) -> bool {
@@ -133,12 +122,12 @@ mod tests {
             "LOCALHOST",
             "admin.example.com",
             "Admin.Example.com:80",
+            "admin.example.com.",
         ];
         for host in allowed {
             assert_eq!(refused("/-/drain", &[JSON, ("host", host)]), None, "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:9917", "", "admin.example.com."]
-        {
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:9917", "", "[", "localhost:x"] {
             assert_eq!(refused("/-/drain", &[JSON, ("host", host)]), Some(StatusCode::FORBIDDEN), "{host}");
         }
         let two = [JSON, ("host", "localhost"), ("host", "localhost")];

@@ -8,13 +8,17 @@ use axum::{
     extract::ConnectInfo,
     http::{Request, Response},
 };
+use futures_util::FutureExt;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    time::sleep,
+    time::timeout,
 };
 use tokio_util::{
     io::{InspectReader, InspectWriter},
@@ -26,13 +30,20 @@ use tower_service::Service;
 use super::{
     Admin, Scope,
     connection_limit::{self, Connection, ConnectionLimit},
+    descriptor_reserve::DescriptorReserve,
     routes,
 };
-use crate::accept_backoff::AcceptBackoff;
+use crate::accept_backoff::{AcceptBackoff, is_out_of_descriptors};
 
-/// Serves the admin on `listener` until `stop` is cancelled and the responses in flight are sent.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
-    serve_within(Limits::default(), listener, admin, scope, stop).await;
+/// Serves the admin on `listener` until `stop` is cancelled and the responses in flight are sent. Its reserve of file
+/// descriptors is filled at once, before the future runs.
+pub fn serve(
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    scope: Scope,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    serve_within(Limits::default(), listener, admin, scope, stop)
 }
 
 /// The limits for slow or many clients.
@@ -46,6 +57,9 @@ struct Limits {
     /// How long responses in flight may take when the server stops.
     last_responses: Duration,
 }
+
+/// The time between two tries to accept when there is no spare descriptor.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
 /// The size of the read buffer of a connection, and so of a request head.
 const READ_BUFFER_BYTES: usize = 16 * 1024;
@@ -64,58 +78,116 @@ impl Default for Limits {
     }
 }
 
-async fn serve_within(limits: Limits, listener: TcpListener, admin: Arc<Admin>, scope: Scope, stop: CancellationToken) {
-    let connections = ConnectionLimit::new(limits.open);
+fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    scope: Scope,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
     let router = routes::router(routes::Endpoints { admin, stop: stop.clone() }, scope);
-    let server = Arc::new(Server { limits, router, stop: stop.clone() });
-    let tasks = TaskTracker::new();
-    let mut backoff = AcceptBackoff::default();
-    while let Some((stream, peer)) = stop.run_until_cancelled(accept(&listener, &mut backoff)).await {
-        let Some(connection) = stop.run_until_cancelled(connections.admit()).await else { break };
-        let server = Arc::clone(&server);
-        tasks.spawn(async move { server.serve_connection(stream, peer, &connection).await });
-    }
-    tasks.close();
-    tasks.wait().await;
-}
-
-async fn accept(listener: &TcpListener, backoff: &mut AcceptBackoff) -> (TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok(accepted) => return accepted,
-            Err(error) => backoff.pause(&error, "admin").await,
-        }
-    }
+    let (connections, reserve) = (ConnectionLimit::new(limits.open), DescriptorReserve::new());
+    let server = Arc::new(Server { limits, router, connections, reserve, stop });
+    async move { server.serve(listener).await }
 }
 
 struct Server {
     limits: Limits,
     router: Router,
+    connections: ConnectionLimit,
+    reserve: DescriptorReserve,
     stop: CancellationToken,
 }
 
 impl Server {
-    async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr, connection: &Arc<Connection>) {
+    async fn serve(self: Arc<Self>, listener: TcpListener) {
+        let tasks = TaskTracker::new();
+        let mut backoff = AcceptBackoff::default();
+        while let Some((stream, peer, connection)) = self.next_connection(&listener, &mut backoff).await {
+            let server = Arc::clone(&self);
+            tasks.spawn(async move { server.serve_connection(stream, peer, connection).await });
+        }
+        drop(listener);
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    /// The next connection, once there is a place for it, or `None` when the server stops.
+    async fn next_connection(
+        &self,
+        listener: &TcpListener,
+        backoff: &mut AcceptBackoff,
+    ) -> Option<(TcpStream, SocketAddr, Arc<Connection>)> {
+        let accepted = async {
+            let (stream, peer) = self.accept(listener, backoff).await;
+            (stream, peer, self.connections.admit().await)
+        };
+        self.stop.run_until_cancelled(accepted).await
+    }
+
+    async fn accept(&self, listener: &TcpListener, backoff: &mut AcceptBackoff) -> (TcpStream, SocketAddr) {
+        loop {
+            self.reserve.refill();
+            match listener.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) if is_out_of_descriptors(&error) => {
+                    backoff.report(&error, "admin");
+                    if let Some(accepted) = self.accept_from_reserve(listener).await {
+                        return accepted;
+                    }
+                }
+                Err(error) => backoff.pause(&error, "admin").await,
+            }
+        }
+    }
+
+    /// Accepts with a spare descriptor, or with that of the quietest connection. Without descriptors accept(2) fails even
+    /// if no connection waits.
+    async fn accept_from_reserve(&self, listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+        if !self.reserve.release() {
+            if is_readable(listener) {
+                self.connections.evict_quietest();
+            }
+            let _ = timeout(RETRY_INTERVAL, self.reserve.reclaimed()).await;
+            if !self.reserve.release() {
+                return None;
+            }
+        }
+        // If this had to wait, another thread could take the descriptor.
+        listener.accept().now_or_never()?.ok()
+    }
+
+    /// Serves a connection to its end.
+    async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr, connection: Arc<Connection>) {
         self.set_options(&stream);
-        let service = service_fn(|request| self.respond(request, peer, Arc::clone(connection)));
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.limits.request_head).max_buf_size(READ_BUFFER_BYTES);
-        let mut http = http.serve_connection(TokioIo::new(inspected(stream, connection)), service);
-        // An error here is a client that has gone or was too slow.
+        let (reader, writer) = (Arc::clone(&connection), Arc::clone(&connection));
+        let stream = InspectReader::new(stream, move |_| reader.on_progress());
+        let stream = InspectWriter::new(stream, move |_| writer.on_progress());
+        let service = service_fn(|request| self.respond(request, peer, Arc::clone(&connection)));
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(self.limits.request_head).max_buf_size(READ_BUFFER_BYTES);
+        let mut http = builder.serve_connection(TokioIo::new(stream), service);
+        self.run(&mut http, &connection).await;
+        let stream = http.into_parts().io.into_inner().into_inner().into_inner();
+        if let Ok(stream) = stream.into_std() {
+            self.reserve.reclaim(stream.into());
+        }
+    }
+
+    /// Runs a connection until its client, an eviction or the stop of the server ends it.
+    async fn run(&self, http: &mut (impl GracefulConnection + Unpin), connection: &Connection) {
+        // An error of `http` is a client that has gone or was too slow.
         tokio::select! {
             // Bytes that have arrived are read first, because they may be a request.
             biased;
-            _ = &mut http => return,
+            _ = &mut *http => return,
             () = connection.evicted() => return,
             () = self.stop.cancelled() => {}
         }
         // Before its first request hyper would wait for it.
         if connection.has_requested() {
-            Pin::new(&mut http).graceful_shutdown();
-            tokio::select! {
-                _ = http => {}
-                () = sleep(self.limits.last_responses) => {}
-            }
+            Pin::new(&mut *http).graceful_shutdown();
+            let _ = timeout(self.limits.last_responses, http).await;
         }
     }
 
@@ -141,21 +213,19 @@ impl Server {
     }
 }
 
-/// The stream, whose progress is recorded.
-fn inspected(stream: TcpStream, connection: &Arc<Connection>) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
-    let (reader, writer) = (Arc::clone(connection), Arc::clone(connection));
-    let stream = InspectReader::new(stream, move |_| reader.on_progress());
-    InspectWriter::new(stream, move |_| writer.on_progress())
+/// Whether a connection waits to be accepted.
+fn is_readable(listener: &TcpListener) -> bool {
+    let mut events = [PollFd::new(listener, PollFlags::IN)];
+    poll(&mut events, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use arc_swap::ArcSwap;
-    use futures_util::{FutureExt, future::BoxFuture};
+    use futures_util::future::BoxFuture;
     use tokio::{
         io::{self, AsyncReadExt, AsyncWriteExt},
         task::{JoinHandle, yield_now},
-        time::timeout,
     };
 
     use super::*;

@@ -1,4 +1,4 @@
-//! What the admin's control endpoints reach: the phase of the process's life, and requests to it.
+//! The implementation of the admin's control endpoints: the phase of the process, and requests to [`App`](super::App).
 
 use std::sync::{
     Arc,
@@ -8,21 +8,22 @@ use std::sync::{
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
+use super::reload::Answer;
 use crate::{
     admin::{CloseRequest, Control, Phase},
     relay::{CloseSome, Relay},
     websocket::close_code::{CloseCode, CloseText},
 };
 
-/// What the admin asks of the service.
+/// A request of the admin to the app.
 pub(super) enum Request {
     Drain,
-    Reload(oneshot::Sender<Result<(), String>>),
+    Reload(Answer),
 }
 
-/// Shared by the service and its admin.
+/// The state that the app and its admin share.
 pub(super) struct State {
-    /// A place in [`Phase::ALL`].
+    /// An index of [`Phase::ALL`].
     phase: AtomicU8,
     relay: Arc<Relay>,
     requests: mpsc::UnboundedSender<Request>,
@@ -33,8 +34,8 @@ impl State {
         Self { phase: AtomicU8::new(Phase::Starting as u8), relay, requests }
     }
 
+    /// Enters a phase. The process never returns to an earlier one.
     pub(super) fn enter(&self, phase: Phase) {
-        // A phase is never left for an earlier one.
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 }
@@ -46,14 +47,14 @@ impl Control for State {
 
     fn drain(&self) {
         self.enter(Phase::Draining);
-        // Where nobody listens any more, the process is ending already.
+        // Without a receiver the process ends already.
         let _ = self.requests.send(Request::Drain);
     }
 
     fn reload(&self) -> BoxFuture<'_, Result<(), String>> {
         let (sender, answer) = oneshot::channel();
         let _ = self.requests.send(Request::Reload(sender));
-        Box::pin(async { answer.await.unwrap_or_else(|_| Err("closewatch is ending".to_owned())) })
+        Box::pin(async { answer.await.unwrap_or_else(|_| Err("closewatch is shutting down".to_owned())) })
     }
 
     fn close(&self, request: CloseRequest) -> BoxFuture<'_, usize> {
@@ -64,18 +65,22 @@ impl Control for State {
                 if closed == wanted {
                     break;
                 }
-                let (sender, answer) = oneshot::channel();
-                let order = CloseSome {
-                    text: CloseText { code: CloseCode(request.code), reason: request.reason.clone() },
-                    route: request.route.clone(),
-                    count: wanted - closed,
-                };
-                self.relay.close_some(worker, order, move |count| {
-                    let _ = sender.send(count);
-                });
-                closed += answer.await.unwrap_or(0);
+                closed += self.close_on(worker, &request, wanted - closed).await;
             }
             closed
         })
+    }
+}
+
+impl State {
+    /// Closes at most `count` sessions of a worker, and returns their number.
+    async fn close_on(&self, worker: usize, request: &CloseRequest, count: usize) -> usize {
+        let (sender, answer) = oneshot::channel();
+        let text = CloseText { code: CloseCode(request.code), reason: request.reason.clone() };
+        let order = CloseSome { text, route: request.route.clone(), count };
+        self.relay.close_some(worker, order, move |count| {
+            let _ = sender.send(count);
+        });
+        answer.await.unwrap_or(0)
     }
 }

@@ -1,4 +1,4 @@
-//! A drain: sessions are closed in good order before the process goes.
+//! The drain: sessions are closed by closing handshakes before the process ends.
 
 use std::{
     sync::{
@@ -25,52 +25,52 @@ use crate::{
     },
 };
 
-/// How often it is looked whether the last session has ended.
+/// The time between two checks for the end of the last session.
 const POLL: Duration = Duration::from_millis(10);
 
-/// For the sessions that were cut to be told.
-const CUT_GRACE: Duration = Duration::from_secs(1);
+/// How long the ends of the sessions that the deadline killed may take to be recorded.
+const KILL_GRACE: Duration = Duration::from_secs(1);
 
 /// A drain that has begun. Its clones are the same drain.
 #[derive(Debug, Clone)]
 pub(super) struct Drain {
     ended: watch::Receiver<Option<Instant>>,
-    hurry: CancellationToken,
+    skip_delays: CancellationToken,
 }
 
 impl Drain {
     /// Begins a drain.
     pub(super) fn begin(parts: Arc<Parts>, shutdown: Shutdown) -> Self {
         parts.state.enter(Phase::Draining);
-        let hurry = CancellationToken::new();
-        let course = Course { parts, shutdown, hurry: hurry.clone() };
+        let skip_delays = CancellationToken::new();
+        let task = DrainTask { parts, shutdown, skip_delays: skip_delays.clone() };
         let (sender, ended) = watch::channel(None);
-        tokio::spawn(async move { sender.send(Some(course.run().await)) });
-        Self { ended, hurry }
+        tokio::spawn(async move { sender.send(Some(task.run().await)) });
+        Self { ended, skip_delays }
     }
 
-    /// Lets it go on without the pauses that are configured: somebody at a terminal waits.
-    pub(super) fn hurry(&self) {
-        self.hurry.cancel();
+    /// Skips `shutdown.delay` and `shutdown.spread`, because somebody waits at a terminal.
+    pub(super) fn skip_delays(&self) {
+        self.skip_delays.cancel();
     }
 
-    /// Waits until no session is left, or the time is up, and for `linger` after that.
+    /// Waits until no session is left or the timeout has passed, and for `linger` after that.
     pub(super) async fn ended(mut self, linger: Duration) {
         let ended = self.ended.wait_for(Option::is_some).await.ok().and_then(|ended| *ended);
-        // A drain that panicked has said so; what is left is cut with the relay.
+        // Without a value the task has panicked. The relay ends the sessions that are left when it stops.
         sleep_until(ended.unwrap_or_else(Instant::now) + linger).await;
     }
 }
 
-/// The sessions that are cut because the time to drain is over.
+/// Counts the sessions that the drain's deadline kills.
 #[derive(Debug, Default)]
-pub(super) struct Cuts {
+pub(super) struct DeadlineKills {
     deadline: OnceLock<std::time::Instant>,
     count: AtomicUsize,
 }
 
-impl Cuts {
-    /// Takes note of a session's end. Who hung up before the deadline instead of answering was not cut.
+impl DeadlineKills {
+    /// Looks at the end of a session. An endpoint that hung up before the deadline instead of answering was not killed.
     pub(super) fn observe(&self, ending: &Ending) {
         let is_by_drain = ending.fault == Some(Fault::Proxy(Action::Drain));
         if is_by_drain && self.deadline.get().is_some_and(|deadline| *deadline <= std::time::Instant::now()) {
@@ -78,8 +78,8 @@ impl Cuts {
         }
     }
 
-    fn begin_at(&self, deadline: std::time::Instant) {
-        // There is only one drain.
+    fn set_deadline(&self, deadline: std::time::Instant) {
+        // There is only one drain in the life of a process.
         let _ = self.deadline.set(deadline);
     }
 
@@ -88,31 +88,31 @@ impl Cuts {
     }
 }
 
-struct Course {
+struct DrainTask {
     parts: Arc<Parts>,
     shutdown: Shutdown,
-    hurry: CancellationToken,
+    skip_delays: CancellationToken,
 }
 
-impl Course {
+impl DrainTask {
     async fn run(self) -> Instant {
         tracing::info!(sessions = self.parts.relay.sessions(), "draining");
-        self.hurry.run_until_cancelled(sleep(*self.shutdown.delay)).await;
+        self.skip_delays.run_until_cancelled(sleep(*self.shutdown.delay)).await;
         self.parts.listeners().close();
         self.parts.proxy.refuse_sessions();
         let deadline = Instant::now() + *self.shutdown.timeout;
-        self.parts.cuts.begin_at(deadline.into_std());
+        self.parts.kills.set_deadline(deadline.into_std());
         if timeout_at(deadline, self.close_all(deadline)).await.is_err() {
-            // Who does not end now is told as the relay stops.
-            let _ = timeout(CUT_GRACE, self.cut_ended()).await;
+            // The relay ends the sessions that are left even then, when it stops.
+            let _ = timeout(KILL_GRACE, self.all_killed()).await;
         }
-        self.tell_cuts();
+        self.report_kills();
         self.parts.state.enter(Phase::Drained);
         tracing::info!("drained");
         Instant::now()
     }
 
-    /// Closes all sessions and waits for their ends, and for the end of what else is in flight.
+    /// Closes all sessions, and waits for their ends and for those of all requests in flight.
     async fn close_all(&self, deadline: Instant) {
         let start = Instant::now();
         let order = |spread| relay::DrainPlan {
@@ -124,30 +124,30 @@ impl Course {
         self.parts.relay.drain(&order(*self.shutdown.spread));
         tokio::select! {
             () = self.all_ended() => return,
-            () = self.hurry.cancelled() => {}
+            () = self.skip_delays.cancelled() => {}
         }
         self.parts.relay.drain(&order(Duration::ZERO));
         self.all_ended().await;
     }
 
     async fn all_ended(&self) {
-        // Until then clients on open connections are told to go elsewhere.
+        // Meanwhile requests on open connections get 503.
         self.sessions_ended().await;
         self.parts.proxy.finish().await;
-        // Of the last handshakes.
+        // The last handshakes may have become sessions.
         self.sessions_ended().await;
     }
 
-    /// The relay cuts the sessions by itself, at the deadline.
-    async fn cut_ended(&self) {
+    /// The relay kills the sessions by itself at the deadline.
+    async fn all_killed(&self) {
         tokio::join!(self.sessions_ended(), self.parts.proxy.cut());
     }
 
-    fn tell_cuts(&self) {
-        let sessions = self.parts.cuts.count() + self.parts.relay.sessions();
+    fn report_kills(&self) {
+        let sessions = self.parts.kills.count() + self.parts.relay.sessions();
         let requests = self.parts.proxy.cut_requests();
         if sessions + requests > 0 {
-            tracing::warn!(sessions, requests, "the time to drain is over; what was left is cut");
+            tracing::warn!(sessions, requests, "drain timeout exceeded: sessions and requests were terminated");
         }
     }
 

@@ -1,20 +1,20 @@
-//! The public listeners, which come and go with the configuration.
+//! The public listeners. A reload can add and remove some.
 
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Sockets, StartError, start_error};
+use super::{PassedSockets, StartError, start_error};
 use crate::{
     config::Config,
     proxy::{Listener, Proxy},
 };
 
-/// The listeners that run.
+/// The running listeners.
 #[derive(Debug, Default)]
 pub(super) struct Listeners {
     running: Vec<Bound>,
-    /// Ends the accepting of connections on all that run.
+    /// Ends the accept loops of all running listeners.
     stop: CancellationToken,
     is_closed: bool,
 }
@@ -22,15 +22,15 @@ pub(super) struct Listeners {
 /// A public address of a configuration and its socket.
 #[derive(Debug)]
 pub(super) struct Bound {
-    /// As configured: port 0 stays 0.
+    /// As in the configuration: port 0 stays 0.
     address: SocketAddr,
     listener: Listener,
 }
 
 impl Listeners {
-    /// The listeners of a configuration. Those that run already keep their sockets; the others are new, and closed again
-    /// where one of them cannot be had. Once all were closed for a drain there are none.
-    pub(super) fn bind(&self, config: &Config, sockets: &mut Sockets) -> Result<Vec<Bound>, StartError> {
+    /// Binds the listeners of a configuration. Running ones keep their sockets. If one cannot be bound, the new ones are
+    /// closed again. After [`Listeners::close`] there are none.
+    pub(super) fn bind(&self, config: &Config, sockets: &mut PassedSockets) -> Result<Vec<Bound>, StartError> {
         if self.is_closed {
             return Ok(Vec::new());
         }
@@ -38,7 +38,7 @@ impl Listeners {
         let bound = config.listen.iter().map(|listen| {
             let address = *listen.address;
             let listener = match running.iter().position(|bound| bound.address == address) {
-                Some(place) => running.remove(place).listener.expecting(*listen.proxy_protocol),
+                Some(index) => running.remove(index).listener.expecting(*listen.proxy_protocol),
                 None => sockets
                     .listen(address)
                     .and_then(|socket| Listener::new(socket, *listen.proxy_protocol, &config.keepalive))
@@ -49,21 +49,22 @@ impl Listeners {
         bound.collect()
     }
 
-    /// Takes connections on these listeners, and no more on the others. The connections that were taken stay.
+    /// Accepts connections on these listeners only. Accepted connections stay.
     pub(super) fn run(&mut self, listeners: Vec<Bound>, proxy: &Arc<Proxy>) {
         let stop = CancellationToken::new();
         for bound in &listeners {
             proxy.listen(bound.listener.clone(), stop.clone());
         }
-        std::mem::replace(&mut self.stop, stop).cancel();
+        // A listener that ends accepts the connections that wait on its socket, unless it sees a clone of itself.
         self.running = listeners;
+        std::mem::replace(&mut self.stop, stop).cancel();
     }
 
-    /// Closes all of them, for good.
+    /// Closes all listeners for good.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
-        self.stop.cancel();
         self.running.clear();
+        self.stop.cancel();
     }
 
     /// The addresses in the order of the configuration, with their real ports.

@@ -1,33 +1,36 @@
-//! A whole closewatch: listeners, control plane, data plane, admin; its life from a configuration to its end.
+//! The whole program: listeners, control plane, data plane and admin, from the start to the end of the process.
 
-mod admins;
+mod admin_servers;
 mod control;
 mod drain;
 mod listeners;
+mod reload;
 mod settings;
 mod signals;
-mod sockets;
+mod socket_activation;
 mod source;
 mod systemd;
 
 use std::{
     fmt, io,
     net::SocketAddr,
-    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
 use tokio::sync::mpsc;
 
-pub use self::source::{Origin, Source};
 use self::{
-    admins::Admins,
+    admin_servers::{AdminServers, BoundAdmin},
     control::{Request, State},
-    drain::{Cuts, Drain},
+    drain::{DeadlineKills, Drain},
     listeners::Listeners,
+    reload::Reloads,
     signals::{Signal, Signals},
-    sockets::Sockets,
+};
+pub use self::{
+    socket_activation::PassedSockets,
+    source::{Origin, Source},
 };
 use crate::{
     admin::{self, Phase},
@@ -39,10 +42,10 @@ use crate::{
     relay::Relay,
 };
 
-/// How long the last log lines may take to be written.
+/// How long the last lines of the log may take to be written.
 const LOG_FLUSH: Duration = Duration::from_secs(2);
 
-/// Why a closewatch could not start: what, and where.
+/// Why closewatch cannot start: the part that failed and its error.
 #[derive(Debug)]
 pub struct StartError {
     what: String,
@@ -61,85 +64,84 @@ fn start_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError 
     |error| StartError { what: what.into(), error }
 }
 
-/// How a closewatch ended.
+/// How closewatch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// After a drain.
+    /// It has drained.
     Drained,
-    /// By a second signal, at once.
+    /// A second signal ended it at once.
     Forced,
 }
 
 /// A running closewatch.
 pub struct App {
-    source: Source,
     config: Config,
     parts: Arc<Parts>,
-    admins: Admins,
+    admin: AdminServers,
     admin_address: SocketAddr,
     metrics_address: Option<SocketAddr>,
     requests: mpsc::UnboundedReceiver<Request>,
+    reloads: Reloads,
     signals: Signals,
     log: LogHandle,
     drain: Option<Drain>,
 }
 
-/// What drain and reload act on.
+/// The parts that drain and reload act on.
 struct Parts {
     state: Arc<State>,
     listeners: Mutex<Listeners>,
     proxy: Arc<Proxy>,
     relay: Arc<Relay>,
     metrics: Arc<Metrics>,
-    cuts: Arc<Cuts>,
+    kills: Arc<DeadlineKills>,
 }
 
 impl Parts {
     fn listeners(&self) -> MutexGuard<'_, Listeners> {
-        // A panic leaves them whole: each change is one step.
+        // A panic leaves them consistent: each change is one step.
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl App {
-    /// Binds all addresses and starts all threads. Nothing is bound before the configuration holds, and nobody is served
-    /// before all is bound. Within a runtime of tokio's.
+    /// Binds all addresses and starts all threads. `config` is valid, so nothing is bound for an invalid one, and nothing is
+    /// served before everything is bound. Call it in a runtime of tokio.
     ///
     /// # Errors
     ///
-    /// Where the kernel refuses an address, a thread, a signal handler, or systemd passed a socket without use.
-    pub fn start(source: Source, config: Config) -> Result<Self, StartError> {
+    /// If an address cannot be bound, if a thread or a signal handler cannot be had, or if a passed socket is not used.
+    pub fn start(source: Source, config: Config, mut sockets: PassedSockets) -> Result<Self, StartError> {
         let signals = Signals::new().map_err(start_error("the signal handlers"))?;
-        let mut sockets = Sockets::passed()?;
         let metrics = Arc::new(Metrics::new(settings::metrics(&config)));
         let drops = metrics.log_drops();
         let log = log::start(settings::log(&config.log), move || drops.record_dropped(), Box::new(io::stdout()))
-            .map_err(start_error("the log's thread"))?;
-        // A second closewatch in one process, as in tests, logs by the first one's subscriber.
+            .map_err(start_error("the log thread"))?;
+        // A second app in one process, as in tests, logs through the first one.
         let _ = log::install(log.clone());
-        let cuts = Arc::<Cuts>::default();
-        let (session_log, session_cuts) = (log.clone(), Arc::clone(&cuts));
+        let kills = Arc::<DeadlineKills>::default();
+        let (session_log, session_kills) = (log.clone(), Arc::clone(&kills));
         let journal = Arc::new(Journal::new(admin::MOST_CLOSES).observed_by(move |record| {
-            session_cuts.observe(&record.summary.ending);
+            session_kills.observe(&record.summary.ending);
             session_log.record(record);
         }));
-        let relay = Arc::new(Relay::start(settings::relay(&config)).map_err(start_error("the relay's threads"))?);
+        let relay = Arc::new(Relay::start(settings::relay(&config)).map_err(start_error("the relay threads"))?);
         let proxy = Proxy::new(&config, Arc::clone(&metrics), Arc::clone(&journal), Arc::clone(&relay));
         let (sender, requests) = mpsc::unbounded_channel();
         let state = Arc::new(State::new(Arc::clone(&relay), sender));
 
         let mut listeners = Listeners::default();
         let bound = listeners.bind(&config, &mut sockets)?;
-        let bound_admin = admins::Bound::new(&config, &mut sockets)?;
+        let bound_admin = BoundAdmin::new(&config, &mut sockets)?;
         let (admin_address, metrics_address) = bound_admin.addresses()?;
-        sockets.all_taken()?;
+        sockets.expect_all_used()?;
         listeners.run(bound, &proxy);
         let admin = settings::admin(&config, &metrics, journal, &state).map_err(start_error("the metrics thread"))?;
-        let admins = Admins::serve(bound_admin, admin);
-        let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics, cuts });
+        let admin = AdminServers::start(bound_admin, admin).map_err(start_error("the admin thread"))?;
+        let parts = Arc::new(Parts { state, listeners: Mutex::new(listeners), proxy, relay, metrics, kills });
         warn_of_unused(&config);
-        let drain = None;
-        Ok(Self { source, config, parts, admins, admin_address, metrics_address, requests, signals, log, drain })
+        let (reloads, drain) = (Reloads::new(source), None);
+        Ok(Self { config, parts, admin, admin_address, metrics_address, requests, reloads, signals, log, drain })
     }
 
     /// The public addresses in the order of the configuration, with their real ports.
@@ -147,12 +149,12 @@ impl App {
         self.parts.listeners().addresses()
     }
 
-    /// The admin's address, with its real port.
+    /// The address of the admin, with its real port.
     pub fn admin_address(&self) -> SocketAddr {
         self.admin_address
     }
 
-    /// The second address for metrics, with its real port, where it is configured.
+    /// The address of `metrics.listen`, with its real port, if it is configured.
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics_address
     }
@@ -166,92 +168,81 @@ impl App {
         let end = self.until_end(signal).await;
         self.parts.relay.stop();
         if end == End::Drained {
-            self.admins.stop().await;
+            self.admin.stop().await;
         }
         self.log.flush(LOG_FLUSH);
         end
     }
 
-    /// Does what is asked until a signal says that the process is to end.
+    /// Handles reloads and requests of the admin until a signal asks for the end of the process.
     async fn until_signal(&mut self) -> Signal {
         loop {
             tokio::select! {
                 signal = self.signals.next() => match signal {
                     Signal::Terminate | Signal::Interrupt => return signal,
-                    Signal::Hangup => drop(self.reload()),
+                    Signal::Hangup => self.reloads.request(None),
                 },
-                Some(request) = self.requests.recv() => self.obey(request),
+                Some(request) = self.requests.recv() => match request {
+                    Request::Drain => drop(self.drain()),
+                    Request::Reload(answer) => self.reloads.request(Some(answer)),
+                },
+                config = self.reloads.next() => {
+                    let result = config.and_then(|config| self.apply(config));
+                    self.report_reload(&result);
+                    self.reloads.finish(&result);
+                }
             }
         }
     }
 
-    /// Drains, unless that was begun before, and does what is asked meanwhile. A second signal does not wait.
+    /// Drains, unless a drain has begun before. A second signal ends the wait.
     async fn until_end(&mut self, first: Signal) -> End {
         let linger = if first == Signal::Interrupt { Duration::ZERO } else { *self.config.shutdown.linger };
         let drain = self.drain();
         if first == Signal::Interrupt {
-            drain.hurry();
+            drain.skip_delays();
         }
-        let mut ended = pin!(drain.ended(linger));
-        loop {
-            tokio::select! {
-                () = &mut ended => return End::Drained,
-                signal = self.signals.next() => match signal {
-                    Signal::Terminate | Signal::Interrupt => return End::Forced,
-                    Signal::Hangup => drop(self.reload()),
-                },
-                Some(request) = self.requests.recv() => self.obey(request),
-            }
+        tokio::select! {
+            () = drain.ended(linger) => End::Drained,
+            _ = self.until_signal() => End::Forced,
         }
     }
 
-    fn obey(&mut self, request: Request) {
-        match request {
-            Request::Drain => drop(self.drain()),
-            // Who asked may have gone; the log has the answer too.
-            Request::Reload(answer) => drop(answer.send(self.reload())),
-        }
-    }
-
-    /// The drain: there is only one.
+    /// Begins the drain, unless it has begun before.
     fn drain(&mut self) -> Drain {
         let begin = || Drain::begin(Arc::clone(&self.parts), self.config.shutdown.clone());
         self.drain.get_or_insert_with(begin).clone()
     }
 
-    /// Reads the configuration again. A bad one changes nothing.
-    fn reload(&mut self) -> Result<(), String> {
-        systemd::reloading();
-        let result = self.source.load().and_then(|config| self.apply(config));
-        match &result {
+    fn report_reload(&self, result: &Result<(), String>) {
+        match result {
             Ok(()) => {
                 self.parts.metrics.reload_succeeded(SystemTime::now());
-                tracing::info!("the configuration was reloaded");
+                tracing::info!("configuration reloaded");
             }
             Err(error) => {
                 self.parts.metrics.reload_failed();
-                tracing::error!(error, "the configuration was not reloaded; the running one stays");
+                tracing::error!(error, "reload failed; the running configuration stays");
             }
         }
-        systemd::ready();
-        result
     }
 
+    /// Applies a configuration that was read again. A bad one changes nothing.
     fn apply(&mut self, config: Config) -> Result<(), String> {
         let fixed = self.config.fixed_differences(&config);
         if !fixed.is_empty() {
-            return Err(format!("{} cannot change while closewatch runs; restart it", fixed.join(", ")));
+            return Err(format!("{} cannot change by a reload: restart closewatch", fixed.join(", ")));
         }
-        // The one step that can fail comes first, so that a reload is whole or nothing.
+        // The only step that can fail comes first, so that a reload changes everything or nothing.
         let mut listeners = self.parts.listeners();
-        let bound = listeners.bind(&config, &mut Sockets::default()).map_err(|error| error.to_string())?;
+        let bound = listeners.bind(&config, &mut PassedSockets::default()).map_err(|error| error.to_string())?;
         self.parts.proxy.reconfigure(&config);
         self.parts.relay.reconfigure(*config.limits.buffer_total_bytes);
         let before = listeners.addresses();
         listeners.run(bound, &self.parts.proxy);
-        tell_changes(&before, &listeners.addresses());
+        report_listeners(&before, &listeners.addresses());
         drop(listeners);
-        self.admins.reconfigure(settings::admin_options(&config));
+        self.admin.reconfigure(settings::admin_options(&config));
         self.log.reconfigure(settings::log(&config.log));
         warn_of_unused(&config);
         self.config = config;
@@ -259,18 +250,18 @@ impl App {
     }
 }
 
-/// What a file says in vain is no error, but somebody has written it.
+/// Routes without an effect are no error, but the user expects one.
 fn warn_of_unused(config: &Config) {
     if config.has_unused_routes.0 {
-        tracing::warn!("the routes of the file are not used: --upstream (CLOSEWATCH_UPSTREAM) takes their place");
+        tracing::warn!("the routes of the file are not used: --upstream (CLOSEWATCH_UPSTREAM) takes precedence");
     }
 }
 
-fn tell_changes(before: &[SocketAddr], after: &[SocketAddr]) {
+fn report_listeners(before: &[SocketAddr], after: &[SocketAddr]) {
     for address in after.iter().filter(|address| !before.contains(address)) {
         tracing::info!(%address, "listening");
     }
     for address in before.iter().filter(|address| !after.contains(address)) {
-        tracing::info!(%address, "no longer listening; the sessions from there go on");
+        tracing::info!(%address, "no longer listening; its sessions stay");
     }
 }

@@ -1,21 +1,21 @@
-//! The signals that the process obeys.
+//! The signals that closewatch handles.
 
 use std::io;
 
 use tokio::signal::unix::{self, SignalKind};
 
-/// What a signal asks for.
+/// A signal, by its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signal {
     /// SIGTERM: drain and end.
     Terminate,
-    /// SIGINT: drain without pauses and end.
+    /// SIGINT: drain without delays and end.
     Interrupt,
     /// SIGHUP: reload.
     Hangup,
 }
 
-/// The handlers, from the beginning on: also as PID 1, where the kernel's defaults would ignore the signals.
+/// The handlers. They exist from the start, because the kernel ignores these signals for a PID 1 without handlers.
 pub(super) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,

@@ -1,27 +1,27 @@
-//! What the service manager is told (`Type=notify`, `Type=notify-reload`). Without one nobody is told.
+//! Notifications to systemd (`Type=notify`, `Type=notify-reload`). Without `NOTIFY_SOCKET` they do nothing.
 
 use sd_notify::NotifyState;
 
-/// All addresses are bound and served.
+/// Reports that all addresses are bound and served, or that a reload has ended.
 pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// The configuration is being read again. [`ready`] must follow, whatever comes of it.
+/// Reports that the configuration is read again. [`ready`] must follow, whatever the result.
 pub(super) fn reloading() {
-    // systemd takes a reload for its own only with the time of its beginning.
+    // systemd accepts a reload only with the time of its beginning.
     if let Ok(now) = NotifyState::monotonic_usec_now() {
-        tell(&[NotifyState::Reloading, now]);
+        notify(&[NotifyState::Reloading, now]);
     }
 }
 
-/// The process drains and will end.
+/// Reports that the process drains and will end.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "the service manager could not be notified");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }

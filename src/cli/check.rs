@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use super::{say, write_out};
+use super::{print_error, write_out};
 use crate::config::{self, Overrides};
 
 /// The arguments of `closewatch check`.
@@ -27,7 +27,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     match config::check(arguments.config.as_deref(), &arguments.overrides) {
         Ok(yaml) => write_out("the configuration", &yaml),
         Err(errors) => {
-            say(&errors);
+            print_error(&errors);
             ExitCode::from(2)
         }
     }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use super::{
+    print_error,
     run::{failed, serve, with_runtime},
-    say,
 };
 use crate::{
-    app::{Origin, Source},
+    app::{Origin, PassedSockets, Source},
     config::Overrides,
     demo,
 };
@@ -36,10 +36,13 @@ const CONFIGURATION: Origin =
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    with_runtime(threads, run(arguments.clone()))
+    match PassedSockets::take() {
+        Ok(sockets) => with_runtime(threads, run(arguments.clone(), sockets)),
+        Err(error) => failed(&format!("closewatch cannot start: {error}")),
+    }
 }
 
-async fn run(arguments: Arguments) -> ExitCode {
+async fn run(arguments: Arguments, sockets: PassedSockets) -> ExitCode {
     let server = match demo::DemoServer::bind((Ipv4Addr::LOCALHOST, 0).into()).await {
         Ok(server) => server,
         Err(error) => return failed(&format!("closewatch demo cannot start its server: {error}")),
@@ -53,13 +56,13 @@ async fn run(arguments: Arguments) -> ExitCode {
     let config = match source.load() {
         Ok(config) => config,
         Err(errors) => {
-            say(&errors);
+            print_error(&errors);
             return ExitCode::from(2);
         }
     };
     tokio::spawn(server.run(std::future::pending()));
     let has_traffic = !arguments.no_traffic;
-    serve(source, config, move |proxy| clients(proxy, has_traffic)).await
+    serve(source, config, sockets, move |proxy| clients(proxy, has_traffic)).await
 }
 
 async fn clients(proxy: SocketAddr, has_traffic: bool) {

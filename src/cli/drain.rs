@@ -1,22 +1,23 @@
-//! `closewatch drain`: asks a running closewatch to close its sessions in good order, and may wait until it has.
+//! `closewatch drain`: makes a running closewatch close its sessions, and waits for the end of the drain if asked to.
 
 use std::{process::ExitCode, time::Duration};
 
 use hyper::StatusCode;
 use tokio::time::{sleep, timeout};
 
-use crate::admin::{Phase, client::AdminUrl};
+use super::admin_client::AdminUrl;
+use crate::admin::Phase;
 
-/// Between two looks.
+/// The time between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Looks that may fail in a row: an overloaded machine is no reason to let a pod end under its sessions.
-const MOST_FAILED_POLLS: u32 = 5;
+/// Polls that may fail in a row. An overloaded machine is no reason to end a pod under its sessions.
+const MAX_FAILED_POLLS: u32 = 5;
 
 /// The arguments of `closewatch drain`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
-    /// The admin of the closewatch to drain; it must run with `admin.control: true`.
+    /// The admin of the running closewatch, which needs `admin.control: true`.
     #[arg(long, value_name = "URL", env = "CLOSEWATCH_ADMIN", default_value = "http://127.0.0.1:9917")]
     admin: AdminUrl,
     /// Waits until no session is left.
@@ -28,7 +29,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    super::ask(drain(arguments))
+    super::report(drain(arguments))
 }
 
 async fn drain(arguments: &Arguments) -> Result<String, String> {
@@ -38,10 +39,11 @@ async fn drain(arguments: &Arguments) -> Result<String, String> {
     if !arguments.wait {
         return Ok(format!("{admin} drains"));
     }
-    let Ok(waited) = timeout(arguments.timeout, wait_until_drained(admin)).await else {
-        return Err(format!("{admin} is not drained after {}", humantime::format_duration(arguments.timeout)));
+    let Ok(drained) = timeout(arguments.timeout, wait_until_drained(admin)).await else {
+        let waited = humantime::format_duration(arguments.timeout);
+        return Err(format!("timeout: {admin} is not drained after {waited}"));
     };
-    waited?;
+    drained?;
     Ok(format!("{admin} is drained: no session is left"))
 }
 
@@ -56,8 +58,8 @@ async fn wait_until_drained(admin: &AdminUrl) -> Result<(), String> {
             }
             Err(error) => {
                 failed_polls += 1;
-                if failed_polls >= MOST_FAILED_POLLS {
-                    return Err(format!("cannot tell whether {admin} is drained: {error}"));
+                if failed_polls >= MAX_FAILED_POLLS {
+                    return Err(format!("cannot find out whether {admin} is drained: {error}"));
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use super::{say, write_out};
+use super::{print_error, write_out};
 use crate::websocket::close_code::{CodeEntry, Sender, range_label};
 
 /// The arguments of `closewatch explain`.
@@ -18,7 +18,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         None => table(),
         Some(Ok(code)) => explanation(code),
         Some(Err(message)) => {
-            say(&format!("error: {message}"));
+            print_error(&format!("error: {message}"));
             return ExitCode::from(2);
         }
     };

@@ -1,21 +1,21 @@
-//! `closewatch health`: whether a running closewatch takes sessions; the health check of an image without a shell.
+//! `closewatch health`: the health check of an image without a shell.
 
 use std::process::ExitCode;
 
 use hyper::StatusCode;
 
-use crate::admin::client::AdminUrl;
+use super::admin_client::AdminUrl;
 
 /// The arguments of `closewatch health`.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
-    /// The admin of the closewatch to ask.
+    /// The admin of the running closewatch.
     #[arg(long, value_name = "URL", env = "CLOSEWATCH_ADMIN", default_value = "http://127.0.0.1:9917")]
     admin: AdminUrl,
 }
 
 pub(super) fn main(arguments: &Arguments) -> ExitCode {
-    super::ask(health(&arguments.admin))
+    super::report(health(&arguments.admin))
 }
 
 async fn health(admin: &AdminUrl) -> Result<String, String> {

@@ -8,6 +8,7 @@ use std::{
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, builder::Resettable};
 
+mod admin_client;
 mod check;
 mod demo;
 mod drain;
@@ -16,7 +17,7 @@ mod health;
 mod probe;
 mod run;
 
-/// Watches how WebSocket connections end: a transparent reverse proxy for one service, with Prometheus metrics.
+/// A transparent WebSocket reverse proxy for one server: it reports to Prometheus how each connection ended.
 #[derive(Debug, Parser)]
 #[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true, after_help = run::MORE_HELP)]
 struct CommandLine {
@@ -33,27 +34,27 @@ enum Command {
     Run(run::Arguments),
     /// Validates a configuration and prints it with its defaults filled in.
     Check(check::Arguments),
-    /// Runs the proxy before a built-in server, with built-in clients that come and go.
+    /// Runs the proxy in front of a built-in server, with built-in clients that come and go.
     Demo(demo::Arguments),
     /// Opens a WebSocket as a client and prints what a browser's events would report.
     Probe(Box<probe::Arguments>),
-    /// Tells the meaning, the usual causes and what to look at next for a Close code.
+    /// Prints the meaning, the usual causes and the next steps for a Close code.
     Explain(explain::Arguments),
-    /// Asks a running closewatch to drain without ending.
+    /// Makes a running closewatch drain, without ending it.
     Drain(drain::Arguments),
-    /// Asks a running closewatch whether it is ready.
+    /// Checks if a running closewatch is ready.
     Health(health::Arguments),
 }
 
 /// Runs the command that the process's arguments name.
 ///
-/// Bad usage is told on standard error and ends with 2, as clap does it, or with 1 where a command has no other answer.
+/// Bad usage is reported on standard error with exit code 2, as clap does it, or 1 if a command has no other failure.
 pub fn main() -> ExitCode {
     let command_line = without_empty_variables(CommandLine::command());
     let matches = command_line.try_get_matches();
     let arguments = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(arguments) => arguments,
-        Err(error) => return refuse(&error),
+        Err(error) => return usage_error(&error),
     };
     match arguments.command.unwrap_or(Command::Run(arguments.run)) {
         Command::Run(arguments) => run::main(&arguments),
@@ -66,7 +67,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// An environment variable that is empty counts as one that is not set, as most programs have it.
+/// An empty environment variable counts as unset, as in most programs.
 fn without_empty_variables(command: clap::Command) -> clap::Command {
     let without = |arg: clap::Arg| match arg.get_env().and_then(env::var_os) {
         Some(value) if value.is_empty() => arg.env(Resettable::Reset),
@@ -75,11 +76,11 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
     command.mut_args(without).mut_subcommands(without_empty_variables)
 }
 
-/// Tells what is wrong with the arguments, or what was asked about them (`--help`).
-fn refuse(error: &clap::Error) -> ExitCode {
-    // Where standard error is gone, the exit code still tells.
+/// Prints the error in the arguments, or the help that they ask for (`--help`).
+fn usage_error(error: &clap::Error) -> ExitCode {
+    // If standard error is gone, the exit code still reports the error.
     let _ = error.print();
-    // Docker reserves 2 for health checks; whoever drains asks for yes or no as well.
+    // Docker reserves 2 for health checks, and a preStop hook only distinguishes 0 from other codes.
     let is_yes_or_no = env::args_os().nth(1).is_some_and(|command| command == "health" || command == "drain");
     match error.exit_code() {
         0 => ExitCode::SUCCESS,
@@ -88,46 +89,45 @@ fn refuse(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// Runs a command that asks a running closewatch something: what it has to say goes to standard output, or as an error
-/// to standard error.
-fn ask(question: impl Future<Output = Result<String, String>>) -> ExitCode {
-    match on_one_thread(question).and_then(|answer| answer) {
-        Ok(answer) => {
-            print(&answer);
+/// Runs a command that uses the admin of a running closewatch. Its result goes to standard output, its error to standard
+/// error.
+fn report(command: impl Future<Output = Result<String, String>>) -> ExitCode {
+    match on_one_thread(command).and_then(|result| result) {
+        Ok(result) => {
+            print(&result);
             ExitCode::SUCCESS
         }
         Err(message) => {
-            say(&format!("error: {message}"));
+            print_error(&format!("error: {message}"));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs what needs no more than the thread it is called on.
+/// Runs a future on the calling thread.
 fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map(|runtime| runtime.block_on(work)).map_err(|error| format!("cannot start: {error}"))
 }
 
-/// Writes what a command was asked for to standard output: its exit code.
+/// Writes the result of a command to standard output, and returns the command's exit code.
 fn write_out(what: &str, text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
-        // A reader such as `head` that has seen enough is no failure.
+        // A reader such as `head` that has enough is no failure.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            say(&format!("error: cannot write {what}: {error}"));
+            print_error(&format!("error: cannot write {what}: {error}"));
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
     }
 }
 
-/// Prints on standard output, and a line break behind it. Its reader may have seen enough (`| head`); the exit code
-/// still tells.
+/// Prints a line on standard output. Its reader may have enough (`| head`), and the exit code still reports the result.
 fn print(text: &str) {
     let _ = writeln!(io::stdout(), "{text}");
 }
 
-/// Says a line on standard error. Where that is gone, the exit code still tells.
-fn say(line: &str) {
+/// Prints a line on standard error. If that is gone, the exit code still reports the result.
+fn print_error(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }

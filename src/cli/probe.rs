@@ -7,7 +7,7 @@ use hyper::header::{
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
 };
 
-use super::{on_one_thread, print, say};
+use super::{on_one_thread, print, print_error};
 use crate::{
     authority::{Scheme, Url},
     probe::{self, CloseEvent, Message, Plan, Progress, Report},
@@ -73,7 +73,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
             if report.close.clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(message) => {
-            say(&format!("error: {message}"));
+            print_error(&format!("error: {message}"));
             ExitCode::FAILURE
         }
     }

@@ -2,9 +2,9 @@
 
 use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
-use super::say;
+use super::print_error;
 use crate::{
-    app::{App, End, Origin, Source},
+    app::{App, End, Origin, PassedSockets, Source},
     config::{Config, Overrides},
 };
 
@@ -31,9 +31,14 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
         overrides: arguments.overrides.clone(),
     };
     match source.load() {
-        Ok(config) => with_runtime(config.worker_count(), serve(source, config, |_| std::future::ready(()))),
+        Ok(config) => match PassedSockets::take() {
+            Ok(sockets) => {
+                with_runtime(config.worker_count(), serve(source, config, sockets, |_| std::future::ready(())))
+            }
+            Err(error) => failed(&format!("closewatch cannot start: {error}")),
+        },
         Err(errors) => {
-            say(&errors);
+            print_error(&errors);
             ExitCode::from(2)
         }
     }
@@ -53,24 +58,29 @@ pub(super) fn with_runtime(threads: NonZeroUsize, command: impl Future<Output = 
 }
 
 /// Runs a closewatch, and beside it what `companion` makes of its public address, until a signal ends it.
-pub(super) async fn serve<F>(source: Source, config: Config, companion: impl FnOnce(SocketAddr) -> F) -> ExitCode
+pub(super) async fn serve<F>(
+    source: Source,
+    config: Config,
+    sockets: PassedSockets,
+    companion: impl FnOnce(SocketAddr) -> F,
+) -> ExitCode
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let service = match App::start(source, config) {
-        Ok(service) => service,
+    let app = match App::start(source, config, sockets) {
+        Ok(app) => app,
         Err(error) => return failed(&format!("closewatch cannot start: {error}")),
     };
-    let addresses = service.addresses();
+    let addresses = app.addresses();
     for address in &addresses {
-        say(&format!("listening on ws://{address}"));
+        print_error(&format!("listening on ws://{address}"));
     }
-    say(&format!("admin on http://{}", service.admin_address()));
-    if let Some(address) = service.metrics_address() {
-        say(&format!("metrics on http://{address}"));
+    print_error(&format!("admin on http://{}", app.admin_address()));
+    if let Some(address) = app.metrics_address() {
+        print_error(&format!("metrics on http://{address}"));
     }
     let companion = tokio::spawn(companion(addresses[0]));
-    let end = service.run().await;
+    let end = app.run().await;
     companion.abort();
     match end {
         End::Drained => ExitCode::SUCCESS,
@@ -80,6 +90,6 @@ where
 
 /// Tells why a command cannot go on.
 pub(super) fn failed(line: &str) -> ExitCode {
-    say(line);
+    print_error(line);
     ExitCode::FAILURE
 }

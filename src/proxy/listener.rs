@@ -65,14 +65,22 @@ impl Listener {
     /// Accepts connections until `stop`.
     pub(super) async fn run(self, proxy: Arc<Proxy>, stop: CancellationToken) {
         let mut backoff = AcceptBackoff::default();
-        while let Some(accepted) = stop.run_until_cancelled(self.tcp.accept()).await {
-            match accepted {
-                Ok((stream, client)) => self.serve(&proxy, stream, client),
-                Err(error) if concerns_one_connection(&error) => {}
-                Err(error) => backoff.pause(&error, self.address).await,
+        loop {
+            tokio::select! {
+                // First, because a reload may have put a clone with another mode in its place.
+                biased;
+                () = stop.cancelled() => break,
+                accepted = self.tcp.accept() => match accepted {
+                    Ok((stream, client)) => self.serve(&proxy, stream, client),
+                    Err(error) if concerns_one_connection(&error) => {}
+                    Err(error) => backoff.pause(&error, self.address).await,
+                }
             }
         }
-        self.accept_waiting(&proxy);
+        // A clone accepts the connections that wait.
+        if Arc::strong_count(&self.tcp) == 1 {
+            self.accept_waiting(&proxy);
+        }
     }
 
     /// Accepts the connections that wait: closing the socket would reset them.

@@ -64,7 +64,7 @@ reloads() {
   local pid
   pid=$(main_pid)
   systemctl reload closewatch.service
-  await logged "the configuration was reloaded"
+  await logged "configuration reloaded"
   [[ $(main_pid) == "$pid" ]]
 }
 

@@ -499,7 +499,7 @@ fn drain_command_reports_why_it_failed() {
     let address = controllable.address.to_string();
     controllable.program.enter([Phase::Draining]);
     let line = failure(&["drain", "--wait", "--timeout", "0s", "--admin", &address]);
-    assert_eq!(line, format!("error: http://{address} is not drained after 0s\n"));
+    assert_eq!(line, format!("error: timeout: http://{address} is not drained after 0s\n"));
     controllable.program.enter([Phase::Starting]);
     let line = failure(&["drain", "--wait", "--admin", &address]);
     assert_eq!(line, format!("error: http://{address} does not drain any more: it was restarted\n"));

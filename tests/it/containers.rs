@@ -48,7 +48,7 @@ fn process_1_runs_without_rights_on_a_read_only_file_system() {
     let mut session = Session::open(&program, &server);
     session.exchange();
     program.signal("HUP");
-    program.wait_for_log("the configuration was reloaded", 1);
+    program.wait_for_log("configuration reloaded", 1);
     program.signal("TERM");
     session.proxy_closes(1001, "");
     assert_eq!(program.ended().code, Some(0));

@@ -1,6 +1,11 @@
 //! `POST /-/close`, and the addresses of the admin.
 
-use serde_json::json;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use serde_json::{Value, json};
 
 use crate::support::{Answer, LOG_ALL, Program, REQUEST, Server, Session, close_from_server, from_server, get, post};
 
@@ -99,6 +104,66 @@ fn session_closed_by_control_ends_after_timeouts_close() {
     session.client.expect_fin();
     let record = &program.records(1)[0];
     assert_eq!((&record["cause"], &record["cause_endpoint"]), (&json!("control"), &json!("proxy")));
+}
+
+/// The log's lines about control requests: level, command, and result or error.
+fn control_lines(log: &[String]) -> Vec<[String; 3]> {
+    let lines = log.iter().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines =
+        lines.filter(|line| line["message"].as_str().is_some_and(|message| message.starts_with("control request")));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let lines = lines.map(|line| {
+        let fields = &line["fields"];
+        assert!(text(&fields["client"]).starts_with("127.0.0.1:"), "{line}");
+        assert_eq!(fields["user_agent"], "an operator", "{line}");
+        [text(&line["level"]), text(&fields["command"]), text(&fields["result"]) + &text(&fields["error"])]
+    });
+    lines.collect()
+}
+
+#[test]
+fn each_control_request_leaves_a_line_in_the_log() {
+    let server = Server::start();
+    let program = Program::before(&server, LOG_ALL);
+    let mut session = Session::open(&program, &server);
+    session.exchange();
+    let send = |path: &str, host: &str, length: usize, body: &str| {
+        let mut stream = TcpStream::connect(program.admin()).unwrap();
+        let head = "User-Agent: an operator\r\nContent-Type: application/json\r\nConnection: close\r\n";
+        write!(stream, "POST {path} HTTP/1.1\r\nHost: {host}\r\n{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+        stream
+    };
+    let post = |path: &str, host: &str, body: &str| {
+        let mut response = String::new();
+        send(path, host, body.len(), body).read_to_string(&mut response).unwrap();
+        response.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!(post("/-/close", "localhost", r#"{"code": 1012, "count": 5, "route": "default"}"#), 200);
+    session.proxy_closes(1012, "");
+    assert_eq!(post("/-/close", "localhost", r#"{"code": 1006}"#), 400);
+    assert_eq!(post("/-/drain", "evil.example", ""), 403);
+    assert_eq!(post("/-/reload", "localhost", ""), 200);
+    program.configure("listn: x\n");
+    assert_eq!(post("/-/reload", "localhost", ""), 400);
+    // A requester that hangs up before the response leaves a line, too.
+    drop(send("/-/close", "localhost", 1000, "{"));
+    program.wait_for_log("control request", 6);
+    assert_eq!(post("/-/drain", "localhost", ""), 202);
+    let lines = control_lines(&program.terminated().log);
+    let expected = [
+        ["info", "close 5 sessions of route default with code 1012", "closed 1 sessions"],
+        ["warn", "close", "code 1006 is not allowed"],
+        ["warn", "drain", "forbidden Host"],
+        ["info", "reload", "reloaded"],
+        ["warn", "reload", "closewatch.yaml:"],
+        ["warn", "close", "Failed to buffer the request body"],
+        ["info", "drain", "draining"],
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, [level, command, result]) in lines.iter().zip(expected) {
+        assert_eq!((line[0].as_str(), line[1].as_str()), (level, command), "{line:?}");
+        assert!(line[2].starts_with(result), "{line:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::support::{LOG_ALL, Peer, Program, REQUEST, Server, Session, TcpEnd, w
 const GET: &str = "GET /page HTTP/1.1\r\nHost: example.com\r\n\r\n";
 
 /// The line in the log if a drain cuts sessions or requests.
-const CUT: &str = "the time to drain is over; what was left is cut";
+const CUT: &str = "drain timeout exceeded: sessions and requests were terminated";
 
 /// A connection that stays open after the response to a plain request.
 fn idle_connection(program: &Program, server: &Server) -> Peer {

@@ -9,6 +9,7 @@
 mod support;
 
 mod admin;
+mod admin_under_pressure;
 mod architecture;
 mod blame;
 mod configuration;

@@ -258,8 +258,8 @@ fn health_and_drain_exit_with_0_or_1_only() {
     let run = |arguments: &[&str], admin: &str| Outcome::of(command().args(arguments).env("CLOSEWATCH_ADMIN", admin));
     for name in ["health", "drain"] {
         for (arguments, admin, message) in [
-            (&[name, "--admin", "127.0.0.1:99999"][..], "127.0.0.1:1", "\"127.0.0.1:99999\" is no admin's address"),
-            (&[name], "https://127.0.0.1", "an admin speaks http, not https"),
+            (&[name, "--admin", "127.0.0.1:99999"][..], "127.0.0.1:1", "found \"127.0.0.1:99999\""),
+            (&[name], "https://127.0.0.1", "(an admin is http://HOST:PORT or HOST:PORT)"),
             (&[name, "--loud"], "127.0.0.1:1", "unexpected argument '--loud'"),
         ] {
             let outcome = run(arguments, admin);

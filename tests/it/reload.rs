@@ -187,7 +187,7 @@ fn reload_refuses_keys_that_need_a_restart() {
     let more = format!("{}workers: 2\nmetrics: {{codes: [4001]}}\nlog: {{format: json}}\n", server.upstream());
     let answer = program.reload(&more);
     assert_eq!(answer.status, 400);
-    assert_eq!(answer.body, "workers, metrics.codes cannot change while closewatch runs; restart it\n");
+    assert_eq!(answer.body, "workers, metrics.codes cannot change by a reload: restart closewatch\n");
     assert_eq!(program.scrape().sum("closewatch_config_last_reload_successful", &[]), 0.0);
 }
 
@@ -226,10 +226,10 @@ fn sighup_reloads_the_configuration() {
     let program = Program::before(&server, "");
     program.configure("nonsense");
     program.signal("HUP");
-    program.wait_for_log("the configuration was not reloaded", 1);
+    program.wait_for_log("reload failed; the running configuration stays", 1);
     program.configure(&format!("{}limits: {{message_bytes: 1}}\n", server.upstream()));
     program.signal("HUP");
-    program.wait_for_log("the configuration was reloaded", 1);
+    program.wait_for_log("configuration reloaded", 1);
     let mut session = Session::open(&program, &server);
     session.client.send(from_client(0x81, b"long"));
     session.client.expect(close_from_server(1009, ""));
@@ -253,6 +253,6 @@ fn demo_ignores_the_file_of_its_directory() {
     let demo = Program::start_by(&mut demo, "");
     std::fs::write(demo.file("config.yaml"), "nonsense").unwrap();
     demo.signal("HUP");
-    demo.wait_for_log("the configuration was reloaded", 1);
+    demo.wait_for_log("configuration reloaded", 1);
     assert_eq!(demo.scrape().sum("closewatch_config_last_reload_successful", &[]), 1.0);
 }

@@ -75,7 +75,7 @@ fn absent_manager_does_not_end_the_process() {
     let server = Server::start();
     let program = Program::start_by(run().env("NOTIFY_SOCKET", "/nowhere"), &config(&server, "127.0.0.1:0"));
     Session::open(&program, &server).exchange();
-    program.wait_for_log("the service manager could not be notified", 1);
+    program.wait_for_log("cannot notify systemd", 1);
 }
 
 #[test]
@@ -105,8 +105,7 @@ fn unused_passed_socket_is_an_error() {
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
     let outcome = Program::fail_to_start_by(&mut with_socket(socket), &config(&server, "127.0.0.1:0"));
-    let message =
-        format!("the socket {address}, passed by systemd: no listen address of the configuration is exactly this");
+    let message = format!("socket activation: {address}: no listen address of the configuration is exactly this");
     assert_eq!(outcome, failure(&message));
 }
 
@@ -115,7 +114,21 @@ fn passed_socket_that_does_not_listen_is_an_error() {
     let server = Server::start();
     let connected = std::net::TcpStream::connect(server.address()).unwrap();
     let outcome = Program::fail_to_start_by(&mut with_socket(connected), &config(&server, "127.0.0.1:0"));
-    assert_eq!(outcome, failure("descriptor 3, passed by systemd: not a TCP socket that listens"));
+    assert_eq!(outcome, failure("socket activation: file descriptor 3: not a listening TCP socket"));
+}
+
+/// The next numbers would be descriptors of a runtime, which must not be closed.
+#[test]
+fn listen_fds_beyond_the_passed_sockets_is_an_error() {
+    let server = Server::start();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = config(&server, &socket.local_addr().unwrap().to_string());
+    for count in ["2", "20", "4294967000"] {
+        let mut shell = shell(&format!("exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS={count};"));
+        shell.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+        let outcome = Program::fail_to_start_by(&mut shell, &config);
+        assert_eq!(outcome, failure("socket activation: LISTEN_FDS: Bad file descriptor (os error 9)"));
+    }
 }
 
 #[test]
