@@ -29,7 +29,7 @@ use super::{
     proxy_protocol::Ends,
     request_reader::{RequestReader, Unreadable, skip_empty_lines},
     upgrade::{
-        handshake::{self, Outcome, Upgraded},
+        handshake::{self, OpenedSession, Outcome},
         raw_head::{Parsed, RequestHead},
     },
 };
@@ -77,7 +77,7 @@ pub(super) struct Accepted {
 /// How a connection ends.
 enum End {
     /// As a session.
-    Session(Box<Upgraded>),
+    Session(Box<OpenedSession>),
     /// By a FIN, behind the last response.
     HangUp,
     /// By a RST: the client does not read.
@@ -111,7 +111,7 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
     let Accepted { stream, early, ends, permit, in_service } = accepted;
     let mut connection = Connection { proxy, ends, limits, stream, read: early, kept: None };
     match connection.run().await {
-        End::Session(upgraded) => connection.hand_over(*upgraded, permit),
+        End::Session(session) => connection.hand_over(*session, permit),
         End::HangUp => hang_up(connection.stream, in_service).await,
         // A socket that refuses the option ends by a FIN.
         End::Reset => drop(connection.stream.set_zero_linger()),
@@ -218,20 +218,13 @@ impl Connection {
         }
     }
 
-    /// Forwards an opening handshake. If the client leaves meanwhile, nothing comes of it.
+    /// Forwards an opening handshake.
     async fn upgrade(&mut self, request: RequestHead<'_>, head: &[u8], has_body: bool) -> Option<End> {
         let (proxy, ends) = (Arc::clone(&self.proxy), self.ends);
-        let outcome = tokio::select! {
-            biased;
-            outcome = handshake::forward(&proxy, ends, request, has_body) => outcome,
-            () = self.gone() => return Some(End::HangUp),
-        };
-        match outcome {
-            Outcome::Upgraded(upgraded) if self.switch(&upgraded).await => Some(End::Session(upgraded)),
-            Outcome::Upgraded(upgraded) => {
-                // The guard of a session that nobody will have counts a client that has gone.
-                drop(upgraded.guard(&self.proxy));
-                Some(End::HangUp)
+        match handshake::forward(&proxy, ends, request, has_body, self.gone()).await {
+            Outcome::Switching(pending) => {
+                let session = pending.switch(&mut self.stream).await;
+                Some(session.map_or(End::HangUp, |session| End::Session(Box::new(session))))
             }
             Outcome::Answered(mut response) => {
                 if has_body {
@@ -240,6 +233,7 @@ impl Connection {
                 let Parsed::Whole(request, _) = RequestHead::parse(head) else { return Some(End::HangUp) };
                 self.respond(Some(&request), response).await
             }
+            Outcome::Gone => Some(End::HangUp),
         }
     }
 
@@ -321,16 +315,9 @@ impl Connection {
         end_behind(Box::pin(respond(client, request, self.limits.body, response)).await)
     }
 
-    /// Sends the 101 and reports whether that succeeded. A client that does not read could delay it forever.
-    async fn switch(&mut self, upgraded: &Upgraded) -> bool {
-        let sending = self.stream.write_all(&upgraded.switching);
-        let sent = timeout(upgraded.timeout.unwrap_or(Duration::MAX), sending).await;
-        matches!(sent, Ok(Ok(())))
-    }
-
-    /// Gives both connections to the data plane. The 101 is sent.
-    fn hand_over(self, upgraded: Upgraded, permit: ConnectionPermit) {
-        let Upgraded { server, early, policy, extensions, info, metrics, .. } = upgraded;
+    /// Gives both connections to the data plane.
+    fn hand_over(self, session: OpenedSession, permit: ConnectionPermit) {
+        let OpenedSession { server, early, policy, extensions, info, metrics } = session;
         let guard = SessionGuard::new(info, metrics, Arc::clone(&self.proxy.journal));
         let sockets = self.stream.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
         match sockets {
@@ -346,12 +333,6 @@ impl Connection {
             // The guard counts the session that did not come about.
             Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),
         }
-    }
-}
-
-impl Upgraded {
-    fn guard(self, proxy: &Proxy) -> SessionGuard {
-        SessionGuard::new(self.info, self.metrics, Arc::clone(&proxy.journal))
     }
 }
 

@@ -13,16 +13,13 @@ use super::{
     response::{Body, close_after, draining, forwarded, refusal},
     server_connection::{SendError, ServerConnection, send},
 };
-use crate::{
-    metrics::HandshakeFailure,
-    proxy::{
-        Proxy,
-        connection::Limits,
-        connector::ConnectError,
-        forwarding_headers,
-        proxy_protocol::Ends,
-        routing::{Route, Routing},
-    },
+use crate::proxy::{
+    Proxy,
+    connection::Limits,
+    forwarding_headers,
+    proxy_protocol::Ends,
+    routing::{Route, Routing},
+    upgrade::handshake_guard::status_of,
 };
 
 /// A plain request whose route is known.
@@ -87,7 +84,7 @@ fn origin_form(target: &Uri) -> Uri {
 
 fn failure(error: &SendError) -> Response<Body> {
     let error = match error {
-        SendError::Connect(error) => return refusal(connect_status(error), &error.message),
+        SendError::Connect(error) => return refusal(status_of(error.cause), &error.message),
         SendError::Http(error) => error,
     };
     if let Some(error) = source::<BodyError>(error) {
@@ -103,13 +100,6 @@ fn failure(error: &SendError) -> Response<Body> {
             refusal(StatusCode::GATEWAY_TIMEOUT, "the upstream did not read the request's body in time")
         }
         _ => refusal(StatusCode::BAD_GATEWAY, "the upstream ended the connection before its response, or sent no HTTP"),
-    }
-}
-
-fn connect_status(error: &ConnectError) -> StatusCode {
-    match error.cause {
-        HandshakeFailure::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::BAD_GATEWAY,
     }
 }
 

@@ -1,5 +1,5 @@
-//! Forwards an opening handshake: the client's request to the server, the server's answer to the client. This is the only
-//! file of the room with I/O and timers.
+//! Drives an opening handshake: the client's request to the server, the server's answer to the client. This is the only
+//! file of the room with I/O and timers; [`super::machine`] decides.
 
 use std::{
     pin::pin,
@@ -8,13 +8,17 @@ use std::{
 };
 
 use bytes::BytesMut;
-use hyper::{Response, StatusCode, body::Incoming, header};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use hyper::{Response, StatusCode, header};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use super::{
-    answer::{Answer, AnswerReader, for_client},
     handshake_guard::{Failure, HandshakeGuard},
-    raw_head::{Parsed, RequestHead, ResponseHead, Target},
+    machine::{Action, Handshake, Switching, Verdict, admit},
+    raw_head::{Parsed, RequestHead, ResponseHead},
     request::ForwardedRequest,
     session_info::session_info,
 };
@@ -28,7 +32,6 @@ use crate::{
         http::{
             rejected_response,
             response::{Body, forwarded},
-            validate::destination,
         },
         proxy_protocol::Ends,
         routing::{Route, Routing},
@@ -40,18 +43,30 @@ use crate::{
 /// The bytes of an answer that are read at once.
 const READ: usize = 2 * 1024;
 
-/// What came of an opening handshake.
+/// What comes of an upgrade request.
 pub(crate) enum Outcome {
     /// A session, as soon as the client has its 101.
-    Upgraded(Box<Upgraded>),
+    Switching(Box<PendingSession>),
     /// Another response.
     Answered(Response<Body>),
+    /// The client has gone.
+    Gone,
 }
 
-/// A session whose 101 is about to be sent to the client.
-pub(crate) struct Upgraded {
+/// A handshake whose 101 is about to be sent to the client.
+pub(crate) struct PendingSession {
+    handshake: Handshake,
+    guard: HandshakeGuard,
+    routing: Arc<Routing>,
+    route: Arc<Route>,
+    ends: Ends,
     /// The head of the 101.
-    pub(crate) switching: Vec<u8>,
+    head: Vec<u8>,
+    server: Connected,
+}
+
+/// A session whose 101 is sent.
+pub(crate) struct OpenedSession {
     pub(crate) server: ServerStream,
     /// The bytes that the server sent right behind its 101.
     pub(crate) early: Vec<u8>,
@@ -59,45 +74,56 @@ pub(crate) struct Upgraded {
     pub(crate) extensions: Extensions,
     pub(crate) info: SessionInfo,
     pub(crate) metrics: Arc<RouteMetrics>,
-    /// How long the client may take to read its 101.
-    pub(crate) timeout: Option<Duration>,
 }
 
-/// The server's answer.
-enum Received {
-    /// A 101: the connection is a WebSocket now.
-    Switching(Switching),
-    /// Anything else.
-    Rejected(Response<Incoming>),
+/// The server's side of a handshake.
+#[derive(Default)]
+struct Server {
+    connected: Option<Connected>,
+    /// The bytes of the answer that were read and not used yet.
+    read: BytesMut,
 }
 
-/// A 101 of the server's.
-struct Switching {
-    head: BytesMut,
-    /// The bytes right behind it.
-    early: BytesMut,
-    server: Connected,
-}
-
-/// Forwards an upgrade request of a client whose connection has these `ends`.
-pub(crate) async fn forward(proxy: &Proxy, ends: Ends, request: RequestHead<'_>, has_body: bool) -> Outcome {
+/// Forwards an upgrade request of a client whose connection has these `ends`. `gone` is the end of that connection.
+pub(crate) async fn forward(
+    proxy: &Proxy,
+    ends: Ends,
+    request: RequestHead<'_>,
+    has_body: bool,
+    gone: impl Future<Output = ()>,
+) -> Outcome {
     let routing = proxy.routing.load_full();
-    let (guard, route) = begin(proxy, &routing, ends, &request, has_body);
-    let (route, target) = match route {
-        Ok(route) => route,
-        Err(failure) => return Outcome::Answered(guard.fail(&failure)),
+    let find = |host: &str, path: &str| routing.find(host, path).cloned();
+    let admitted = admit(&request, has_body, proxy.is_draining(), find);
+    let route = admitted.as_ref().map_or_else(|(route, _)| route.as_ref(), |(route, _)| Some(route));
+    let metrics = route.map(|route| routing.metrics_for(route, &request.fields, ends.client.ip()));
+    let guard = HandshakeGuard::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
+    let (route, target) = match admitted {
+        Ok(admitted) => admitted,
+        Err((_, failure)) => return Outcome::Answered(guard.fail(&failure)),
     };
-    let request = ForwardedRequest::new(request, &target, (&routing, route), ends);
-    // Pinned, since a future that is passed on by value takes its place twice.
-    let answer = proxy.unless_cut(pin!(ask(route, &guard, ends, &request.head))).await;
-    match answer {
-        None => Outcome::Answered(guard.fail(&Failure::draining())),
-        Some(Err(failure)) => Outcome::Answered(guard.fail(&failure)),
-        Some(Ok(Received::Rejected(response))) => {
-            guard.reject(response.status());
-            Outcome::Answered(forwarded(response))
+    let request = ForwardedRequest::new(request, &target, |headers| routing.forward(headers, &route, ends));
+    let (mut handshake, action) = Handshake::start(request);
+    let mut server = Server::default();
+    let action = tokio::select! {
+        biased;
+        action = async {
+            // Pinned, since a future that is passed on by value takes its place twice.
+            let driving = pin!(server.drive(&mut handshake, action, &route, &guard, ends));
+            proxy.unless_cut(driving).await
+        } => action.unwrap_or_else(|| handshake.cut()),
+        () = gone => handshake.client_ended(),
+    };
+    match (action, server.connected) {
+        (Action::Switch(head), Some(server)) => {
+            Outcome::Switching(Box::new(PendingSession { handshake, guard, routing, route, ends, head, server }))
         }
-        Some(Ok(Received::Switching(switching))) => switch(&routing, route, guard, ends, request, switching),
+        (Action::End(Verdict::Reject { lines }), Some(connected)) => {
+            // Boxed, since its state is large, and most answers are none of these.
+            Outcome::Answered(Box::pin(reject(guard, connected.stream, server.read, lines)).await)
+        }
+        (Action::End(Verdict::Fail(failure)), _) => Outcome::Answered(guard.fail(&failure)),
+        _ => Outcome::Gone,
     }
 }
 
@@ -107,110 +133,95 @@ pub(crate) fn count_bad_request(proxy: &Proxy, status: StatusCode) {
     guard.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed);
 }
 
-/// Starts to count an upgrade request, and finds its route, or the reason why it is not forwarded.
-fn begin<'r, 'h>(
-    proxy: &Proxy,
-    routing: &'r Routing,
-    ends: Ends,
-    request: &RequestHead<'h>,
-    has_body: bool,
-) -> (HandshakeGuard, Result<(&'r Route, Target<'h>), Failure>) {
-    let destination = destination(request);
-    let route = destination.as_ref().ok().and_then(|(target, host)| routing.find(host, target.path()));
-    let metrics = route.map(|route| routing.metrics_for(route, &request.fields, ends.client.ip()));
-    let guard = HandshakeGuard::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
-    let route = match (destination, route) {
-        (Err(message), _) => Err(Failure::new(HandshakeFailure::BadRequest, message)),
-        (Ok(_), None) => Err(Failure::new(HandshakeFailure::NoRoute, "no route matches this host and path")),
-        (Ok(_), Some(_)) if proxy.is_draining() => Err(Failure::draining()),
-        (Ok(_), Some(_)) if has_body => {
-            Err(Failure::new(HandshakeFailure::BadRequest, "an upgrade request must not have a body"))
+impl Server {
+    /// Performs actions until one concerns the client.
+    async fn drive(
+        &mut self,
+        handshake: &mut Handshake,
+        first: Action,
+        route: &Route,
+        guard: &HandshakeGuard,
+        ends: Ends,
+    ) -> Action {
+        let Action::Connect = first else { return first };
+        let started = Instant::now();
+        match route.connector.connect(ends).await {
+            Ok(connected) => self.connected = Some(connected),
+            Err(error) => return handshake.connect_failed(Failure::new(error.cause, error.message)),
         }
-        (Ok((target, _)), Some(route)) => Ok((&**route, target)),
-    };
-    (guard, route)
-}
-
-/// Judges a 101.
-fn switch(
-    routing: &Routing,
-    route: &Route,
-    guard: HandshakeGuard,
-    ends: Ends,
-    request: ForwardedRequest,
-    switching: Switching,
-) -> Outcome {
-    let Switching { head, early, server } = switching;
-    let Parsed::Whole(response, _) = ResponseHead::parse(&head) else {
-        return Outcome::Answered(guard.fail(&invalid("the upstream's answer is not HTTP")));
-    };
-    if let Some(misfit) = request.offer.misfit(&response.fields) {
-        return Outcome::Answered(guard.fail(&invalid(misfit)));
-    }
-    let ForwardedRequest { path, trace_id, .. } = request;
-    Outcome::Upgraded(Box::new(Upgraded {
-        info: session_info(&routing.privacy, ends.client, server.server, &path, trace_id, &response.fields),
-        extensions: Extensions::parse(joined(&response.fields, &header::SEC_WEBSOCKET_EXTENSIONS).as_deref()),
-        switching: for_client(response),
-        server: server.stream,
-        early: early.to_vec(),
-        policy: Arc::clone(&route.policy),
-        metrics: guard.upgraded(),
-        timeout: route.handshake_timeout,
-    }))
-}
-
-async fn ask(route: &Route, guard: &HandshakeGuard, ends: Ends, head: &[u8]) -> Result<Received, Failure> {
-    let started = Instant::now();
-    let connected = route.connector.connect(ends).await;
-    let connected = connected.map_err(|error| Failure::new(error.cause, error.message))?;
-    guard.connected(started.elapsed());
-    let asking = pin!(exchange(connected, head));
-    match route.handshake_timeout {
-        None => asking.await,
-        Some(timeout) => tokio::time::timeout(timeout, asking).await.unwrap_or_else(|_| {
-            let message = format!("no answer from the upstream within {}", humantime::format_duration(timeout));
-            Err(Failure::new(HandshakeFailure::UpstreamTimeout, message))
-        }),
-    }
-}
-
-/// Sends the request on a fresh connection and reads the head of the final response.
-async fn exchange(connected: Connected, head: &[u8]) -> Result<Received, Failure> {
-    let Connected { mut stream, server } = connected;
-    // A server that ends the connection before it has read all of a request may have said why.
-    let _ = stream.write_all(head).await;
-    let (mut reader, mut read) = (AnswerReader::default(), BytesMut::new());
-    loop {
-        read.reserve(READ);
-        if !matches!(stream.read_buf(&mut read).await, Ok(1..)) {
-            return Err(ended_early());
-        }
-        match reader.judge(&mut read) {
-            Answer::Partial => {}
-            Answer::Invalid(message) => return Err(invalid(message)),
-            Answer::Switching(length) => {
-                let head = read.split_to(length);
-                let server = Connected { stream, server };
-                return Ok(Received::Switching(Switching { head, early: read, server }));
-            }
-            Answer::Rejected { lines } => {
-                // Boxed, since its state is large, and most answers are none of these.
-                let response = Box::pin(rejected_response::receive(stream, read.freeze(), lines)).await;
-                return response.map(Received::Rejected).map_err(|error| failed(&error));
+        guard.connected(started.elapsed());
+        match route.handshake_timeout {
+            None => self.ask(handshake).await,
+            Some(limit) => {
+                let answer = timeout(limit, pin!(self.ask(handshake))).await;
+                answer.unwrap_or_else(|_| handshake.timed_out(limit))
             }
         }
     }
+
+    /// Sends the request on the fresh connection and reads the answer.
+    async fn ask(&mut self, handshake: &mut Handshake) -> Action {
+        let mut action = handshake.connected();
+        let Some(Connected { stream, .. }) = &mut self.connected else { return handshake.server_ended() };
+        loop {
+            match &action {
+                // A server that ends the connection before it has read all of a request may have said why.
+                Action::Ask(head) => drop(stream.write_all(head).await),
+                Action::Read => {}
+                _ => return action,
+            }
+            self.read.reserve(READ);
+            action = match stream.read_buf(&mut self.read).await {
+                Ok(1..) => handshake.received(&mut self.read),
+                _ => handshake.server_ended(),
+            };
+        }
+    }
 }
 
-fn failed(error: &hyper::Error) -> Failure {
-    if error.is_parse() { invalid("the upstream's answer is not HTTP") } else { ended_early() }
+impl PendingSession {
+    /// Sends the 101. A client that does not read could delay it forever.
+    pub(crate) async fn switch(mut self: Box<Self>, client: &mut TcpStream) -> Option<OpenedSession> {
+        let limit = self.route.handshake_timeout.unwrap_or(Duration::MAX);
+        let action = match timeout(limit, client.write_all(&self.head)).await {
+            Ok(Ok(())) => self.handshake.switched(),
+            Ok(Err(_)) => self.handshake.client_ended(),
+            Err(_) => self.handshake.timed_out(limit),
+        };
+        match action {
+            Action::End(Verdict::Session(switching)) => self.open(*switching),
+            // The guard counts a client that has gone.
+            _ => None,
+        }
+    }
+
+    fn open(self, switching: Switching) -> Option<OpenedSession> {
+        let Switching { path, trace_id, head, early } = switching;
+        let Parsed::Whole(response, _) = ResponseHead::parse(&head) else { return None };
+        let Connected { stream, server } = self.server;
+        let privacy = &self.routing.privacy;
+        Some(OpenedSession {
+            info: session_info(privacy, self.ends.client, server, &path, trace_id, &response.fields),
+            extensions: Extensions::parse(joined(&response.fields, &header::SEC_WEBSOCKET_EXTENSIONS).as_deref()),
+            server: stream,
+            early: early.to_vec(),
+            policy: Arc::clone(&self.route.policy),
+            metrics: self.guard.upgraded(),
+        })
+    }
 }
 
-fn invalid(message: &str) -> Failure {
-    Failure::new(HandshakeFailure::UpstreamInvalid, message)
-}
-
-fn ended_early() -> Failure {
-    Failure::new(HandshakeFailure::UpstreamReset, "the upstream ended the connection before its answer")
+/// Reads the rest of a response that is no 101.
+async fn reject(guard: HandshakeGuard, stream: ServerStream, read: BytesMut, lines: usize) -> Response<Body> {
+    match rejected_response::receive(stream, read.freeze(), lines).await {
+        Ok(response) => {
+            guard.reject(response.status());
+            forwarded(response)
+        }
+        Err(error) => {
+            let message = if error.is_parse() { "is not HTTP" } else { "ended before its head was complete" };
+            let message = format!("the upstream's answer {message}");
+            guard.fail(&Failure::new(HandshakeFailure::UpstreamInvalid, message))
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Counts an opening handshake once, however it ends.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -84,6 +85,12 @@ impl Failure {
 
     fn status(&self) -> StatusCode {
         status_of(self.cause)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.status().as_u16(), self.cause.as_str())
     }
 }
 

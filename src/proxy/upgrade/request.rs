@@ -2,16 +2,13 @@
 
 use super::{
     answer::Offer,
-    raw_head::{RequestHead, Target},
+    raw_head::{HeaderLines, RequestHead, Target},
     session_info::trace_id,
 };
-use crate::proxy::{
-    forwarding_headers::strip_to_upgrade,
-    proxy_protocol::Ends,
-    routing::{Route, Routing},
-};
+use crate::proxy::forwarding_headers::strip_to_upgrade;
 
 /// The request, and what closewatch keeps of it.
+#[derive(Debug)]
 pub(crate) struct ForwardedRequest {
     pub(crate) head: Vec<u8>,
     pub(crate) offer: Offer,
@@ -20,18 +17,17 @@ pub(crate) struct ForwardedRequest {
 }
 
 impl ForwardedRequest {
-    /// The request for a route's server, on behalf of a client.
+    /// The request for a route's server. `forward` adds the headers for this route and client.
     pub(crate) fn new(
         mut request: RequestHead<'_>,
         target: &Target<'_>,
-        (routing, route): (&Routing, &Route),
-        ends: Ends,
+        forward: impl FnOnce(&mut HeaderLines<'_>),
     ) -> Self {
         let fields = &mut request.fields;
         let offer = Offer::of(fields);
         strip_to_upgrade(fields);
         target.overrule_host(fields);
-        routing.forward(fields, route, ends);
+        forward(fields);
         Self {
             head: fields.encode(&format!("GET {} HTTP/1.1", target.origin_form)),
             offer,
