@@ -6,28 +6,14 @@ use std::thread;
 use closewatch::websocket::Endpoint;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Peer, Program, REQUEST, Server, Session, close_from_client, close_from_server, from_client, from_server,
-};
+use crate::support::{Peer, Program, REQUEST, Server, Session, close_from, from, from_client, from_server};
 
 /// Far more than the buffers of both kernels and of closewatch take.
 const FLOOD: usize = 8 << 20;
 
-/// A Close frame of an endpoint, without a reason.
-fn close(from: Endpoint, code: u16) -> Vec<u8> {
-    match from {
-        Endpoint::Client => close_from_client(code, ""),
-        Endpoint::Server => close_from_server(code, ""),
-    }
-}
-
 /// A frame with a reserved opcode, and Close 1000, in one segment.
-fn violation_and_close(from: Endpoint) -> Vec<u8> {
-    let violation = match from {
-        Endpoint::Client => from_client(0x83, b""),
-        Endpoint::Server => from_server(0x83, b""),
-    };
-    [violation, close(from, 1000)].concat()
+fn violation_and_close(sender: Endpoint) -> Vec<u8> {
+    [from(sender, 0x83, b""), close_from(sender, 1000, "")].concat()
 }
 
 /// Code, initiator, cause with its endpoint, and what each endpoint saw.
@@ -50,7 +36,7 @@ fn receiver_that_fails_the_connection_is_first() {
         let mut session = Session::open(&program, &server);
         session.pass(sender, violation_and_close(sender));
         // As Node ws and Python websockets do: 1002 at the violation, and nothing behind it is read.
-        session.pass(sender.other(), close(sender.other(), 1002));
+        session.pass(sender.other(), close_from(sender.other(), 1002, ""));
         drop(session);
         let record = program.record();
         let saw = |endpoint: Endpoint| if endpoint == sender { 1002 } else { 1006 };
@@ -99,9 +85,9 @@ fn sender_that_does_not_read_the_answer_is_at_fault() {
             Endpoint::Client => from_server(0x82, &vec![0; FLOOD]),
             Endpoint::Server => from_client(0x82, &vec![0; FLOOD]),
         };
-        closes.send(close(sender, 1000));
-        answers.expect(close(sender, 1000));
-        let answer = close(sender.other(), 1000);
+        closes.send(close_from(sender, 1000, ""));
+        answers.expect(close_from(sender, 1000, ""));
+        let answer = close_from(sender.other(), 1000, "");
         let record = thread::scope(|scope| {
             // It blocks until closewatch terminates the session.
             scope.spawn(move || drop(answers.try_send([message, answer].concat())));
@@ -122,7 +108,7 @@ fn answer_to_a_reported_loss_goes_to_nobody() {
     session.server.finish();
     assert_eq!(session.client.receive_close(false), (1014, String::new()));
     session.server.expect_fin();
-    session.client.send(close(Endpoint::Client, 1014));
+    session.client.send(close_from(Endpoint::Client, 1014, ""));
     session.client.expect_fin();
     session.client.finish();
     let record = program.record();

@@ -8,7 +8,7 @@ use crate::{
     case,
     lab::{IN_TIME, Lab, close, closed_by_client, lost, message, talk},
     network::{Lost, Network},
-    support::{close as close_payload, eventually, from},
+    support::{close_from, eventually},
 };
 
 /// The fault of a link.
@@ -156,7 +156,7 @@ fn other_gets_a_close_frame(lost_one: Endpoint) {
     };
     let is_server = other == Endpoint::Server;
     assert_eq!(session.end(other).receive_close(is_server), (code, "gone".to_owned()));
-    session.end(other).send(from(other, 0x88, &close_payload(code, "")));
+    session.end(other).send(close_from(other, code, ""));
     let mut expected = lost(lost_one, "timeout");
     expected["action"] = format!("{}_loss", lost_one.as_str()).into();
     expected[format!("{}_saw", other.as_str())] = json!({"code": code, "reason": "gone", "clean": true});

@@ -32,6 +32,11 @@ pub(crate) fn close_from_client(code: u16, reason: &str) -> Vec<u8> {
     from_client(0x88, &close(code, reason))
 }
 
+/// An endpoint's Close frame.
+pub(crate) fn close_from(endpoint: Endpoint, code: u16, reason: &str) -> Vec<u8> {
+    from(endpoint, 0x88, &close(code, reason))
+}
+
 /// The payload of a Close frame (RFC 6455, section 5.5.1).
 pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), reason.as_bytes()].concat()

@@ -18,7 +18,9 @@ use std::{
 use serde_json::Value;
 
 pub(crate) use demo::Demo;
-pub(crate) use frames::{close, close_from_client, close_from_server, from, from_client, from_server, masked};
+pub(crate) use frames::{
+    close, close_from, close_from_client, close_from_server, from, from_client, from_server, masked,
+};
 pub(crate) use http::{Answer, CloseStream, get, post, request};
 pub(crate) use peer::{Head, Peer, TcpEnd};
 pub(crate) use program::{LOG_ALL, Outcome, Program, command, run, shell, wait_until_closed};
