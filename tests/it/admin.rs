@@ -19,7 +19,7 @@ use closewatch::{
     websocket::{
         PerEndpoint,
         close_code::{CloseCode, CloseStatus},
-        closing_handshake::{CloseEvent, Ending, Party},
+        closing_handshake::Party,
     },
 };
 use futures_util::{FutureExt, future::BoxFuture};
@@ -27,7 +27,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Answer, CloseStream, Outcome, Peer, Server, TcpEnd, get, request, run};
+use crate::support::{Answer, CloseStream, Outcome, Peer, Server, TcpEnd, clean_close, get, request, run};
 
 const METRICS: &str = "websocket_sessions_active{route=\"default\"} 1\n";
 
@@ -152,17 +152,7 @@ const LOCAL_JSON: &[(&str, &str)] = &[("Host", "localhost:9917"), JSON];
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 fn record(session: &str) -> Record {
-    let status = CloseStatus::Sent(CloseCode::NORMAL);
-    let seen = CloseEvent { status, reason: String::new(), clean: true };
-    let ending = Ending {
-        status,
-        reason: String::new(),
-        initiator: Party::Client,
-        fault: None,
-        action: None,
-        seen: PerEndpoint { client: seen.clone(), server: seen },
-        received: PerEndpoint { client: Some(status), server: Some(status) },
-    };
+    let ending = clean_close(CloseStatus::Sent(CloseCode::NORMAL), Party::Client);
     Record {
         time: SystemTime::UNIX_EPOCH,
         route: "default".into(),

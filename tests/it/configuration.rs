@@ -5,10 +5,10 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
-use assert_cmd::Command;
 use closewatch::{
     config::{
         self, ClientPrivacy, Config, ForwardedMode, HostHeader, Overrides, ProbeSource, ProxyHeader, ProxyProtocol,
@@ -16,6 +16,8 @@ use closewatch::{
     websocket::close_code::{CloseCode, CloseText},
 };
 use serde_yaml::Value;
+
+use crate::support::{Outcome, command};
 
 const MINIMAL: &str = "upstream: ws://127.0.0.1:9000\n";
 
@@ -126,10 +128,21 @@ fn yaml(text: &str) -> Value {
     serde_yaml::from_str(text).unwrap()
 }
 
-fn closewatch() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_closewatch"));
-    command.env_remove("CLOSEWATCH_LISTEN").env_remove("CLOSEWATCH_UPSTREAM").env_remove("CLOSEWATCH_ADMIN");
-    command
+/// `closewatch check` with a file.
+fn check(file: &Path) -> Outcome {
+    Outcome::of(command().args(["check", "--config"]).arg(file))
+}
+
+/// Asserts that a command refuses the configuration with exactly these lines.
+fn assert_refuses(outcome: &Outcome, stderr: impl Into<String>) {
+    assert_eq!(*outcome, Outcome { code: Some(2), stdout: String::new(), stderr: stderr.into() });
+}
+
+/// Asserts that a command refuses the configuration, and returns the reasons.
+fn refusal(command: &mut Command) -> String {
+    let outcome = Outcome::of(command);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{}", outcome.stderr);
+    outcome.stderr
 }
 
 fn repository() -> &'static Path {
@@ -148,7 +161,7 @@ fn bad_file_is_reported_with_fault_and_place() {
         let fault = |line: &str| line.strip_prefix("#! ").map(|fault| format!("{}:{fault}\n", file.display()));
         let expected: String = text.lines().filter_map(fault).collect();
         assert!(!expected.is_empty(), "{} expects nothing", file.display());
-        closewatch().args(["check", "--config"]).arg(&file).assert().code(2).stdout("").stderr(expected);
+        assert_refuses(&check(&file), expected);
     }
 }
 
@@ -379,10 +392,9 @@ fn bad_flag_is_refused_with_its_name() {
     ];
     let directory = tempfile::tempdir().unwrap();
     for (flag, message) in cases {
-        for command in ["run", "check"] {
-            let refused = closewatch().arg(command).args(flag).current_dir(&directory).assert().code(2).stdout("");
-            let errors = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
-            assert!(errors.contains(message), "{command} {flag:?}: {errors}");
+        for name in ["run", "check"] {
+            let errors = refusal(command().arg(name).args(flag).current_dir(&directory));
+            assert!(errors.contains(message), "{name} {flag:?}: {errors}");
         }
     }
 }
@@ -476,27 +488,26 @@ fn check_prints_the_configuration_filled_in() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("config.yaml"), MINIMAL).unwrap();
     // Without --config: the file in the working directory.
-    let output = closewatch().arg("check").current_dir(&directory).output().unwrap();
-    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), [].as_slice()));
-    assert_eq!(yaml(&String::from_utf8(output.stdout).unwrap()), yaml(DEFAULTS));
+    let outcome = Outcome::of(command().arg("check").current_dir(&directory));
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    assert_eq!(yaml(&outcome.stdout), yaml(DEFAULTS));
 }
 
 #[test]
 fn check_reads_flags_and_environment_like_run() {
     let directory = tempfile::tempdir().unwrap();
     let check = || {
-        let mut command = closewatch();
+        let mut command = command();
         command.arg("check").current_dir(&directory);
         command
     };
-    let by_environment = check().env("CLOSEWATCH_UPSTREAM", "ws://127.0.0.1:9000").output().unwrap();
-    let by_flag = check().args(["--upstream", "ws://127.0.0.1:9000"]).output().unwrap();
-    for output in [by_environment, by_flag] {
-        assert_eq!(output.status.code(), Some(0));
-        assert_eq!(parse(&String::from_utf8(output.stdout).unwrap()), parse(MINIMAL));
+    let by_environment = Outcome::of(check().env("CLOSEWATCH_UPSTREAM", "ws://127.0.0.1:9000"));
+    let by_flag = Outcome::of(check().args(["--upstream", "ws://127.0.0.1:9000"]));
+    for outcome in [by_environment, by_flag] {
+        assert_eq!(outcome.code, Some(0));
+        assert_eq!(parse(&outcome.stdout), parse(MINIMAL));
     }
-    let refused = check().env("CLOSEWATCH_UPSTREAM", "chat").assert().code(2).stdout("");
-    let errors = String::from_utf8(refused.get_output().stderr.clone()).unwrap();
+    let errors = refusal(check().env("CLOSEWATCH_UPSTREAM", "chat"));
     assert!(errors.contains("invalid value 'chat' for '--upstream <URL>'"), "{errors}");
 }
 
@@ -505,19 +516,17 @@ fn empty_variable_is_not_set() {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("config.yaml"), MINIMAL).unwrap();
     let variables = ["CLOSEWATCH_LISTEN", "CLOSEWATCH_UPSTREAM", "CLOSEWATCH_ADMIN"].map(|name| (name, ""));
-    let checked = closewatch().arg("check").envs(variables).current_dir(&directory).unwrap();
-    assert_eq!(parse(&String::from_utf8(checked.stdout).unwrap()), parse(MINIMAL));
+    let checked = Outcome::of(command().arg("check").envs(variables).current_dir(&directory));
+    assert_eq!((checked.code, parse(&checked.stdout)), (Some(0), parse(MINIMAL)), "{}", checked.stderr);
 
-    // The file is refused, so it was read; the address that is asked is the default.
+    // The refusal of the file shows that it was read. The admin has the default address.
     fs::write(directory.path().join("config.yaml"), "nonsense: 1").unwrap();
     for run in [&["run"][..], &[]] {
-        let output = closewatch().args(run).envs(variables).current_dir(&directory).assert().code(2);
-        let errors = String::from_utf8(output.get_output().stderr.clone()).unwrap();
+        let errors = refusal(command().args(run).envs(variables).current_dir(&directory));
         assert!(errors.lines().all(|line| line.starts_with("config.yaml:1:1: ")), "{errors}");
     }
-    let asked = closewatch().args(["health"]).env("CLOSEWATCH_ADMIN", "").assert();
-    let asked = [asked.get_output().stdout.clone(), asked.get_output().stderr.clone()].concat();
-    assert!(String::from_utf8(asked).unwrap().contains("http://127.0.0.1:9917"));
+    let health = Outcome::of(command().arg("health").env("CLOSEWATCH_ADMIN", ""));
+    assert!([health.stdout, health.stderr].concat().contains("http://127.0.0.1:9917"));
 }
 
 #[test]
@@ -535,11 +544,11 @@ fn check_reports_a_file_that_it_cannot_read() {
     ];
     for (path, message) in cases {
         let expected = format!("{}: {message}\n", path.display());
-        closewatch().args(["check", "--config"]).arg(&path).assert().code(2).stdout("").stderr(expected);
+        assert_refuses(&check(&path), expected);
     }
     let nothing = "config.yaml: file not found, and so no upstream; name the server by --upstream URL or \
                    CLOSEWATCH_UPSTREAM, or a file by --config FILE\n";
-    closewatch().arg("check").current_dir(&directory).assert().code(2).stdout("").stderr(nothing);
+    assert_refuses(&Outcome::of(command().arg("check").current_dir(&directory)), nothing);
 }
 
 #[test]
@@ -547,9 +556,8 @@ fn check_reports_why_it_cannot_print() -> io::Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("config.yaml");
     fs::write(&file, MINIMAL)?;
-    let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_closewatch"));
     let full = fs::OpenOptions::new().write(true).open("/dev/full")?;
-    let output = check.args(["check", "--config"]).arg(&file).stdout(full).output()?;
+    let output = command().args(["check", "--config"]).arg(&file).stdout(full).output()?;
     let message = "error: cannot write the configuration: No space left on device (os error 28)\n";
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), message));
     Ok(())
@@ -561,16 +569,15 @@ fn check_opens_unix_sockets() -> io::Result<()> {
     let socket = directory.path().join("chat.sock");
     let file = directory.path().join("config.yaml");
     fs::write(&file, format!("upstream: unix:{}", socket.display()))?;
-    let check = || closewatch().args(["check", "--config"]).arg(&file).assert();
-    // Its server may start later.
-    check().code(0);
+    // The server may start later.
+    assert_eq!(check(&file).code, Some(0));
     let listener = UnixListener::bind(&socket)?;
-    check().code(0);
+    assert_eq!(check(&file).code, Some(0));
     drop(listener);
     fs::remove_file(&socket)?;
     fs::write(&socket, "")?;
     let expected = format!("{}:1:11: upstream: {} is not a socket\n", file.display(), socket.display());
-    check().code(2).stderr(expected);
+    assert_refuses(&check(&file), expected);
     Ok(())
 }
 
@@ -580,6 +587,6 @@ fn check_leaves_the_addresses_alone() -> io::Result<()> {
     let directory = tempfile::tempdir()?;
     let file = directory.path().join("config.yaml");
     fs::write(&file, format!("upstream: ws://127.0.0.1:9000\nlisten: {}\n", taken.local_addr()?))?;
-    closewatch().args(["check", "--config"]).arg(&file).assert().code(0);
+    assert_eq!(check(&file).code, Some(0));
     Ok(())
 }

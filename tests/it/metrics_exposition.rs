@@ -15,7 +15,7 @@ use closewatch::websocket::conformance::{Violation, WholeMessages};
 use closewatch::websocket::frame::{MessageType, Opcode};
 use closewatch::websocket::{Endpoint, PerEndpoint};
 
-use crate::support::Scrape;
+use crate::support::{Scrape, clean_close};
 
 #[test]
 fn sessions_give_the_golden_exposition() {
@@ -215,7 +215,12 @@ fn client_with_every_code_adds_a_bounded_number_of_series() {
     let metrics = Metrics::new(options());
     let route = metrics.route("chat");
     for code in 0..=u16::MAX {
-        end_session(&route, &clean(CloseStatus::Sent(CloseCode(code)), Party::Client), seconds(1.0), seconds(1.0));
+        end_session(
+            &route,
+            &clean_close(CloseStatus::Sent(CloseCode(code)), Party::Client),
+            seconds(1.0),
+            seconds(1.0),
+        );
     }
     let scrape = scrape(&metrics);
     let codes = scrape.values("websocket_close_frames_total", "code");
@@ -237,7 +242,7 @@ fn client_with_every_code_adds_a_bounded_number_of_series() {
 fn routes_with_a_common_prefix_are_not_merged() {
     let metrics = Metrics::new(options());
     let names = ["a", "ab", "aclient", "a1000", "a1000client"];
-    let clean_close = clean(CloseStatus::Sent(CloseCode::NORMAL), Party::Client);
+    let clean_close = clean_close(CloseStatus::Sent(CloseCode::NORMAL), Party::Client);
     for (sessions, name) in (1..).zip(names) {
         for _ in 0..sessions {
             end_session(&metrics.route(name), &clean_close, seconds(1.0), seconds(1.0));
@@ -386,10 +391,10 @@ fn some_frames(chat: &RouteMetrics) {
 /// Nine sessions. Four of them are clean.
 fn some_endings(chat: &RouteMetrics) {
     let sent = |code| CloseStatus::Sent(CloseCode(code));
-    end_session(chat, &clean(sent(1000), Party::Client), seconds(20.0), seconds(0.5));
-    end_session(chat, &clean(CloseStatus::NoStatus, Party::Server), seconds(20.0), seconds(0.5));
-    end_session(chat, &clean(sent(4001), Party::Server), seconds(20.0), seconds(0.5));
-    end_session(chat, &clean(sent(3000), Party::Client), seconds(20.0), seconds(0.5));
+    end_session(chat, &clean_close(sent(1000), Party::Client), seconds(20.0), seconds(0.5));
+    end_session(chat, &clean_close(CloseStatus::NoStatus, Party::Server), seconds(20.0), seconds(0.5));
+    end_session(chat, &clean_close(sent(4001), Party::Server), seconds(20.0), seconds(0.5));
+    end_session(chat, &clean_close(sent(3000), Party::Client), seconds(20.0), seconds(0.5));
     end_session(chat, &lost(Endpoint::Server, LegFault::Reset), seconds(100_000.0), seconds(60.0));
     // The idle time excludes the time that the keepalive took.
     end_session(chat, &lost(Endpoint::Client, LegFault::Timeout), seconds(100_000.0), seconds(75.0));
@@ -404,20 +409,6 @@ fn end_session(route: &RouteMetrics, ending: &Ending, duration: Duration, idle: 
     route.session_closed(&Summary { ending: ending.clone(), duration, idle, close_handshake, ..Summary::lost() });
 }
 
-/// An endpoint answered the Close frame with the same status.
-fn clean(status: CloseStatus, initiator: Party) -> Ending {
-    let seen = CloseEvent { status, reason: String::new(), clean: true };
-    Ending {
-        status,
-        reason: String::new(),
-        initiator,
-        fault: None,
-        action: None,
-        seen: PerEndpoint { client: seen.clone(), server: seen },
-        received: PerEndpoint { client: Some(status), server: Some(status) },
-    }
-}
-
 /// A leg ended before any Close frame.
 fn lost(endpoint: Endpoint, fault: LegFault) -> Ending {
     Ending {
@@ -425,7 +416,7 @@ fn lost(endpoint: Endpoint, fault: LegFault) -> Ending {
         fault: Some(Fault::Endpoint(endpoint, fault)),
         seen: PerEndpoint::from_fn(|_| nothing_seen()),
         received: PerEndpoint::default(),
-        ..clean(CloseStatus::Abnormal, endpoint.into())
+        ..clean_close(CloseStatus::Abnormal, endpoint.into())
     }
 }
 
@@ -436,7 +427,7 @@ fn unanswered(status: CloseStatus) -> Ending {
         fault: Some(Fault::Endpoint(Endpoint::Client, LegFault::NoCloseReply)),
         seen: PerEndpoint { client: by_client, server: nothing_seen() },
         received: PerEndpoint { client: None, server: Some(status) },
-        ..clean(status, Party::Server)
+        ..clean_close(status, Party::Server)
     }
 }
 
@@ -449,7 +440,7 @@ fn cut_in_drain() -> Ending {
         action: Some(Action::Drain),
         seen: PerEndpoint { client: seen(true), server: seen(false) },
         received: PerEndpoint { client: Some(status), server: None },
-        ..clean(status, Party::Proxy)
+        ..clean_close(status, Party::Proxy)
     }
 }
 

@@ -15,6 +15,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use closewatch::websocket::{
+    PerEndpoint,
+    close_code::CloseStatus,
+    closing_handshake::{CloseEvent, Ending, Party},
+};
 use serde_json::Value;
 
 pub(crate) use demo::Demo;
@@ -47,6 +52,20 @@ pub(crate) fn eventually_within<T>(limit: Duration, what: impl Debug, mut ask: i
         assert!(start.elapsed() < limit, "not within {limit:?}: {what:?}");
         thread::sleep(pause);
         pause = (2 * pause).min(Duration::from_millis(20));
+    }
+}
+
+/// The ending of a session whose Close frame was answered with the same status.
+pub(crate) fn clean_close(status: CloseStatus, initiator: Party) -> Ending {
+    let seen = CloseEvent { status, reason: String::new(), clean: true };
+    Ending {
+        status,
+        reason: String::new(),
+        initiator,
+        fault: None,
+        action: None,
+        seen: PerEndpoint { client: seen.clone(), server: seen },
+        received: PerEndpoint { client: Some(status), server: Some(status) },
     }
 }
 

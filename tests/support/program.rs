@@ -62,7 +62,10 @@ pub(crate) fn run(arguments: &[&str]) -> Outcome {
 /// closewatch without arguments. `CLOSEWATCH_BIN` names another build of it.
 pub(crate) fn command() -> Command {
     let mut command = Command::new(binary());
-    command.env_remove("CLOSEWATCH_ADMIN").stdin(Stdio::null());
+    for name in ["CLOSEWATCH_LISTEN", "CLOSEWATCH_UPSTREAM", "CLOSEWATCH_ADMIN"] {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
     command
 }
 

@@ -35,7 +35,7 @@ impl Document {
         [before, after].concat()
     }
 
-    /// The marks before and after the generated part.
+    /// The parts before and after the generated part.
     fn parts(&self) -> (&str, &str) {
         let (before, rest) = self.text.split_once(BEGIN).expect("the document has the first mark");
         let (_, after) = rest.split_once(END).expect("the document has the last mark");

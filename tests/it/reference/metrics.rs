@@ -12,7 +12,7 @@ use closewatch::{
     websocket::{
         PerEndpoint,
         close_code::{CloseCode, CloseStatus},
-        closing_handshake::{CloseEvent, Ending, Party},
+        closing_handshake::{Ending, Party},
     },
 };
 
@@ -87,17 +87,9 @@ fn listed(text: &str) -> BTreeSet<String> {
 }
 
 fn close_session(route: &RouteMetrics, status: CloseStatus) {
-    let seen = CloseEvent { status, reason: String::new(), clean: true };
     let received = (status != CloseStatus::Abnormal).then_some(status);
-    let ending = Ending {
-        status,
-        reason: String::new(),
-        initiator: Party::Client,
-        fault: None,
-        action: None,
-        seen: PerEndpoint { client: seen.clone(), server: seen },
-        received: PerEndpoint { client: received, server: received },
-    };
+    let received = PerEndpoint { client: received, server: received };
+    let ending = Ending { received, ..clean_close(status, Party::Client) };
     let second = Duration::from_secs(1);
     route.session_opened();
     route.session_closed(&Summary { ending, duration: second, idle: second, ..Summary::lost() });
