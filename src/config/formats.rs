@@ -234,6 +234,8 @@ words! {
     ProxyHeader: Off, V2;
     /// The change to the `X-Forwarded-*` headers.
     ForwardedMode: Append, Replace, Off;
+    /// The value of `X-Forwarded-Proto`.
+    ForwardedProto: Auto, Http, Https;
     /// The Host header that the server gets: the client's, or that of the upstream's URL.
     HostHeader: Preserve, Upstream;
     /// Whether something is shown.
@@ -263,8 +265,8 @@ texts! {
     PathPrefix(text): "a path that begins with /, without query, such as /chat" =>
         require(text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#".contains(&byte)));
 
-    /// A part of a User-Agent header. An empty one would be part of every header.
-    UserAgent(text): "a part of a User-Agent header, not empty, such as kube-probe" =>
+    /// The start of a User-Agent header. Every header begins with an empty one.
+    UserAgent(text): "the start of a User-Agent header, not empty, such as kube-probe" =>
         require(!text.trim().is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '));
 }
 

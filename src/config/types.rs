@@ -15,9 +15,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     formats::{
-        Auto, AutoWord, ClientPrivacy, Format, ForwardedMode, HostHeader, LogFormat, LogLevel, LogSessions, NotYet,
-        Off, PathPrefix, ProxyHeader, ProxyProtocol, Reason, RouteName, SameLoss, Setting, Shown, Size, Time,
-        UserAgent, Whole, missing_url,
+        Auto, AutoWord, ClientPrivacy, Format, ForwardedMode, ForwardedProto, HostHeader, LogFormat, LogLevel,
+        LogSessions, NotYet, Off, PathPrefix, ProxyHeader, ProxyProtocol, Reason, RouteName, SameLoss, Setting, Shown,
+        Size, Time, UserAgent, Whole, missing_url,
     },
     rules,
     shorthand::{self, Either, Shorthand},
@@ -138,7 +138,7 @@ sections! {
         /// A drain, on SIGTERM. In all it must take less than the grace period (30 s in Kubernetes).
         shutdown: Shutdown = Shutdown::default(),
         /// Health checkers' sessions, which are reported as route `probe`: those with one of `user_agents` from one of
-        /// `from`.
+        /// `from`, unless a proxy forwarded the request (`X-Forwarded-For`, `Forwarded`).
         probes: Probes = Probes::default(),
         /// Parts of a session that log, records and page show. `off`: null stands there.
         privacy: Privacy = Privacy::default(),
@@ -209,6 +209,13 @@ sections! {
     Timeouts {
         /// For a client to finish its request head. After it the connection is closed.
         request_head: Setting<Off<Timeout>> = Setting(Some(Duration::from_secs(10))),
+        /// For the next request on a connection that has been answered. The default is longer than that of load
+        /// balancers in front.
+        keep_alive: Setting<Off<Timeout>> = Setting(Some(Duration::from_secs(620))),
+        /// Of a plain request or its answer: bytes wait, and their receiver accepts none of them for so long; or the
+        /// body of a request stands still for so long. Then the client gets a 504, a reset or a 408. An answer may be
+        /// silent.
+        body: Setting<Off<Timeout>> = Setting(Some(Duration::from_mins(1))),
     => RouteTimeouts {
         /// For the server to answer an upgrade. After it the client gets a 504.
         handshake: Setting<Off<Timeout>> = Setting(Some(Duration::from_secs(30))),
@@ -272,6 +279,9 @@ sections! {
         mode: Setting<ForwardedMode> = Setting(ForwardedMode::Append),
         /// Networks whose headers are trusted. Empty: those of everyone. Else the headers of other clients are replaced.
         trusted: Vec<Setting<IpNet>> = Vec::new(),
+        /// The value of `-Proto`. `auto`: what the client used to reach closewatch, or a load balancer that says so in a
+        /// PROXY protocol header, version 2.
+        proto: Setting<ForwardedProto> = Setting(ForwardedProto::Auto),
     }
 
     /// The admin: page, API, metrics, health.
@@ -302,7 +312,7 @@ sections! {
 
     /// The properties of a health checker's session, which is reported as route `probe`.
     Probes {
-        /// Parts of a User-Agent header. Empty: there is no route `probe`.
+        /// Product tokens at the start of the User-Agent header. Empty: there is no route `probe`.
         user_agents: Vec<Setting<UserAgent>> = ["Blackbox-Exporter", "kube-probe", "ELB-HealthChecker", "GoogleHC"]
             .map(|agent| Setting(agent.to_owned()))
             .into(),
@@ -318,6 +328,8 @@ sections! {
         client: Setting<ClientPrivacy> = Setting(ClientPrivacy::Full),
         /// The reasons in Close frames.
         reason: Setting<Shown> = Setting(Shown::Full),
+        /// The subprotocol that the server chose.
+        subprotocol: Setting<Shown> = Setting(Shown::Full),
     }
 
     /// The shape of `/metrics`.

@@ -12,7 +12,7 @@ use hyper::{
 };
 
 use super::proxy_protocol::Ends;
-use crate::config::{Forwarded, ForwardedMode};
+use crate::config::{Forwarded, ForwardedMode, ForwardedProto};
 
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -105,7 +105,12 @@ pub(super) fn forward(headers: &mut impl HeaderFields, forwarded: &Forwarded, en
         }
     }
     append_client(headers, client);
-    let scheme = HeaderValue::from_static(if ends.is_tls { "https" } else { "http" });
+    let is_https = match *forwarded.proto {
+        ForwardedProto::Auto => ends.is_tls,
+        ForwardedProto::Http => false,
+        ForwardedProto::Https => true,
+    };
+    let scheme = HeaderValue::from_static(if is_https { "https" } else { "http" });
     set_if_absent(headers, X_FORWARDED_PROTO, Some(&scheme));
     set_if_absent(headers, X_FORWARDED_HOST, host);
 }
@@ -172,7 +177,7 @@ mod tests {
 
     fn append(trusted: &[&str]) -> Forwarded {
         let trusted = trusted.iter().map(|network| Setting(network.parse().unwrap())).collect();
-        Forwarded { mode: Setting(ForwardedMode::Append), trusted }
+        Forwarded { trusted, ..Forwarded::default() }
     }
 
     fn ends(client: &str, is_tls: bool) -> Ends {
@@ -226,6 +231,16 @@ mod tests {
         for (is_tls, scheme) in [(false, "http"), (true, "https")] {
             let mut found = HeaderMap::new();
             forward(&mut found, &append(&[]), ends("10.0.0.1:1", is_tls), None);
+            assert_eq!(found["x-forwarded-proto"], scheme);
+        }
+    }
+
+    #[test]
+    fn configured_scheme_replaces_the_observed_one() {
+        for (proto, is_tls, scheme) in [(ForwardedProto::Http, true, "http"), (ForwardedProto::Https, false, "https")] {
+            let mut found = HeaderMap::new();
+            let forwarded = Forwarded { proto: Setting(proto), ..Forwarded::default() };
+            forward(&mut found, &forwarded, ends("10.0.0.1:1", is_tls), None);
             assert_eq!(found["x-forwarded-proto"], scheme);
         }
     }

@@ -17,12 +17,6 @@ use crate::{
     websocket::PerEndpoint,
 };
 
-/// How long a connection may rest between two requests. Load balancers in front rest for up to 600 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(620);
-
-/// How long the body of a plain request or of its response may stand still.
-const BODY: Duration = Duration::from_mins(1);
-
 /// The routes of one configuration, and the settings for all of them.
 #[derive(Debug)]
 pub(super) struct Routing {
@@ -55,8 +49,8 @@ impl Routing {
             connection_limits: Limits {
                 head_timeout: *config.timeouts.request_head,
                 head_bytes: *config.limits.request_head_bytes,
-                keep_alive: KEEP_ALIVE,
-                body: BODY,
+                keep_alive: config.timeouts.keep_alive.unwrap_or(Duration::MAX),
+                body: config.timeouts.body.unwrap_or(Duration::MAX),
             },
             forwarded: config.forwarded.clone(),
             host: *config.host,

@@ -27,9 +27,17 @@ listen: [{address: "0.0.0.0:8080", proxy_protocol: "off"}]
 upstream: {url: "ws://127.0.0.1:9000", connect_timeout: 5s, proxy_protocol: "off"}
 workers: auto
 admin: {listen: "127.0.0.1:9917", hosts: [], control: false}
-forwarded: {mode: append, trusted: []}
+forwarded: {mode: append, trusted: [], proto: auto}
 host: preserve
-timeouts: {request_head: 10s, handshake: 30s, idle: "off", max_age: "off", close: 65s, hang_up: 2s}
+timeouts:
+  request_head: 10s
+  keep_alive: 620s
+  body: 1m
+  handshake: 30s
+  idle: "off"
+  max_age: "off"
+  close: 65s
+  hang_up: 2s
 keepalive: {idle: 45s, interval: 10s, probes: 3}
 on_server_loss: propagate
 on_client_loss: propagate
@@ -45,7 +53,7 @@ shutdown: {delay: 0s, spread: 0s, code: 1001, reason: "", timeout: 20s, linger: 
 probes:
   user_agents: [Blackbox-Exporter, kube-probe, ELB-HealthChecker, GoogleHC]
   from: [loopback, private]
-privacy: {path: full, client: full, reason: full}
+privacy: {path: full, client: full, reason: full, subprotocol: full}
 metrics:
   codes: []
   max_custom_codes: 16
@@ -76,9 +84,17 @@ routes:
     on_client_loss: {code: 4002, reason: ""}
 workers: 3
 admin: {listen: "127.0.0.1:9999", hosts: [admin.example.com], control: true}
-forwarded: {mode: replace, trusted: [10.0.0.0/8, "::1/128"]}
+forwarded: {mode: replace, trusted: [10.0.0.0/8, "::1/128"], proto: https}
 host: upstream
-timeouts: {request_head: "off", handshake: 10s, idle: 1h, max_age: 24h, close: "off", hang_up: 1s}
+timeouts:
+  request_head: "off"
+  keep_alive: 75s
+  body: 5m
+  handshake: 10s
+  idle: 1h
+  max_age: 24h
+  close: "off"
+  hang_up: 1s
 keepalive: {idle: 1m, interval: 5s, probes: 5}
 on_server_loss: {code: 1012, reason: ""}
 on_client_loss: {code: 1001, reason: gone}
@@ -92,7 +108,7 @@ limits:
   buffer_bytes: 65537
 shutdown: {delay: 5s, spread: 10s, code: 1012, reason: restart, timeout: 15s, linger: 1s}
 probes: {user_agents: [my probe], from: [loopback, 35.191.0.0/16]}
-privacy: {path: "off", client: prefix, reason: "off"}
+privacy: {path: "off", client: prefix, reason: "off", subprotocol: "off"}
 metrics:
   codes: [4001, 4003]
   max_custom_codes: 0
@@ -345,13 +361,13 @@ fn false_means_off_for_every_key_that_allows_off() {
     let everything_off = |off: &str| {
         let text =
             "upstream: {url: 'ws://h:1', tls: off, proxy_protocol: off}\nlisten: [{tls: off, proxy_protocol: off}]
-forwarded: {mode: off}\ntimeouts: {request_head: off, handshake: off, idle: off, max_age: off, close: off, hang_up: off}
-limits: {connections_per_ip: off, frame_bytes: off, message_bytes: off}\nprivacy: {path: off, client: off, reason: off}
+forwarded: {mode: off}\ntimeouts: {request_head: off, keep_alive: off, body: off, handshake: off, idle: off, max_age: off, close: off, hang_up: off}
+limits: {connections_per_ip: off, frame_bytes: off, message_bytes: off}\nprivacy: {path: off, client: off, reason: off, subprotocol: off}
 metrics: {listen: off}\nlog: {sessions: off}";
         parse(&text.replace(": off", &format!(": {off}")))
     };
     assert_eq!(everything_off("false"), everything_off("off"));
-    assert_eq!(everything_off("off").to_yaml().matches("\"off\"").count(), 17);
+    assert_eq!(everything_off("off").to_yaml().matches("\"off\"").count(), 20);
 }
 
 fn overrides(listen: Option<&str>, upstream: Option<&str>, admin: Option<&str>) -> Overrides {

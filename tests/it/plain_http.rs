@@ -652,3 +652,22 @@ fn responses_that_no_client_reads_hold_little_memory() {
         (clients, connections)
     });
 }
+
+#[test]
+fn connection_without_another_request_is_closed_after_keep_alive() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {keep_alive: 100ms}\n");
+    let mut client = program.connect();
+    ask(&mut client, &server);
+    client.expect_fin();
+}
+
+#[test]
+fn body_that_stands_still_is_408_after_the_body_timeout() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {body: 100ms}\n");
+    let mut client = program.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
+    let (_connection, _) = server.accept_request();
+    assert_eq!(client.receive_head().first_line(), "HTTP/1.1 408 Request Timeout");
+}

@@ -34,7 +34,7 @@ pub(crate) fn session_info(
         client: shown_client(*privacy.client, client),
         server,
         path: (*privacy.path == Shown::Full).then(|| shortened(path)),
-        subprotocol: text(response, &header::SEC_WEBSOCKET_PROTOCOL),
+        subprotocol: text(response, &header::SEC_WEBSOCKET_PROTOCOL).filter(|_| *privacy.subprotocol == Shown::Full),
         extensions: text(response, &header::SEC_WEBSOCKET_EXTENSIONS),
         trace_id,
         hide_reasons: *privacy.reason == Shown::Off,
@@ -94,6 +94,19 @@ mod tests {
     use hyper::HeaderMap;
 
     use super::*;
+
+    #[test]
+    fn privacy_hides_the_subprotocol() {
+        let mut response = HeaderMap::new();
+        response.append(header::SEC_WEBSOCKET_PROTOCOL, header::HeaderValue::from_static("chat.v1"));
+        let shown = |shown| {
+            let privacy = Privacy { subprotocol: crate::config::Setting(shown), ..Privacy::default() };
+            let client = SocketAddr::from(([127, 0, 0, 1], 1));
+            session_info(&privacy, client, "server".into(), "/", None, &response).subprotocol
+        };
+        assert_eq!(shown(Shown::Full).as_deref(), Some("chat.v1"));
+        assert_eq!(shown(Shown::Off), None);
+    }
 
     fn found(values: &[&'static str]) -> Option<Box<str>> {
         let mut headers = HeaderMap::new();

@@ -31,12 +31,17 @@ def check(report):
         "no upstream": ([], "config.upstream is missing"),
         "another listen address": (["--set", f"{UPSTREAM},config.listen=0.0.0.0:1"], "config.listen"),
         "an unknown value": (["--set", f"{UPSTREAM},replicas=3"], "replicas"),
+        "an unknown key of the configuration": (["--set", f"{UPSTREAM},config.timeout.idle=5s"], "timeout"),
+        "a bad value in the configuration": (["--set", f"{UPSTREAM},config.log.max_per_second=0"], "max_per_second"),
         "a port that needs a capability": (["--set", f"{UPSTREAM},port=80"], "port"),
     }
     for what, (arguments, words) in refusals.items():
         with report.check(f"helm: refuses {what}"):
             status, _, errors = template(CHART, *arguments)
             expect(status != 0 and words in errors, f"ended with {status}: {errors}")
+    with report.check("helm: passes `false`, which YAML 1.1 reads for `off`"):
+        off = "config.timeouts.idle=false,config.privacy.path=false,config.on_server_loss.code=1012"
+        check_configurations(render(CHART, "--set", f"{UPSTREAM},{off}"))
     with report.check("helm: has the version of the crate"):
         version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
         chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
