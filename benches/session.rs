@@ -5,7 +5,7 @@ use std::{hint::black_box, sync::Arc, time::Instant};
 use closewatch::{
     config::Buckets,
     metrics::{Metrics, MetricsOptions, RouteMetrics},
-    session::{Command, LegEnd, Policy, Session},
+    session::{LegEnd, Policy, Session, SessionCommand},
     websocket::{
         Endpoint,
         conformance::Extensions,
@@ -75,8 +75,8 @@ fn life(criterion: &mut Criterion) {
                 session.handle_written(from.other(), forward.keep, now);
             }
             let _ = session.handle_end(Endpoint::Client, LegEnd::Fin, now, now);
-            while let Some(command) = session.poll_command(now).filter(|command| *command != Command::Over) {
-                if let Command::Finish(to) = command {
+            while let Some(command) = session.poll_command(now).filter(|command| *command != SessionCommand::Over) {
+                if let SessionCommand::Finish(to) = command {
                     session.handle_finished(to);
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, time::SystemTime};
 
-use super::{driver::Outcome, transport::TcpInfo};
+use super::{driver::FinishedSession, transport::TcpInfo};
 use crate::{
     journal::{Journal, Record, SessionInfo, TcpSummary},
     metrics::{HandshakeFailure, RouteMetrics, Traffic},
@@ -54,12 +54,12 @@ impl SessionGuard {
     }
 
     /// The session is over: counts and records it.
-    pub(super) fn close(mut self, outcome: Outcome) {
+    pub(super) fn close(mut self, finished: FinishedSession) {
         self.state = GuardState::Reported;
-        self.report(outcome);
+        self.report(finished);
     }
 
-    fn report(&mut self, Outcome { summary, tcp }: Outcome) {
+    fn report(&mut self, FinishedSession { summary, tcp }: FinishedSession) {
         self.route.session_closed(&summary);
         self.journal.record(Record {
             time: SystemTime::now(),
@@ -76,7 +76,7 @@ impl Drop for SessionGuard {
     fn drop(&mut self) {
         match self.state {
             GuardState::Handshake => self.route.handshake_failed(HandshakeFailure::ClientGone),
-            GuardState::Open => self.report(Outcome { summary: Summary::lost(), tcp: PerEndpoint::default() }),
+            GuardState::Open => self.report(FinishedSession { summary: Summary::lost(), tcp: PerEndpoint::default() }),
             GuardState::Reported => {}
         }
     }

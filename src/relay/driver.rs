@@ -14,12 +14,12 @@ use std::{
 use super::{
     backlog::{Accounts, Backlog, Budget},
     leg::{Leg, PendingEnd},
-    liveness::{Verdict, look_interval},
+    liveness::{LinkState, look_interval},
     transport::{Data, Loss, Read, ReadBuffer, ReadEnd, Ready, TcpInfo, Transport},
 };
 use crate::{
     metrics::Traffic,
-    session::{Command, Forward, LegEnd, Release, Session, Summary},
+    session::{Forward, LegEnd, Release, Session, SessionCommand, Summary},
     websocket::{Endpoint, PerEndpoint, close_code::CloseText, closing_handshake::Action},
 };
 
@@ -76,7 +76,7 @@ struct PendingReset {
 
 /// The facts of a finished session.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct FinishedSession {
     pub(super) summary: Summary,
     /// The kernel's view of each leg at the end.
     pub(super) tcp: PerEndpoint<Option<TcpInfo>>,
@@ -189,7 +189,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Lets go of the connections.
-    pub(super) fn finish(mut self, buffer: &mut ReadBuffer, thread: &ThreadState) -> Outcome {
+    pub(super) fn finish(mut self, buffer: &mut ReadBuffer, thread: &ThreadState) -> FinishedSession {
         let tcp = PerEndpoint::from_fn(|endpoint| self.legs[endpoint].transport.tcp_info());
         for endpoint in Endpoint::BOTH {
             self.drop_backlog(endpoint, thread);
@@ -206,7 +206,7 @@ impl<T: Transport> Driver<T> {
                 }
             }
         }
-        Outcome { summary: self.session.into_summary(thread.now), tcp }
+        FinishedSession { summary: self.session.into_summary(thread.now), tcp }
     }
 
     #[cfg(any(test, feature = "fuzzing"))]
@@ -245,10 +245,10 @@ impl<T: Transport> Driver<T> {
     fn run_commands(&mut self, thread: &ThreadState) {
         while let Some(command) = self.session.poll_command(thread.now) {
             match command {
-                Command::WriteClose(to, bytes) => self.write(to, bytes[..].into(), thread),
-                Command::Finish(to) => self.finish_writing(to),
-                Command::Reset(to) => self.reset(to, thread),
-                Command::Over => return,
+                SessionCommand::WriteClose(to, bytes) => self.write(to, bytes[..].into(), thread),
+                SessionCommand::Finish(to) => self.finish_writing(to),
+                SessionCommand::Reset(to) => self.reset(to, thread),
+                SessionCommand::Over => return,
             }
         }
     }
@@ -493,13 +493,13 @@ impl<T: Transport> Driver<T> {
         let Some(timeout) = thread.dead_link_timeout else { return };
         let leg = &mut self.legs[endpoint];
         match leg.liveness.judge(leg.transport.tcp_info(), timeout, thread.now) {
-            Verdict::Settled => leg.check_at = None,
-            Verdict::Waiting => {
+            LinkState::Settled => leg.check_at = None,
+            LinkState::Waiting => {
                 // A link that comes back must be noticed before the time is up, and a dead peer with a closed window too.
                 leg.transport.limit_backoff(look_interval(timeout));
                 leg.check_at = Some(thread.now + look_interval(timeout));
             }
-            Verdict::Dead => {
+            LinkState::Dead => {
                 // An error that a router reported proves nothing while the link lives; of a dead link, it says why.
                 let loss = leg.transport.take_error().map_or(Loss::TIMEOUT, Loss::from);
                 self.on_loss(endpoint, loss, thread);

@@ -13,7 +13,7 @@ pub(super) struct Liveness(Option<Box<Stall>>);
 
 /// The result of one look at a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LinkState {
     /// No data waits.
     Settled,
     /// Data waits: look again after [`look_interval`].
@@ -35,17 +35,17 @@ struct Stall {
 
 impl Liveness {
     /// Judges the kernel's view of the connection. `None` means that it is not TCP.
-    pub(super) fn judge(&mut self, info: Option<TcpInfo>, dead_after: Duration, now: Instant) -> Verdict {
+    pub(super) fn judge(&mut self, info: Option<TcpInfo>, dead_after: Duration, now: Instant) -> LinkState {
         let Some(info) = info.filter(|info| !info.all_acknowledged()) else {
             self.0 = None;
-            return Verdict::Settled;
+            return LinkState::Settled;
         };
         let stall = Stall::at(self.0.as_deref().copied(), &info, now);
         if stall.is_final(&info, dead_after, now) {
-            return Verdict::Dead;
+            return LinkState::Dead;
         }
         self.0 = Some(Box::new(stall));
-        Verdict::Waiting
+        LinkState::Waiting
     }
 }
 

@@ -10,7 +10,7 @@ mod commands;
 mod driver;
 mod leg;
 mod liveness;
-mod sessions;
+mod session_table;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod testing;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
     backlog::Budget,
     commands::{CommandQueue, NewSession, ThreadCommand},
     driver::ThreadState,
-    sessions::{OpenSession, Sessions},
+    session_table::{OpenSession, SessionTable},
     timerfd::TimerFd,
     transport::{Ready, TcpTransport},
 };
@@ -40,7 +40,7 @@ pub(super) struct Worker {
     commands: Arc<CommandQueue>,
     timer: TimerFd,
     random: fastrand::Rng,
-    sessions: Sessions<TcpTransport>,
+    sessions: SessionTable<TcpTransport>,
     is_stopping: bool,
 }
 
@@ -51,7 +51,7 @@ impl Worker {
         let timer = TimerFd::new(poll.registry(), TIMER)?;
         let commands = Arc::new(CommandQueue::new(waker));
         let thread = ThreadState { now: Instant::now(), budget, backlogs: Arc::default(), dead_link_timeout };
-        let sessions = Sessions::new(Arc::clone(&commands.sessions), thread);
+        let sessions = SessionTable::new(Arc::clone(&commands.sessions), thread);
         Ok(Self { index, poll, commands, timer, random: fastrand::Rng::new(), sessions, is_stopping: false })
     }
 

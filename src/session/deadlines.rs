@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Phase, Session};
+use super::{Session, SessionPhase};
 use crate::websocket::{
     Endpoint, PerEndpoint,
     close_code::{CloseCode, CloseText},
@@ -24,12 +24,12 @@ impl Session {
     /// The time at which [`Session::handle_timeout`] is due, if no event comes before.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.phase {
-            Phase::Open => earliest([self.idle_deadline(), self.expires]),
-            Phase::Closing(closing) => {
+            SessionPhase::Open => earliest([self.idle_deadline(), self.expires]),
+            SessionPhase::Closing(closing) => {
                 let Deadlines { close, hang_up, cut } = closing.deadlines;
                 earliest([close, hang_up, cut])
             }
-            Phase::Over(..) => None,
+            SessionPhase::Over(..) => None,
         }
     }
 
@@ -39,12 +39,12 @@ impl Session {
         let is_due = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let going_away = || CloseText::code(CloseCode::GOING_AWAY);
         match &self.phase {
-            Phase::Open if is_due(self.idle_deadline()) => self.close(Action::IdleTimeout, going_away(), now),
-            Phase::Open if is_due(self.expires) => self.close(Action::MaxAge, going_away(), now),
-            Phase::Closing(closing) if is_due(closing.deadlines.hang_up) => self.end(now),
-            Phase::Closing(closing) if is_due(closing.deadlines.cut) => self.cut(Action::Drain, now),
-            Phase::Closing(closing) if is_due(closing.deadlines.close) => self.give_up(now, held_back),
-            Phase::Open | Phase::Closing(_) | Phase::Over(..) => {}
+            SessionPhase::Open if is_due(self.idle_deadline()) => self.close(Action::IdleTimeout, going_away(), now),
+            SessionPhase::Open if is_due(self.expires) => self.close(Action::MaxAge, going_away(), now),
+            SessionPhase::Closing(closing) if is_due(closing.deadlines.hang_up) => self.end(now),
+            SessionPhase::Closing(closing) if is_due(closing.deadlines.cut) => self.cut(Action::Drain, now),
+            SessionPhase::Closing(closing) if is_due(closing.deadlines.close) => self.give_up(now, held_back),
+            SessionPhase::Open | SessionPhase::Closing(_) | SessionPhase::Over(..) => {}
         }
     }
 

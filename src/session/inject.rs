@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Command, Session,
+    Session, SessionCommand,
     direction::{Injection, WriteSide},
 };
 use crate::websocket::{Endpoint, close_code::CloseText, closing_handshake::Action};
@@ -76,7 +76,7 @@ impl Session {
     }
 
     /// The Close frame for an endpoint, if its leg is ready to take one.
-    pub(super) fn write_own_close(&mut self, to: Endpoint) -> Option<Command> {
+    pub(super) fn write_own_close(&mut self, to: Endpoint) -> Option<SessionCommand> {
         let from = to.other();
         let direction = &mut self.directions[from];
         if direction.injection != Injection::Ready || direction.write_side != WriteSide::Open {
@@ -88,6 +88,6 @@ impl Session {
         direction.injection = Injection::Done;
         direction.queued += bytes.len() as u64;
         closing.close_end[from] = Some(direction.queued);
-        Some(Command::WriteClose(to, bytes))
+        Some(SessionCommand::WriteClose(to, bytes))
     }
 }

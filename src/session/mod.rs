@@ -14,7 +14,7 @@
 //! 1. Call one method of the first two families.
 //! 2. If it returned a [`Forward`], write these bytes to the other leg, and report with [`Session::handle_written`] as
 //!    soon as they have left the process.
-//! 3. Call [`Session::poll_command`] and carry out each [`Command`], until it returns `None` or [`Command::Over`].
+//! 3. Call [`Session::poll_command`] and carry out each [`SessionCommand`], until it returns `None` or [`SessionCommand::Over`].
 //!
 //! The driver of the relay has one function for step 3, and no way around it.
 //!
@@ -81,7 +81,7 @@ use crate::websocket::{
 
 /// What the owner of the connections is to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum SessionCommand {
     /// Write these bytes, closewatch's own Close frame, to this endpoint, behind everything that is queued for it.
     WriteClose(Endpoint, Vec<u8>),
     /// Shut down writing to this endpoint (FIN), then call [`Session::handle_finished`]. Everything queued for it has been
@@ -114,7 +114,7 @@ pub enum Release {
 #[repr(C, align(64))]
 pub struct Session {
     policy: Arc<Policy>,
-    phase: Phase,
+    phase: SessionPhase,
     last_byte: Instant,
     /// By sender.
     directions: PerEndpoint<Direction>,
@@ -129,7 +129,7 @@ const _: () = assert!(size_of::<Session>() <= 384);
 
 /// How far the session is.
 #[derive(Debug, Default)]
-enum Phase {
+enum SessionPhase {
     /// Bytes pass.
     #[default]
     Open,
@@ -160,7 +160,7 @@ struct Begun {
     idle: Duration,
 }
 
-impl Phase {
+impl SessionPhase {
     /// The state of a session that closes from now on, or has begun to.
     fn closing(&mut self) -> &mut Closing {
         if matches!(self, Self::Open) {
@@ -192,7 +192,7 @@ impl Session {
         let expires = after(opened, policy.max_age.map(|age| age / 2560 * (2560 - u32::from(spread))));
         Self {
             policy,
-            phase: Phase::Open,
+            phase: SessionPhase::Open,
             last_byte: opened,
             directions: PerEndpoint::from_fn(|sender| Direction::new(sender, extensions)),
             mask: [a, b, c, d],
@@ -243,7 +243,7 @@ impl Session {
         self.directions[endpoint.other()].write_side = WriteSide::Gone;
     }
 
-    /// The FIN of [`Command::Finish`] was sent.
+    /// The FIN of [`SessionCommand::Finish`] was sent.
     pub fn handle_finished(&mut self, endpoint: Endpoint) {
         let write_side = &mut self.directions[endpoint.other()].write_side;
         if *write_side == WriteSide::Finishing {
@@ -251,7 +251,7 @@ impl Session {
         }
     }
 
-    /// The leg of [`Command::Reset`] was reset.
+    /// The leg of [`SessionCommand::Reset`] was reset.
     pub fn handle_reset(&mut self, endpoint: Endpoint) {
         self.directions[endpoint.other()].write_side = WriteSide::Gone;
     }
@@ -287,24 +287,24 @@ impl Session {
     }
 
     /// The next thing to do. Ask after every event, until there is none. An open session asks for nothing.
-    pub fn poll_command(&mut self, now: Instant) -> Option<Command> {
+    pub fn poll_command(&mut self, now: Instant) -> Option<SessionCommand> {
         match self.phase {
-            Phase::Open => None,
-            Phase::Over(..) => Some(Command::Over),
-            Phase::Closing(_) => self.next_command(now),
+            SessionPhase::Open => None,
+            SessionPhase::Over(..) => Some(SessionCommand::Over),
+            SessionPhase::Closing(_) => self.next_command(now),
         }
     }
 
     /// Whether a Close frame or the end of a leg was seen, or closewatch has begun to close the session.
     #[inline]
     pub fn is_closing(&self) -> bool {
-        !matches!(self.phase, Phase::Open)
+        !matches!(self.phase, SessionPhase::Open)
     }
 
     /// Whether both legs are done.
     #[inline]
     pub fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over(..))
+        matches!(self.phase, SessionPhase::Over(..))
     }
 
     /// Whether an endpoint's bytes are still to be read.
@@ -336,12 +336,12 @@ impl Session {
 
     /// The summary of the session. If it is not over, it is terminated.
     pub fn into_summary(mut self, now: Instant) -> Summary {
-        if !matches!(self.phase, Phase::Over(..)) {
+        if !matches!(self.phase, SessionPhase::Over(..)) {
             self.cut(Action::Drain, now);
         }
         let (closing, over) = match self.phase {
-            Phase::Over(closing, over) => (closing, over),
-            Phase::Open | Phase::Closing(_) => (Box::default(), now),
+            SessionPhase::Over(closing, over) => (closing, over),
+            SessionPhase::Open | SessionPhase::Closing(_) => (Box::default(), now),
         };
         Summary {
             duration: over.saturating_duration_since(self.opened),
@@ -380,23 +380,23 @@ impl Session {
 
     fn end(&mut self, now: Instant) {
         self.phase = match mem::take(&mut self.phase) {
-            Phase::Open => Phase::Over(Box::default(), now),
-            Phase::Closing(closing) => Phase::Over(closing, now),
-            over @ Phase::Over(..) => over,
+            SessionPhase::Open => SessionPhase::Over(Box::default(), now),
+            SessionPhase::Closing(closing) => SessionPhase::Over(closing, now),
+            over @ SessionPhase::Over(..) => over,
         };
     }
 
-    fn next_command(&mut self, now: Instant) -> Option<Command> {
+    fn next_command(&mut self, now: Instant) -> Option<SessionCommand> {
         let command =
             Endpoint::BOTH.into_iter().find_map(|to| self.write_own_close(to).or_else(|| self.end_writing(to, now)));
         if command.is_none() && self.is_done() {
             self.end(now);
-            return Some(Command::Over);
+            return Some(SessionCommand::Over);
         }
         command
     }
 
-    fn end_writing(&mut self, to: Endpoint, now: Instant) -> Option<Command> {
+    fn end_writing(&mut self, to: Endpoint, now: Instant) -> Option<SessionCommand> {
         let from = to.other();
         let direction = &self.directions[from];
         let may_end = matches!(direction.write_side, WriteSide::Open | WriteSide::Finished);
@@ -407,14 +407,14 @@ impl Session {
         let owes_fin = direction.read_side.had_fin() && direction.write_side == WriteSide::Open;
         if self.ends_by_reset(to) && !owes_fin {
             self.directions[from].write_side = WriteSide::Resetting;
-            return Some(Command::Reset(to));
+            return Some(SessionCommand::Reset(to));
         }
         if direction.write_side == WriteSide::Finished {
             return None;
         }
         self.directions[from].write_side = WriteSide::Finishing;
         self.await_end(now);
-        Some(Command::Finish(to))
+        Some(SessionCommand::Finish(to))
     }
 
     /// Whether nothing more will be queued for an endpoint.

@@ -104,7 +104,7 @@ pub struct Conformance {
     extensions: Extensions,
     seen: Violations,
     unfinished: Option<UnfinishedMessage>,
-    closing: Closing,
+    closing: CloseProgress,
 }
 
 /// A fragmented message whose last frame has not come.
@@ -116,7 +116,7 @@ struct UnfinishedMessage {
 
 /// How far a sender has come in closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
+enum CloseProgress {
     /// No Close frame.
     NotBegun,
     /// The header of a Close frame came. The frame need not count as the Close frame.
@@ -128,14 +128,14 @@ enum Closing {
 impl Conformance {
     /// Before the first frame of `sender`.
     pub const fn new(sender: Endpoint, extensions: Extensions) -> Self {
-        Self { sender, extensions, seen: Violations::NONE, unfinished: None, closing: Closing::NotBegun }
+        Self { sender, extensions, seen: Violations::NONE, unfinished: None, closing: CloseProgress::NotBegun }
     }
 
     /// Judges the next frame by its header.
     pub fn frame(&mut self, header: &FrameHeader) -> Verdict {
         let new = self.record(self.header_violations(header));
-        if header.opcode == Opcode::Close && self.closing == Closing::NotBegun {
-            self.closing = Closing::Seen;
+        if header.opcode == Opcode::Close && self.closing == CloseProgress::NotBegun {
+            self.closing = CloseProgress::Seen;
         }
         Verdict { new, message: self.advance_message(header) }
     }
@@ -154,8 +154,8 @@ impl Conformance {
         let is_provisional = self.seen.fail_the_connection();
         let trusted = self.seen.is_empty() || self.well_formed(header, status);
         let new = self.record(close_violations(status, reason));
-        let taken = (trusted && self.closing != Closing::Taken).then(|| {
-            self.closing = Closing::Taken;
+        let taken = (trusted && self.closing != CloseProgress::Taken).then(|| {
+            self.closing = CloseProgress::Taken;
             CloseFrame { status, reason: String::from_utf8_lossy(reason).into_owned() }
         });
         CloseVerdict { new, taken, is_provisional }
@@ -193,7 +193,7 @@ impl Conformance {
             (Violation::UnexpectedContinuation, continues && !inside),
             (Violation::ExpectedContinuation, starts && inside),
             (Violation::LengthEncoding, !header.minimal || header.loses_framing()),
-            (Violation::DataAfterClose, (starts || continues) && self.closing != Closing::NotBegun),
+            (Violation::DataAfterClose, (starts || continues) && self.closing != CloseProgress::NotBegun),
         ]
         .into_iter()
         .filter_map(|(violation, committed)| committed.then_some(violation))

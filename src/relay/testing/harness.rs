@@ -210,7 +210,7 @@ impl Harness {
     /// The session is over: its summary, and how each leg ended.
     pub(crate) fn finish(mut self) -> (Summary, PerEndpoint<LegOutcome>, PerEndpoint<SimTransport>) {
         let before = PerEndpoint::from_fn(|endpoint| self.leg(endpoint).fate);
-        let outcome = self.driver.finish(&mut self.buffer, &self.thread);
+        let finished = self.driver.finish(&mut self.buffer, &self.thread);
         let legs = PerEndpoint::from_fn(|endpoint| {
             let sim = self.legs[endpoint].sim();
             match (before[endpoint], sim.fate) {
@@ -220,7 +220,7 @@ impl Harness {
                 (Fate::Open, _) => LegOutcome::Cut,
             }
         });
-        (outcome.summary, legs, self.legs)
+        (finished.summary, legs, self.legs)
     }
 
     /// A pending reset asks now and then if its leg is settled: if it is, time passes until it asks.

@@ -12,7 +12,7 @@ use super::super::{
     accounting::SessionGuard,
     backlog::Budget,
     driver::ThreadState,
-    sessions::{OpenSession, Sessions},
+    session_table::{OpenSession, SessionTable},
     testing::SimTransport,
     transport::Ready,
 };
@@ -36,7 +36,7 @@ const WRITABLE: Ready = Ready { readable: false, writable: true, hung_up: false,
 
 /// A thread's sessions, and everything that counts them.
 struct Thread {
-    sessions: Sessions<SimTransport>,
+    sessions: SessionTable<SimTransport>,
     open: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
     admission: Admission,
@@ -52,7 +52,7 @@ impl Thread {
         let budget = Arc::new(Budget::new(u64::MAX));
         let thread = ThreadState { now: Instant::now(), budget, backlogs: Arc::default(), dead_link_timeout: None };
         Self {
-            sessions: Sessions::new(Arc::clone(&open), thread),
+            sessions: SessionTable::new(Arc::clone(&open), thread),
             open,
             admission: Admission::new(limits, Arc::clone(&metrics)),
             metrics,

@@ -6,7 +6,7 @@
 //! [`FrameDecoder`](crate::websocket::decoder::FrameDecoder) and judged by [`Conformance::frame`]. One path for all took
 //! twice the instructions for a small message.
 
-use super::{Closing, Conformance};
+use super::{CloseProgress, Conformance};
 use crate::websocket::{
     Endpoint,
     frame::{FIN_BIT, Length, MASK_BIT, MASK_LEN, MAX_SMALL_PAYLOAD, MessageType, Opcode},
@@ -38,8 +38,10 @@ impl Conformance {
         };
         let frame_len = usize::try_from(payload_len).ok()?.checked_add(usize::from(end + mask_len))?;
         let (frame, mut behind) = input.split_at_checked(frame_len)?;
-        let is_plain =
-            second & MASK_BIT == mask_bit && minimal && self.unfinished.is_none() && self.closing == Closing::NotBegun;
+        let is_plain = second & MASK_BIT == mask_bit
+            && minimal
+            && self.unfinished.is_none()
+            && self.closing == CloseProgress::NotBegun;
         // Checked before the run is counted: a frame that is refused must not have the whole run counted each time.
         if !is_plain || payload_len > largest {
             return None;

@@ -32,7 +32,7 @@ const WAIT_COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The sessions of one thread.
 #[derive(Debug)]
-pub(super) struct Sessions<T> {
+pub(super) struct SessionTable<T> {
     /// Boxed, so that many sessions that came and went leave no large table behind.
     slots: Slab<Box<Slot<T>>>,
     /// Sessions with something to do, each at most once.
@@ -82,7 +82,7 @@ impl<T: Transport> Slot<T> {
     }
 }
 
-impl<T: Transport> Sessions<T> {
+impl<T: Transport> SessionTable<T> {
     pub(super) fn new(open: Arc<AtomicUsize>, thread: ThreadState) -> Self {
         Self {
             slots: Slab::new(),
