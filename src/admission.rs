@@ -16,10 +16,12 @@ use crate::metrics::{ActiveConnection, Metrics, RejectReason};
 const DESCRIPTORS_PER_CONNECTION: usize = 2;
 /// Descriptors of a relay thread: epoll, its waker, its timer, and both ends of its pipe.
 const DESCRIPTORS_PER_WORKER: usize = 5;
-/// Descriptors that a process at rest has besides listeners and workers (10 were measured), and those that are open for
+/// Descriptors of a listener of the admin, besides its connections: its socket and its reserve.
+const DESCRIPTORS_PER_ADMIN_LISTENER: usize = 6;
+/// Descriptors that a process at rest has besides listeners and workers (15 were measured), and those that are open for
 /// a moment: a file of the configuration, files below /proc for a scrape, a notification to systemd, a connection that is
 /// accepted only to be closed.
-const OTHER_DESCRIPTORS: usize = 24;
+const OTHER_DESCRIPTORS: usize = 28;
 /// The admin serves no more connections on one listener.
 const MAX_ADMIN_CONNECTIONS: usize = 128;
 /// If few files may be open, a listener of the admin gets one in so many.
@@ -154,7 +156,7 @@ impl OtherDescriptors {
         let reserved = OTHER_DESCRIPTORS
             + self.workers * DESCRIPTORS_PER_WORKER
             + self.client_listeners
-            + self.admin_listeners * (1 + admin_connections(open_files));
+            + self.admin_listeners * (DESCRIPTORS_PER_ADMIN_LISTENER + admin_connections(open_files));
         (open_files.saturating_sub(reserved) / DESCRIPTORS_PER_CONNECTION).max(1)
     }
 }
@@ -213,13 +215,13 @@ mod tests {
         let many_workers = OtherDescriptors { workers: 64, ..OTHERS };
         for (others, open_files, connections) in [
             (OTHERS, 0, 1),
-            (OTHERS, 64, 12),
-            (OTHERS, 256, 102),
-            (two_admins, 256, 93),
+            (OTHERS, 64, 7),
+            (OTHERS, 256, 97),
+            (two_admins, 256, 86),
             (many_workers, 256, 1),
-            (OTHERS, 1024, 462),
-            (many_workers, 1024, 307),
-            (OTHERS, 65_536, 32_686),
+            (OTHERS, 1024, 457),
+            (many_workers, 1024, 302),
+            (OTHERS, 65_536, 32_681),
         ] {
             assert_eq!(others.connections_within(open_files), connections, "{others:?} {open_files}");
         }

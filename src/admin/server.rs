@@ -40,10 +40,11 @@ use crate::accept_backoff::{AcceptBackoff, is_out_of_descriptors};
 pub fn serve(
     listener: TcpListener,
     admin: Arc<Admin>,
+    connections: usize,
     scope: Scope,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    serve_within(Limits::default(), listener, admin, scope, stop)
+    serve_within(Limits::new(connections), listener, admin, scope, stop)
 }
 
 /// The limits for slow or many clients.
@@ -67,10 +68,10 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// The size of the kernel's send buffer of a connection. The kernel's own tuning goes up to 4 MiB for a slow reader.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    fn new(connections: usize) -> Self {
         Self {
-            open: connection_limit::Limits { connections: 128, unread_bytes: 32 * 1024 * 1024, streams: 64 },
+            open: connection_limit::Limits { connections, unread_bytes: 32 * 1024 * 1024, streams: connections / 2 },
             request_head: Duration::from_secs(20),
             unread: Duration::from_secs(30),
             last_responses: Duration::from_secs(1),
@@ -279,7 +280,7 @@ mod tests {
     }
 
     fn limits(open: connection_limit::Limits) -> Limits {
-        Limits { open, ..Limits::default() }
+        Limits { open, ..Limits::new(128) }
     }
 
     const OPEN: connection_limit::Limits =
@@ -311,7 +312,7 @@ mod tests {
 
     #[tokio::test]
     async fn server_ends_silent_connections() {
-        let address = start(Limits { request_head: Duration::from_millis(50), ..Limits::default() }).await;
+        let address = start(Limits { request_head: Duration::from_millis(50), ..Limits::new(128) }).await;
         for beginning in ["", "GET /-/healthy HTTP/1.1\r\nHost"] {
             rest(&mut send(address, beginning).await).await;
         }
@@ -321,7 +322,7 @@ mod tests {
     async fn stop_does_not_wait_for_incomplete_requests() {
         let stop = CancellationToken::new();
         let long = Duration::from_mins(10);
-        let limits = Limits { request_head: long, last_responses: long, ..Limits::default() };
+        let limits = Limits { request_head: long, last_responses: long, ..Limits::new(128) };
         let (address, server) = start_until(stop.clone(), limits, Vec::new).await;
         let whole = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
         let half_head = "GET /-/healthy HTTP/1.1\r\nHost";
@@ -416,7 +417,7 @@ mod tests {
             let _ = released.recv();
             b"rendered".to_vec()
         };
-        let (address, _) = start_until(CancellationToken::new(), Limits::default(), render).await;
+        let (address, _) = start_until(CancellationToken::new(), Limits::new(128), render).await;
         let mut scraper = get(address, "/metrics").await;
         for _ in 0..3 {
             assert_eq!(status(&mut get(address, "/-/healthy").await).await, "HTTP/1.1 200");

@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{PassedSockets, StartError, start_error};
 use crate::{
     admin::{self, Admin, Options, Scope},
+    admission::{admin_connections, open_file_limit},
     config::Config,
 };
 
@@ -86,10 +87,11 @@ fn run(bound: BoundAdmin, admin: &Arc<Admin>, stop: &CancellationToken, started:
     let servers = TaskTracker::new();
     let prepared = Builder::new_current_thread().enable_all().build().and_then(|runtime| {
         let _context = runtime.enter();
+        let connections = admin_connections(open_file_limit());
         let listeners = [(Some(bound.admin), Scope::Full), (bound.metrics, Scope::MetricsOnly)];
         for (listener, scope) in listeners.into_iter().filter_map(|(listener, scope)| Some((listener?, scope))) {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            servers.spawn(admin::serve(listener, Arc::clone(admin), scope, stop.clone()));
+            servers.spawn(admin::serve(listener, Arc::clone(admin), connections, scope, stop.clone()));
         }
         Ok(runtime)
     });

@@ -115,7 +115,7 @@ impl Running {
         let thread = thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                serve(TcpListener::from_std(listener).unwrap(), Arc::new(admin), scope, stopped).await;
+                serve(TcpListener::from_std(listener).unwrap(), Arc::new(admin), 128, scope, stopped).await;
             });
         });
         Self { address, program, journal, stop, thread }

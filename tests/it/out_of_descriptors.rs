@@ -8,7 +8,7 @@ use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, eventua
 const FEW_FILES: usize = 64;
 /// The connections that `limits.connections: auto` allows with 256 and 1024 files, two relay threads at most, one
 /// listener and one admin.
-const AUTO: [(usize, usize); 2] = [(256, 102), (1024, 462)];
+const AUTO: [(usize, usize); 2] = [(256, 97), (1024, 457)];
 
 /// How long no descriptor is left. An accept that is retried without a pause uses a CPU for all of this time.
 const SHORTAGE: Duration = Duration::from_secs(1);
@@ -177,4 +177,17 @@ fn upgrades_behind_plain_requests_get_descriptors() {
         sessions.iter_mut().for_each(Session::exchange);
         assert_eq!(program.get("/-/healthy").body, "healthy\n");
     }
+}
+
+#[test]
+fn admin_connections_leave_descriptors_for_sessions() {
+    let (open_files, connections) = AUTO[0];
+    let server = Server::start();
+    let program = start_with_auto_limit(&server, open_files);
+    let idle: Vec<Peer> = (0..128).map(|_| Peer::connect(program.admin())).collect();
+    let mut sessions: Vec<Session> = (0..connections).map(|_| Session::open(&program, &server)).collect();
+    sessions.iter_mut().for_each(Session::exchange);
+    assert_eq!(program.get("/-/healthy").body, "healthy\n");
+    assert_eq!(count_failed_accepts(&program), 0, "{:#?}", program.log());
+    drop(idle);
 }
