@@ -9,7 +9,7 @@ use crate::metrics::RejectReason;
 /// The first byte of a TLS handshake (RFC 8446, 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 
-/// The beginning of HTTP/2 (RFC 9113, 3.4), as far as HTTP/1 can be told from it.
+/// The beginning of HTTP/2 (RFC 9113, 3.4), up to the first byte of its version.
 const HTTP_2: &[u8] = b"PRI * HTTP/2";
 
 /// Reads one head.

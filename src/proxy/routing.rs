@@ -1,4 +1,4 @@
-//! The routes of a configuration, and what is prepared for each of them.
+//! The routes of a configuration, each with its connector, policy and metrics.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 

@@ -35,7 +35,7 @@ impl BodyFraming {
     ///
     /// # Errors
     ///
-    /// Two recipients could disagree on where the body ends: this is how requests are smuggled (RFC 9112, 11.2).
+    /// Two recipients could see different ends of the body: this is how requests are smuggled (RFC 9112, 11.2).
     pub(crate) fn of(request: &RequestHead<'_>) -> Result<Self, &'static str> {
         let mut codings = request.fields.values(&header::TRANSFER_ENCODING);
         let mut lengths = request.fields.values(&header::CONTENT_LENGTH);

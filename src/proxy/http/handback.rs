@@ -4,7 +4,7 @@
 //! it when the exchange is over: nothing that came is in the library's buffers, and the next request, which may be an
 //! upgrade, is read as the bytes that came.
 //!
-//! - [`OneRequest`] gives the library the head, and then what [`BodyFraming`] counts as the body. Behind it the
+//! - [`OneRequest`] gives the library the head, and then the bytes that [`BodyFraming`] counts as the body. Behind it the
 //!   connection seems silent, though its end is still reported, so that the library gives up a request whose client has
 //!   gone.
 //! - An exchange is over when the response is flushed and the library has read the request's body to its end. If the

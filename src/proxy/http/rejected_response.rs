@@ -24,7 +24,7 @@ pub(crate) async fn receive(stream: ServerStream, read: Bytes, lines: usize) -> 
     builder.allow_spaces_after_header_name_in_responses(true).preserve_header_case(true);
     builder.max_headers(lines.max(1)).max_buf_size(MAX_HEAD + 1);
     let (mut sender, connection) = builder.handshake(io).await?;
-    // It ends when the body was read, or nobody wants it any more.
+    // It ends when the body was read or dropped.
     tokio::spawn(connection);
     sender.send_request(Request::new(Empty::<Bytes>::new())).await
 }

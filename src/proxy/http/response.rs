@@ -43,7 +43,7 @@ fn kept_codings(headers: &HeaderMap) -> Option<HeaderValue> {
     (!is_plain).then(|| HeaderValue::try_from(codings.join(", ")).ok()).flatten()
 }
 
-/// A response of closewatch's own: one line that says what is wrong.
+/// A response of closewatch's own: one line of text.
 pub(crate) fn refusal(status: StatusCode, line: &str) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::from(format!("{line}\n"))));
     *response.status_mut() = status;

@@ -36,7 +36,7 @@ const LINES: usize = 100;
 /// A client's connection, and the bytes that were read of it.
 pub(crate) type Client<'a> = (&'a mut TcpStream, &'a mut BytesMut);
 
-/// What becomes of a connection behind an exchange.
+/// The state of a connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Served {
     /// It may bring another request.
@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    /// Serves [`HEAD`] with a chunked body, of which the client has sent this much.
+    /// Serves [`HEAD`] with a chunked body. The client has sent this much of it.
     async fn serve_chunked(body: &[u8]) -> (Served, BytesMut, String) {
         let (mut client, mut stream) = connection().await;
         client.write_all(body).await.unwrap();

@@ -1,4 +1,4 @@
-//! Decides what a request is, and refuses what must not be forwarded.
+//! Classifies requests, and refuses those that must not be forwarded.
 
 use hyper::header;
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// What a request is.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RequestKind {
     /// An upgrade to WebSocket.
@@ -20,7 +20,7 @@ pub(crate) enum RequestKind {
     Plain(BodyFraming),
 }
 
-/// What a request is. An upgrade uses GET and HTTP/1.1; its key and its version are the server's to judge.
+/// Classifies a request. An upgrade uses GET and HTTP/1.1; its key and its version are the server's to judge.
 ///
 /// # Errors
 ///

@@ -18,7 +18,7 @@ pub(crate) const MAX_HEAD: usize = 400 * 1024;
 /// The most 1xx responses before the final one.
 pub(crate) const MAX_INFORMATIONAL: usize = 100;
 
-/// What the server's answer begins with.
+/// The beginning of a server's answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// A head whose end is still to come.
@@ -67,7 +67,7 @@ impl AnswerReader {
     }
 }
 
-/// What a client offered, as far as the server may choose from it.
+/// The parts of a client's request that the server may choose from.
 #[derive(Debug)]
 pub(crate) struct Offer {
     /// The `Sec-WebSocket-Accept` that fits the client's key, if it sent one key.
@@ -192,7 +192,7 @@ mod tests {
         assert!(matches!(judge(&[&flood, "HTTP/1.1 100 Continue\r\n\r\n"]), Answer::Invalid(_)));
     }
 
-    /// Headers of the request, headers of the 101, and the beginning of what is wrong.
+    /// Headers of the request, headers of the 101, and the beginning of the fault.
     const OFFERS: &[(&str, &str, &str)] = &[
         ("", "", ""),
         ("Sec-WebSocket-Protocol: a, b\r\n", "", ""),

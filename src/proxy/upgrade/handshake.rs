@@ -43,7 +43,7 @@ use crate::{
 /// The bytes of an answer that are read at once.
 const READ: usize = 2 * 1024;
 
-/// What comes of an upgrade request.
+/// The result of an upgrade request.
 pub(crate) enum Outcome {
     /// A session, as soon as the client has its 101.
     Switching(Box<PendingSession>),

@@ -41,7 +41,7 @@ enum Phase {
     Over,
 }
 
-/// What the driver has to do.
+/// A task for the driver.
 #[derive(Debug)]
 pub(crate) enum Action {
     /// Connect to the server.

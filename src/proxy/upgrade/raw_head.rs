@@ -16,7 +16,7 @@ const USUAL_LINES: usize = 100;
 /// The most header lines: the HTTP library's map has room for 24,576.
 const MAX_LINES: usize = 20_000;
 
-/// What bytes begin with.
+/// The beginning of some bytes.
 #[derive(Debug)]
 pub(crate) enum Parsed<T> {
     /// A head and its length.

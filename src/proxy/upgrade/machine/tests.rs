@@ -18,7 +18,7 @@ const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
 const FRAME: &str = "\u{1}\u{2}";
 const LIMIT: usize = 2000;
 
-/// What happens, after the request.
+/// An event after the request.
 enum Event<'a> {
     Connected,
     /// There is no connection, for this cause.
@@ -32,7 +32,7 @@ enum Event<'a> {
 }
 use Event::{Answer as From, ClientEnded, Connected, Cut, NoConnection, ServerEnded, Switched, TimedOut};
 
-/// What is sent to whom, and how it ends.
+/// The heads that are sent, and the end.
 fn trace(request: &str, is_draining: bool, events: &[Event<'_>]) -> String {
     let mut bytes = BytesMut::from(request.as_bytes());
     let head = match RequestReader::new(LIMIT).read(&mut bytes) {
