@@ -1,6 +1,6 @@
 //! Connects to the server.
 
-use std::{error::Error, fmt, io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::Path, pin::pin, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use socket2::{SockRef, Socket, TcpKeepalive};
@@ -64,14 +64,6 @@ pub(super) struct ConnectError {
     /// A line for the client and the log.
     pub(super) message: String,
 }
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.message)
-    }
-}
-
-impl Error for ConnectError {}
 
 impl Connector {
     pub(super) fn new(upstream: &config::Upstream, keepalive: &Keepalive) -> Self {
@@ -281,7 +273,7 @@ mod tests {
             (vec![], HandshakeFailure::UpstreamUnreachable),
         ] {
             let error = connector().connect_in_turn(addresses, deadline()).await.unwrap_err();
-            assert_eq!(error.cause, cause, "{error}");
+            assert_eq!(error.cause, cause, "{}", error.message);
         }
     }
 
@@ -299,7 +291,7 @@ mod tests {
             (libc::ENOENT, HandshakeFailure::UpstreamUnreachable),
         ] {
             let error = failed(&io::Error::from_raw_os_error(code));
-            assert_eq!(error.cause, cause, "{error}");
+            assert_eq!(error.cause, cause, "{}", error.message);
         }
     }
 }

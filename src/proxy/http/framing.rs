@@ -119,6 +119,8 @@ fn take(left: &mut u64, bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::proxy::upgrade::raw_head::Parsed;
 
@@ -183,6 +185,19 @@ mod tests {
                 }
                 assert_eq!(count, body.len(), "{body:?} in pieces of {piece}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn body_ends_at_the_same_byte_in_any_pieces(bytes in "[0-2a\r\n; ]{0,60}", length in 1_usize..8) {
+            let chunked = BodyFraming::Chunked(Chunks::Size(0));
+            let (mut whole, mut pieces, mut count) = (chunked, chunked, 0);
+            for piece in bytes.as_bytes().chunks(length) {
+                count += pieces.advance(piece);
+            }
+            prop_assert_eq!(whole.advance(bytes.as_bytes()), count);
+            prop_assert_eq!(whole, pieces);
         }
     }
 
