@@ -82,6 +82,8 @@ enum End {
     HangUp,
     /// By a RST: the client does not read.
     Reset,
+    /// At once: its client has too many connections.
+    Refused,
 }
 
 /// Why there is no request head.
@@ -104,17 +106,19 @@ struct Connection {
     read: BytesMut,
     /// The connection to the server that an earlier plain request has left.
     kept: Option<ServerConnection>,
+    permit: ConnectionPermit,
 }
 
 /// Serves a connection until it ends, or until it is a session of the data plane.
 pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits) {
     let Accepted { stream, early, ends, permit, in_service } = accepted;
-    let mut connection = Connection { proxy, ends, limits, stream, read: early, kept: None };
+    let mut connection = Connection { proxy, ends, limits, stream, read: early, kept: None, permit };
     match connection.run().await {
-        End::Session(session) => connection.hand_over(*session, permit),
+        End::Session(session) => connection.hand_over(*session),
         End::HangUp => hang_up(connection.stream, in_service).await,
         // A socket that refuses the option ends by a FIN.
         End::Reset => drop(connection.stream.set_zero_linger()),
+        End::Refused => {}
     }
 }
 
@@ -205,6 +209,9 @@ impl Connection {
     /// Answers the request with this head. Returns the end of the connection, if this was the last one.
     async fn answer(&mut self, head: Bytes) -> Option<End> {
         let Parsed::Whole(request, _) = RequestHead::parse(&head) else { return Some(End::HangUp) };
+        if !self.admit(&request) {
+            return Some(End::Refused);
+        }
         match classify(&request) {
             Ok(RequestKind::Upgrade { has_body }) => self.upgrade(request, &head, has_body).await,
             Ok(RequestKind::Plain(body)) => self.pass(&request, head.clone(), body).await,
@@ -216,6 +223,20 @@ impl Connection {
                 self.refuse_malformed(is_upgrade, StatusCode::BAD_REQUEST, line).await
             }
         }
+    }
+
+    /// Counts the connection for the client that a trusted peer vouches for. Other peers were counted when they came.
+    fn admit(&mut self, request: &RequestHead<'_>) -> bool {
+        let routing = self.proxy.routing.load();
+        if !routing.trusts(self.ends.client.ip()) {
+            return true;
+        }
+        let client = routing.client(&request.fields, self.ends);
+        let is_admitted = self.proxy.admission.admit_client(&mut self.permit, client.ip);
+        if !is_admitted {
+            self.proxy.log_rejected(client, RejectReason::Limit);
+        }
+        is_admitted
     }
 
     /// Forwards an opening handshake.
@@ -316,7 +337,7 @@ impl Connection {
     }
 
     /// Gives both connections to the data plane.
-    fn hand_over(self, session: OpenedSession, permit: ConnectionPermit) {
+    fn hand_over(self, session: OpenedSession) {
         let OpenedSession { server, early, policy, extensions, info, metrics } = session;
         let guard = SessionGuard::new(info, metrics, Arc::clone(&self.proxy.journal));
         let sockets = self.stream.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
@@ -328,7 +349,7 @@ impl Connection {
                 extensions,
                 opened: Instant::now(),
                 guard,
-                permit,
+                permit: self.permit,
             }),
             // The guard counts the session that did not come about.
             Err(error) => tracing::error!(%error, "a connection could not be handed to the data plane"),

@@ -93,7 +93,7 @@ pub(super) fn restore_upgrade_to(protocols: HeaderValue, headers: &mut impl Head
 /// Adds the client, the scheme and the host of a request, as far as the configuration wants it.
 pub(super) fn forward(headers: &mut impl HeaderFields, forwarded: &Forwarded, ends: Ends, host: Option<&HeaderValue>) {
     let client = ends.client.ip().to_canonical();
-    let is_trusted = forwarded.trusted.is_empty() || forwarded.trusted.iter().any(|network| network.contains(&client));
+    let is_trusted = forwarded.trusted.is_empty() || super::client_address::is_trusted(&forwarded.trusted, client);
     let replaces = match *forwarded.mode {
         ForwardedMode::Off => return,
         ForwardedMode::Replace => true,
@@ -181,7 +181,8 @@ mod tests {
     }
 
     fn ends(client: &str, is_tls: bool) -> Ends {
-        Ends { client: client.parse().unwrap(), local: "10.0.0.9:80".parse().unwrap(), is_tls }
+        let client = client.parse().unwrap();
+        Ends { client, peer: client, local: "10.0.0.9:80".parse().unwrap(), is_tls }
     }
 
     #[test]

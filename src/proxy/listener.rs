@@ -98,14 +98,14 @@ impl Listener {
 
     fn serve(&self, proxy: &Arc<Proxy>, stream: TcpStream, client: SocketAddr) {
         let Some(mut permit) = proxy.admission.admit() else { return proxy.log_rejected(client, RejectReason::Limit) };
+        let ends = Ends { client, peer: client, local: local(&stream, self.address), is_tls: false };
         let is_client_known = self.proxy_protocol == ProxyProtocol::Off;
-        if is_client_known && !proxy.admission.admit_client(&mut permit, client.ip()) {
+        if is_client_known && !proxy.admit_client(&mut permit, ends) {
             return proxy.log_rejected(client, RejectReason::Limit);
         }
         // If the socket refuses, the client has gone, and the next read reports it.
         let _ = socket_options::bound_send_buffer(&stream, client);
         let in_service = proxy.in_service.token();
-        let ends = Ends { client, local: local(&stream, self.address), is_tls: false };
         let accepted = Accepted { stream, early: BytesMut::new(), ends, permit, in_service };
         let (mode, limits) = (self.proxy_protocol, proxy.routing.load().connection_limits);
         let proxy = Arc::clone(proxy);
@@ -130,7 +130,7 @@ async fn read_proxy_header(
     let timeout = limits.head_timeout.unwrap_or(Duration::MAX);
     match tokio::time::timeout(timeout, reading).await {
         Ok(Ok((ends, early))) => {
-            if proxy.admission.admit_client(&mut accepted.permit, ends.client.ip()) {
+            if proxy.admit_client(&mut accepted.permit, ends) {
                 return Some(Accepted { early: early.as_slice().into(), ends, ..accepted });
             }
             proxy.log_rejected(ends.client, RejectReason::Limit);

@@ -3,9 +3,11 @@
 //!
 //! - A `listener` accepts a connection, and reads its PROXY header (`proxy_protocol`).
 //! - The `connection` reads the heads of its requests (`request_reader`). An upgrade goes to `upgrade`, any other request to `http`.
+//! - `client_address` finds the client behind trusted peers.
 //! - `routing` finds the route of a request, and its `connector` connects to the server.
 //! - `forwarding_headers` changes the headers in either case, `socket_options` the sockets.
 
+mod client_address;
 mod connection;
 mod connector;
 mod forwarding_headers;
@@ -30,9 +32,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use listener::Listener;
 
-use self::{routing::Routing, upgrade::session_info::shown_client};
+use self::{
+    client_address::ClientAddress, proxy_protocol::Ends, routing::Routing, upgrade::session_info::shown_client,
+};
 use crate::{
-    admission::{self, Admission, OtherDescriptors},
+    admission::{self, Admission, ConnectionPermit, OtherDescriptors},
     config::Config,
     journal::Journal,
     metrics::{Metrics, RejectReason, RouteMetrics},
@@ -122,14 +126,20 @@ impl Proxy {
         outcome
     }
 
+    /// Counts a connection for its client's address. Behind a trusted peer, only the request names the client.
+    fn admit_client(&self, permit: &mut ConnectionPermit, ends: Ends) -> bool {
+        let ip = ends.client.ip();
+        self.routing.load().trusts(ip) || self.admission.admit_client(permit, ip)
+    }
+
     /// Counts a connection that brought no request.
     fn reject(&self, client: SocketAddr, reason: RejectReason) {
         self.metrics.connection_rejected(reason);
         self.log_rejected(client, reason);
     }
 
-    fn log_rejected(&self, client: SocketAddr, reason: RejectReason) {
-        let client = shown_client(*self.routing.load().privacy.client, client);
+    fn log_rejected(&self, client: impl Into<ClientAddress>, reason: RejectReason) {
+        let client = shown_client(*self.routing.load().privacy.client, client.into());
         tracing::debug!(client = client.as_deref(), reason = reason.as_str(), "connection rejected");
     }
 

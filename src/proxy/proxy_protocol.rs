@@ -23,6 +23,8 @@ const PARSING: ParseConfig = ParseConfig { include_tlvs: true, allow_v1: true, a
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
     pub(super) client: SocketAddr,
+    /// The other end of the TCP connection: the client, or a load balancer in front of closewatch.
+    pub(super) peer: SocketAddr,
     /// The address that the client connected to: closewatch's own, or that of a load balancer in front of it.
     pub(super) local: SocketAddr,
     /// The load balancer reports that the client connected to it with TLS.
@@ -99,7 +101,7 @@ fn parse(bytes: &[u8], real: Ends) -> Header {
         return parse(&header, real);
     }
     match ProxyHeader::parse(bytes, PARSING) {
-        Ok((header, length)) => Header::Whole(ends_in(&header).unwrap_or(real), length),
+        Ok((header, length)) => Header::Whole(ends_in(&header, real.peer).unwrap_or(real), length),
         // The parser waits for the rest of a line that has ended too early.
         Err(Error::BufferTooShort) if bytes.starts_with(VERSION_1) && bytes.contains(&b'\n') => Header::Malformed,
         Err(Error::BufferTooShort) if bytes.len() < MAX_HEADER => Header::Partial,
@@ -120,10 +122,10 @@ fn without_unspecified_transport(bytes: &[u8]) -> Option<Vec<u8>> {
 
 /// The ends that a header names. The load balancer's own connections (its health checks) name none, UDP cannot reach a
 /// TCP listener, and Unix sockets have no address that a record could show.
-fn ends_in(header: &ProxyHeader<'_>) -> Option<Ends> {
+fn ends_in(header: &ProxyHeader<'_>, peer: SocketAddr) -> Option<Ends> {
     let address = header.proxied_address().filter(|address| address.protocol == Protocol::Stream)?;
     let is_tls = header.ssl().is_some_and(|ssl| ssl.client_ssl());
-    Some(Ends { client: address.source, local: address.destination, is_tls })
+    Some(Ends { client: address.source, peer, local: address.destination, is_tls })
 }
 
 /// An IPv4 address as such, also if a socket for both families reports it as IPv6.
@@ -145,7 +147,8 @@ mod tests {
     use super::*;
 
     fn ends(client: &str, local: &str) -> Ends {
-        Ends { client: client.parse().unwrap(), local: local.parse().unwrap(), is_tls: false }
+        let peer = "10.9.9.9:9".parse().unwrap();
+        Ends { client: client.parse().unwrap(), peer, local: local.parse().unwrap(), is_tls: false }
     }
 
     fn real() -> Ends {

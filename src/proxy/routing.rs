@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use hyper::header::{self, HeaderValue};
 
 use super::{
+    client_address::{ClientAddress, is_trusted, vouched_client},
     connection::Limits,
     connector::Connector,
     forwarding_headers::{self, HeaderFields, X_FORWARDED_FOR, has, texts},
@@ -73,6 +74,16 @@ impl Routing {
         {
             headers.set(header::HOST, authority);
         }
+    }
+
+    /// Whether a peer is trusted to name the client of its requests.
+    pub(super) fn trusts(&self, ip: IpAddr) -> bool {
+        is_trusted(&self.forwarded.trusted, ip)
+    }
+
+    /// The client of a request, for records and limits.
+    pub(super) fn client(&self, headers: &impl HeaderFields, ends: Ends) -> ClientAddress {
+        vouched_client(&self.forwarded.trusted, headers, ends.client)
     }
 
     /// The metrics of an upgrade request: those of its route, or of the route `probe` if it is a health check.

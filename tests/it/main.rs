@@ -12,6 +12,7 @@ mod admin;
 mod admin_under_pressure;
 mod architecture;
 mod blame;
+mod client_address;
 mod configuration;
 mod containers;
 mod control;

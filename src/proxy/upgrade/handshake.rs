@@ -27,6 +27,7 @@ use crate::{
     metrics::{HandshakeFailure, HandshakeOutcome, RouteMetrics},
     proxy::{
         Proxy,
+        client_address::ClientAddress,
         connector::{Connected, ServerStream},
         forwarding_headers::joined,
         http::{
@@ -59,7 +60,7 @@ pub(crate) struct PendingSession {
     guard: HandshakeGuard,
     routing: Arc<Routing>,
     route: Arc<Route>,
-    ends: Ends,
+    client: ClientAddress,
     /// The head of the 101.
     head: Vec<u8>,
     server: Connected,
@@ -102,6 +103,7 @@ pub(crate) async fn forward(
         Ok(admitted) => admitted,
         Err((_, failure)) => return Outcome::Answered(guard.fail(&failure)),
     };
+    let client = routing.client(&request.fields, ends);
     let request = ForwardedRequest::new(request, &target, |headers| routing.forward(headers, &route, ends));
     let (mut handshake, action) = Handshake::start(request);
     let mut server = Server::default();
@@ -116,7 +118,7 @@ pub(crate) async fn forward(
     };
     match (action, server.connected) {
         (Action::Switch(head), Some(server)) => {
-            Outcome::Switching(Box::new(PendingSession { handshake, guard, routing, route, ends, head, server }))
+            Outcome::Switching(Box::new(PendingSession { handshake, guard, routing, route, client, head, server }))
         }
         (Action::End(Verdict::Reject { lines }), Some(connected)) => {
             // Boxed, since its state is large, and most answers are none of these.
@@ -201,7 +203,7 @@ impl PendingSession {
         let Connected { stream, server } = self.server;
         let privacy = &self.routing.privacy;
         Some(OpenedSession {
-            info: session_info(privacy, self.ends.client, server, &path, trace_id, &response.fields),
+            info: session_info(privacy, self.client, server, &path, trace_id, &response.fields),
             extensions: Extensions::parse(joined(&response.fields, &header::SEC_WEBSOCKET_EXTENSIONS).as_deref()),
             server: stream,
             early: early.to_vec(),

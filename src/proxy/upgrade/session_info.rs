@@ -1,7 +1,7 @@
 //! The part of an opening handshake that records show.
 
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +14,10 @@ use ipnet::IpNet;
 use crate::{
     config::{ClientPrivacy, Privacy, Shown},
     journal::SessionInfo,
-    proxy::forwarding_headers::{HeaderFields, joined},
+    proxy::{
+        client_address::ClientAddress,
+        forwarding_headers::{HeaderFields, joined},
+    },
 };
 
 /// The longest text that a peer can put into a record, in bytes: the session holds it to its end.
@@ -23,7 +26,7 @@ const MAX_TEXT: usize = 1024;
 /// Gathers what records show of a session, as far as `privacy` allows.
 pub(crate) fn session_info(
     privacy: &Privacy,
-    client: SocketAddr,
+    client: ClientAddress,
     server: Arc<str>,
     path: &str,
     trace_id: Option<Box<str>>,
@@ -49,13 +52,12 @@ fn unique_id() -> String {
 }
 
 /// The part of a client's address that may be shown.
-pub(crate) fn shown_client(privacy: ClientPrivacy, client: SocketAddr) -> Option<Box<str>> {
-    let address = client.ip().to_canonical();
+pub(crate) fn shown_client(privacy: ClientPrivacy, client: ClientAddress) -> Option<Box<str>> {
     match privacy {
-        ClientPrivacy::Full => Some(SocketAddr::new(address, client.port()).to_string().into()),
+        ClientPrivacy::Full => Some(client.to_string().into()),
         ClientPrivacy::Prefix => {
-            let length = if matches!(address, IpAddr::V4(_)) { 24 } else { 48 };
-            IpNet::new(address, length).ok().map(|network| network.trunc().to_string().into())
+            let length = if matches!(client.ip, IpAddr::V4(_)) { 24 } else { 48 };
+            IpNet::new(client.ip, length).ok().map(|network| network.trunc().to_string().into())
         }
         ClientPrivacy::Off => None,
     }
