@@ -14,11 +14,12 @@ use futures_util::{
     Stream,
     stream::{self, StreamExt},
 };
+use serde::Serialize;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
 use super::MOST_CLOSES;
-use crate::journal::Record;
+use crate::journal::Entry;
 
 /// The `limit` of a query. The default is the maximum.
 pub(super) fn limit(query: &[(String, String)]) -> Result<usize, String> {
@@ -34,10 +35,10 @@ pub(super) fn limit(query: &[(String, String)]) -> Result<usize, String> {
 }
 
 /// The records as a JSON array. Each is rendered when its turn comes, so slow readers share the records.
-pub(super) fn list(records: Vec<Arc<Record>>) -> Response {
+pub(super) fn list<T: Serialize + Send + Sync + 'static>(records: Vec<Arc<T>>) -> Response {
     let elements = records.into_iter().enumerate().map(|(index, record)| {
         let separator = if index == 0 { "" } else { ",\n" };
-        Bytes::from(format!("{separator}{}", json(&record)))
+        Bytes::from(format!("{separator}{}", json(&*record)))
     });
     let opening = std::iter::once(Bytes::from_static(b"["));
     let chunks = opening.chain(elements).chain([Bytes::from_static(b"]\n")]);
@@ -48,7 +49,7 @@ pub(super) fn list(records: Vec<Arc<Record>>) -> Response {
 /// New records as server-sent events (WHATWG HTML, 9.2). The stream ends when its reader lags behind, and after `stop`.
 /// `limited` is dropped with it.
 pub(super) fn stream(
-    records: Receiver<Arc<Record>>,
+    records: Receiver<Entry>,
     stop: CancellationToken,
     limited: impl Send + 'static,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
@@ -58,7 +59,7 @@ pub(super) fn stream(
         async move {
             let (mut records, limited) = state?;
             match next_record(&mut records, &stop).await? {
-                Ok(record) => Some((Event::default().data(json(&record)), Some((records, limited)))),
+                Ok(entry) => Some((event(&entry), Some((records, limited)))),
                 Err(Lagged(missed)) => Some((lagged(missed), None)),
             }
         }
@@ -71,10 +72,7 @@ pub(super) fn stream(
 struct Lagged(u64);
 
 /// The next record, or `None` if no record can come any more.
-async fn next_record(
-    records: &mut Receiver<Arc<Record>>,
-    stop: &CancellationToken,
-) -> Option<Result<Arc<Record>, Lagged>> {
+async fn next_record(records: &mut Receiver<Entry>, stop: &CancellationToken) -> Option<Result<Entry, Lagged>> {
     tokio::select! {
         // Records that are already there are sent before the stream ends.
         biased;
@@ -87,11 +85,20 @@ async fn next_record(
     }
 }
 
+/// The end of a session has no type of its own: it is a plain message.
+fn event(entry: &Entry) -> Event {
+    let event = match entry {
+        Entry::Session(_) => Event::default(),
+        Entry::Handshake(_) => Event::default().event("handshake_failed"),
+    };
+    event.data(json(entry))
+}
+
 fn lagged(missed: u64) -> Event {
     Event::default().event("lagged").data(format!("{{\"missed\":{missed}}}"))
 }
 
-fn json(record: &Record) -> String {
+fn json(record: &impl Serialize) -> String {
     serde_json::to_string(record).expect("every key is a string")
 }
 
@@ -123,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn list_is_a_json_array() {
-        assert_eq!(text(list(Vec::new())).await, "[]\n");
+        assert_eq!(text(list::<Entry>(Vec::new())).await, "[]\n");
         let records = vec![Arc::new(record()), Arc::new(record())];
         let parsed = serde_json::from_str::<Vec<serde_json::Value>>(&text(list(records)).await).unwrap();
         assert_eq!(parsed, vec![serde_json::to_value(record()).unwrap(); 2]);

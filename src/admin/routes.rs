@@ -71,6 +71,7 @@ fn page_api_and_control() -> Router<Arc<Endpoints>> {
         .route("/", get(async || ([(CONTENT_SECURITY_POLICY, "default-src 'none'")], Html(PAGE))))
         .route("/api/v1/closes", get(latest_closes))
         .route("/api/v1/closes/stream", get(stream_of_closes))
+        .route("/api/v1/handshakes", get(latest_handshakes))
         .route("/api/v1/codes", get(async || Json(codes::table())))
         .route("/api/v1/sessions", not_supported_yet.clone())
         .route("/api/v1/findings", not_supported_yet)
@@ -97,6 +98,13 @@ async fn ready(State(endpoints): Shared) -> Response {
 async fn latest_closes(State(endpoints): Shared, Query(query): Query<Vec<(String, String)>>) -> Response {
     match closes::limit(&query) {
         Ok(limit) => closes::list(endpoints.admin.journal.latest(limit)),
+        Err(message) => line(StatusCode::BAD_REQUEST, &message),
+    }
+}
+
+async fn latest_handshakes(State(endpoints): Shared, Query(query): Query<Vec<(String, String)>>) -> Response {
+    match closes::limit(&query) {
+        Ok(limit) => closes::list(endpoints.admin.journal.latest_handshakes(limit)),
         Err(message) => line(StatusCode::BAD_REQUEST, &message),
     }
 }

@@ -35,7 +35,7 @@ pub use self::{
 use crate::{
     admin::{self, Phase},
     config::Config,
-    journal::Journal,
+    journal::{Entry, Journal},
     log::{self, LogHandle},
     metrics::Metrics,
     proxy::Proxy,
@@ -121,9 +121,11 @@ impl App {
         let _ = log::install(log.clone());
         let kills = Arc::<DeadlineKills>::default();
         let (session_log, session_kills) = (log.clone(), Arc::clone(&kills));
-        let journal = Arc::new(Journal::new(admin::MOST_CLOSES).observed_by(move |record| {
-            session_kills.observe(&record.summary.ending);
-            session_log.record(record);
+        let journal = Arc::new(Journal::new(admin::MOST_CLOSES).observed_by(move |entry| {
+            if let Entry::Session(record) = entry {
+                session_kills.observe(&record.summary.ending);
+            }
+            session_log.record(entry);
         }));
         let relay = Arc::new(Relay::start(settings::relay(&config)).map_err(start_error("the relay threads"))?);
         let proxy = Proxy::new(&config, Arc::clone(&metrics), Arc::clone(&journal), Arc::clone(&relay));

@@ -1,18 +1,18 @@
 //! What a line looks like in each format.
 
-use std::{fmt::Write as _, sync::Arc, time::SystemTime};
+use std::{fmt::Write as _, time::SystemTime};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 use tracing::Level;
 
 use super::Format;
-use crate::journal::{OneLine, Record};
+use crate::journal::{Entry, OneLine};
 
 /// What waits to be written. It is rendered by the writer: whoever logs has other things to do.
 pub(super) enum Line {
-    /// A session's end.
-    Session(Arc<Record>),
+    /// The end of a session, or a failed handshake.
+    Entry(Entry),
     /// Something that the program itself has to say.
     Operational(Event),
 }
@@ -21,10 +21,10 @@ impl Line {
     /// The line with its line break.
     pub(super) fn render(&self, format: Format) -> String {
         let mut line = match (self, format) {
-            (Self::Session(record), Format::Text) => {
-                format!("{} {record}", humantime::format_rfc3339_millis(record.time))
+            (Self::Entry(entry), Format::Text) => {
+                format!("{} {entry}", humantime::format_rfc3339_millis(entry.time()))
             }
-            (Self::Session(record), Format::Json) => json_line(&**record),
+            (Self::Entry(entry), Format::Json) => json_line(entry),
             (Self::Operational(event), Format::Text) => event.sentence(),
             (Self::Operational(event), Format::Json) => json_line(event),
         };
@@ -83,10 +83,10 @@ fn json_line(value: &impl Serialize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::journal::record;
+    use crate::journal::{failed_handshake, record};
 
     const HOSTILE: &str = "\u{1b}[2J\r\nfake \u{7f}\u{85}\u{9b}\u{2028}\u{202e}\0\"\\";
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_session_is_its_record() {
-        let line = Line::Session(Arc::new(record()));
+        let line = Line::Entry(Entry::Session(Arc::new(record())));
         assert_eq!(line.render(Format::Text), format!("2025-11-20T00:53:20.250Z {}\n", record()));
         assert_eq!(line.render(Format::Json), format!("{}\n", serde_json::to_string(&record()).unwrap()));
     }
@@ -129,9 +129,13 @@ mod tests {
         let mut record = record();
         record.info.path = Some(HOSTILE.into());
         record.summary.ending.reason = HOSTILE.to_owned();
-        let session = Line::Session(Arc::new(record));
+        let session = Line::Entry(Entry::Session(Arc::new(record)));
+        let mut record = failed_handshake();
+        record.handshake.path = Some(HOSTILE.into());
+        record.error = Some(HOSTILE.into());
+        let handshake = Line::Entry(Entry::Handshake(Arc::new(record)));
         let operational = Line::Operational(event(HOSTILE));
-        for line in [&session, &operational] {
+        for line in [&session, &handshake, &operational] {
             for format in [Format::Text, Format::Json] {
                 let rendered = line.render(format);
                 let text = rendered.strip_suffix('\n').expect("a line ends");
@@ -140,6 +144,7 @@ mod tests {
         }
         let value = |line: &Line| serde_json::from_str::<Value>(&line.render(Format::Json)).unwrap();
         assert_eq!(value(&session)["reason"], HOSTILE);
+        assert_eq!(value(&handshake)["error"], HOSTILE);
         assert_eq!(value(&operational)["message"], HOSTILE);
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tracing::Level;
 
-use crate::journal::Record;
+use crate::journal::Entry;
 
 mod line;
 mod operational;
@@ -37,7 +37,7 @@ pub struct Settings {
     pub level: Level,
     /// Which sessions' ends are logged.
     pub sessions: Sessions,
-    /// Lines in a second; what is beyond is dropped.
+    /// Lines in a second, for sessions, failed handshakes and the program's own lines each. Lines beyond are dropped.
     pub max_per_second: u32,
 }
 
@@ -62,11 +62,11 @@ pub enum Sessions {
 }
 
 impl Sessions {
-    const fn include(self, record: &Record) -> bool {
-        match self {
-            Self::All => true,
-            Self::Abnormal => !record.summary.ending.is_clean(),
-            Self::Off => false,
+    fn include(self, entry: &Entry) -> bool {
+        match (self, entry) {
+            (Self::Off, _) => false,
+            (Self::All, _) | (Self::Abnormal, Entry::Handshake(_)) => true,
+            (Self::Abnormal, Entry::Session(record)) => !record.summary.ending.is_clean(),
         }
     }
 }
@@ -94,10 +94,10 @@ pub fn start(
 pub struct LogHandle(Arc<Log>);
 
 impl LogHandle {
-    /// Logs a session's end, where the settings want it.
-    pub fn record(&self, record: &Arc<Record>) {
-        if self.0.settings.load().sessions.include(record) {
-            self.0.push(Line::Session(Arc::clone(record)));
+    /// Logs the end of a session or a failed handshake, if the settings include it.
+    pub fn record(&self, entry: &Entry) {
+        if self.0.settings.load().sessions.include(entry) {
+            self.0.push(Line::Entry(entry.clone()));
         }
     }
 
@@ -180,23 +180,42 @@ struct Queue {
     writing: bool,
     /// When the current second began.
     second: Instant,
-    accepted_in_second: u32,
+    accepted_in_second: Accepted,
+}
+
+/// Lines that were accepted: a flood of one kind leaves the others their budget.
+#[derive(Default)]
+struct Accepted {
+    sessions: u32,
+    handshakes: u32,
+    operational: u32,
+}
+
+impl Accepted {
+    fn of(&mut self, line: &Line) -> &mut u32 {
+        match line {
+            Line::Entry(Entry::Session(_)) => &mut self.sessions,
+            Line::Entry(Entry::Handshake(_)) => &mut self.handshakes,
+            Line::Operational(_) => &mut self.operational,
+        }
+    }
 }
 
 impl Queue {
     fn new() -> Self {
-        Self { lines: VecDeque::new(), writing: false, second: Instant::now(), accepted_in_second: 0 }
+        Self { lines: VecDeque::new(), writing: false, second: Instant::now(), accepted_in_second: Accepted::default() }
     }
 
     /// Takes a line in, unless the queue is full or this second had its share.
     fn push(&mut self, line: Line, now: Instant, max_per_second: u32) -> bool {
         if now.duration_since(self.second) >= Duration::from_secs(1) {
             self.second = now;
-            self.accepted_in_second = 0;
+            self.accepted_in_second = Accepted::default();
         }
-        let accepted = self.lines.len() < QUEUE_CAPACITY && self.accepted_in_second < max_per_second;
+        let accepted_in_second = self.accepted_in_second.of(&line);
+        let accepted = self.lines.len() < QUEUE_CAPACITY && *accepted_in_second < max_per_second;
         if accepted {
-            self.accepted_in_second += 1;
+            *accepted_in_second += 1;
             self.lines.push_back(line);
         }
         accepted
@@ -215,7 +234,10 @@ pub(crate) mod tests {
     };
 
     use super::*;
-    use crate::{journal::record, session::Summary};
+    use crate::{
+        journal::{failed_handshake, record},
+        session::Summary,
+    };
 
     /// Far longer than anything here takes.
     pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -261,22 +283,27 @@ pub(crate) mod tests {
         (start(settings, on_drop, Box::new(writer)).unwrap(), drops)
     }
 
-    fn clean() -> Arc<Record> {
-        Arc::new(record())
+    fn clean() -> Entry {
+        Entry::Session(Arc::new(record()))
     }
 
-    fn abnormal() -> Arc<Record> {
+    fn handshake() -> Entry {
+        Entry::Handshake(Arc::new(failed_handshake()))
+    }
+
+    fn abnormal() -> Entry {
         let mut record = record();
         record.summary = Summary::lost();
-        Arc::new(record)
+        Entry::Session(Arc::new(record))
     }
 
     #[test]
     fn the_sessions_that_are_wanted_are_logged() {
-        for (sessions, expected) in [(Sessions::All, 2), (Sessions::Abnormal, 1), (Sessions::Off, 0)] {
+        for (sessions, expected) in [(Sessions::All, 3), (Sessions::Abnormal, 2), (Sessions::Off, 0)] {
             let (log, written) = log(Settings { sessions, ..SETTINGS });
             log.record(&clean());
             log.record(&abnormal());
+            log.record(&handshake());
             assert!(log.flush(PATIENCE));
             assert_eq!(written.lines().len(), expected, "{sessions:?}");
         }
@@ -296,13 +323,22 @@ pub(crate) mod tests {
     fn what_is_beyond_the_rate_is_dropped_and_counted() {
         let mut queue = Queue::new();
         let start = queue.second;
-        let mut push = |after| queue.push(Line::Session(clean()), start + Duration::from_millis(after), 2);
+        let mut push = |after| queue.push(Line::Entry(clean()), start + Duration::from_millis(after), 2);
         assert_eq!([push(0), push(0), push(999)], [true, true, false]);
         assert_eq!([push(1000), push(1500), push(1999)], [true, true, false]);
 
         let (log, drops) = counting(Settings { max_per_second: 0, ..SETTINGS }, Written::default());
         log.record(&clean());
         assert_eq!(drops.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn flood_of_one_kind_leaves_the_others_their_lines() {
+        let mut queue = Queue::new();
+        let start = queue.second;
+        let mut push = |line| queue.push(line, start, 1);
+        assert_eq!([push(Line::Entry(handshake())), push(Line::Entry(handshake()))], [true, false]);
+        assert_eq!([push(Line::Entry(clean())), push(Line::Entry(clean()))], [true, false]);
     }
 
     /// Says that it was called, then waits to be released.

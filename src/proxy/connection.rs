@@ -30,12 +30,14 @@ use super::{
     request_reader::{RequestReader, Unreadable, skip_empty_lines},
     upgrade::{
         handshake::{self, OpenedSession, Outcome},
+        handshake_guard::LostUpgrade,
         raw_head::{Parsed, RequestHead},
+        session_info::handshake_info,
     },
 };
 use crate::{
     admission::ConnectionPermit,
-    metrics::{HandshakeFailure, RejectReason},
+    metrics::RejectReason,
     relay::{NewSession, SessionGuard},
     websocket::PerEndpoint,
 };
@@ -203,7 +205,10 @@ impl Connection {
     async fn end_without_head(&mut self, no_head: &NoHead) -> Option<End> {
         let NoHead::Unreadable(unreadable) = no_head else { return Some(End::HangUp) };
         let (status, line) = unreadable.refusal();
-        self.refuse_malformed(self.mentions_websocket(), status, line).await
+        if self.mentions_websocket() {
+            handshake::count_bad_request(&self.proxy, self.ends, None, (status, line));
+        }
+        self.respond(None, refusal(status, line)).await
     }
 
     /// Answers the request with this head. Returns the end of the connection, if this was the last one.
@@ -216,11 +221,13 @@ impl Connection {
             Ok(RequestKind::Upgrade { has_body }) => self.upgrade(request, &head, has_body).await,
             Ok(RequestKind::Plain(body)) => self.pass(&request, head.clone(), body).await,
             Err(line) => {
-                let is_upgrade = asks_for_websocket(&request.fields);
-                if !is_upgrade {
-                    self.proxy.unrouted.http_request(StatusCode::BAD_REQUEST.as_u16());
+                let status = StatusCode::BAD_REQUEST;
+                if asks_for_websocket(&request.fields) {
+                    handshake::count_bad_request(&self.proxy, self.ends, Some(&request), (status, line));
+                } else {
+                    self.proxy.unrouted.http_request(status.as_u16());
                 }
-                self.refuse_malformed(is_upgrade, StatusCode::BAD_REQUEST, line).await
+                self.respond(None, refusal(status, line)).await
             }
         }
     }
@@ -279,9 +286,11 @@ impl Connection {
             let line = "no route matches this host and path";
             return self.refuse(request, body, StatusCode::NOT_FOUND, line).await;
         };
-        if has_lost_headers(request) {
-            route.metrics.handshake_failed(HandshakeFailure::HeadersLost);
-        }
+        let lost_upgrade = has_lost_headers(request).then(|| {
+            let mut info = handshake_info(&routing, self.ends, Some(request));
+            info.server = route.connector.known_server();
+            LostUpgrade::new(Arc::clone(&route.metrics), &self.proxy.journal, info)
+        });
         let plain = PlainRequest {
             proxy: &self.proxy,
             routing: &routing,
@@ -289,6 +298,7 @@ impl Connection {
             ends: self.ends,
             limits: self.limits,
             kept: &mut self.kept,
+            lost_upgrade,
         };
         let client = (&mut self.stream, &mut self.read);
         // Boxed, since its state is large, and most connections never come here.
@@ -313,14 +323,6 @@ impl Connection {
         self.respond(Some(request), response).await
     }
 
-    /// Refuses bytes that cannot be read, or not in one way only. If they ask for a WebSocket, a handshake has failed.
-    async fn refuse_malformed(&mut self, is_upgrade: bool, status: StatusCode, line: &str) -> Option<End> {
-        if is_upgrade {
-            handshake::count_bad_request(&self.proxy, status);
-        }
-        self.respond(None, refusal(status, line)).await
-    }
-
     fn mentions_websocket(&self) -> bool {
         self.read.windows(b"websocket".len()).any(|window| window.eq_ignore_ascii_case(b"websocket"))
     }
@@ -338,8 +340,8 @@ impl Connection {
 
     /// Gives both connections to the data plane.
     fn hand_over(self, session: OpenedSession) {
-        let OpenedSession { server, early, policy, extensions, info, metrics } = session;
-        let guard = SessionGuard::new(info, metrics, Arc::clone(&self.proxy.journal));
+        let OpenedSession { server, early, policy, extensions, info, handshake, metrics } = session;
+        let guard = SessionGuard::new(info, handshake, metrics, Arc::clone(&self.proxy.journal));
         let sockets = self.stream.into_std().and_then(|client| Ok((Socket::from(client), into_socket(server)?)));
         match sockets {
             Ok((client, server)) => self.proxy.relay.hand_over(NewSession {

@@ -63,6 +63,8 @@ pub(super) struct ConnectError {
     pub(super) cause: HandshakeFailure,
     /// A line for the client and the log.
     pub(super) message: String,
+    /// The server's address that was tried last, for records.
+    pub(super) server: Option<Arc<str>>,
 }
 
 impl Connector {
@@ -87,7 +89,16 @@ impl Connector {
             }
             Ok(connected)
         });
-        timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(self.timed_out()))
+        let connected = timeout_at(deadline, connecting).await.unwrap_or_else(|_| Err(self.timed_out()));
+        connected.map_err(|error| ConnectError { server: error.server.or_else(|| self.known_server()), ..error })
+    }
+
+    /// The server's address for records, unless it comes from a name.
+    pub(super) fn known_server(&self) -> Option<Arc<str>> {
+        match &self.target {
+            Target::Address(Peer { text, .. }) | Target::Unix { text, .. } => Some(Arc::clone(text)),
+            Target::Name { .. } => None,
+        }
     }
 
     async fn connect_to_target(&self, deadline: Instant) -> Result<Connected, ConnectError> {
@@ -125,7 +136,7 @@ impl Connector {
                 Ok(stream) => return Ok((stream, *address)),
                 // A host without IPv6 reports an address that it cannot reach like a lack of ports.
                 Err(error) if error.cause == HandshakeFailure::OutOfResources && failure.is_some() => {}
-                Err(error) => failure = Some(error),
+                Err(error) => failure = Some(ConnectError { server: Some(address.to_string().into()), ..error }),
             }
         }
         Err(failure.unwrap_or_else(|| failed(&io::Error::other("the name has no address"))))
@@ -157,7 +168,7 @@ impl Connector {
     fn timed_out(&self) -> ConnectError {
         let timeout = humantime::format_duration(self.timeout);
         let message = format!("no connection to the upstream within {timeout}");
-        ConnectError { cause: HandshakeFailure::UpstreamTimeout, message }
+        ConnectError { cause: HandshakeFailure::UpstreamTimeout, message, server: None }
     }
 }
 
@@ -198,7 +209,7 @@ fn failed(error: &io::Error) -> ConnectError {
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => HandshakeFailure::UpstreamReset,
         _ => HandshakeFailure::UpstreamUnreachable,
     };
-    ConnectError { cause, message: format!("no connection to the upstream: {error}") }
+    ConnectError { cause, message: format!("no connection to the upstream: {error}"), server: None }
 }
 
 /// Whether closewatch itself lacks file descriptors, ports or memory.

@@ -4,7 +4,7 @@ use std::{mem, sync::Arc, time::SystemTime};
 
 use super::{driver::FinishedSession, transport::TcpInfo};
 use crate::{
-    journal::{Journal, Record, SessionInfo, TcpSummary},
+    journal::{HandshakeInfo, Journal, Record, SessionInfo, TcpSummary},
     metrics::{HandshakeFailure, RouteMetrics, Traffic},
     session::Summary,
     websocket::PerEndpoint,
@@ -17,6 +17,8 @@ pub struct SessionGuard {
     info: Box<SessionInfo>,
     route: Arc<RouteMetrics>,
     journal: Arc<Journal>,
+    /// The facts for the record of a client that leaves before the session is open.
+    handshake: Option<Box<HandshakeInfo>>,
     state: GuardState,
 }
 
@@ -29,8 +31,13 @@ enum GuardState {
 
 impl SessionGuard {
     /// A guard for a session whose 101 is on its way to the client.
-    pub fn new(info: SessionInfo, route: Arc<RouteMetrics>, journal: Arc<Journal>) -> Self {
-        Self { info: Box::new(info), route, journal, state: GuardState::Handshake }
+    pub fn new(
+        info: SessionInfo,
+        handshake: Box<HandshakeInfo>,
+        route: Arc<RouteMetrics>,
+        journal: Arc<Journal>,
+    ) -> Self {
+        Self { info: Box::new(info), route, journal, handshake: Some(handshake), state: GuardState::Handshake }
     }
 
     /// The session is open: counts its 101. From now on its end counts.
@@ -39,6 +46,7 @@ impl SessionGuard {
     /// between the handshakes' large short-lived buffers: 3 KiB more for each idle session.
     pub(super) fn open(&mut self) {
         self.info = self.info.clone();
+        self.handshake = None;
         self.route.session_opened();
         self.state = GuardState::Open;
     }
@@ -74,6 +82,10 @@ impl SessionGuard {
 
 impl Drop for SessionGuard {
     fn drop(&mut self) {
+        if let Some(handshake) = self.handshake.take() {
+            let cause = HandshakeFailure::ClientGone.as_str();
+            self.journal.record_handshake(handshake.fail(self.route.name(), cause, None, None));
+        }
         match self.state {
             GuardState::Handshake => self.route.handshake_failed(HandshakeFailure::ClientGone),
             GuardState::Open => self.report(FinishedSession { summary: Summary::lost(), tcp: PerEndpoint::default() }),

@@ -25,6 +25,7 @@ mod endings;
 mod ends_of_connections;
 mod event_stream;
 mod failing_handshakes;
+mod handshake_records;
 mod hostile_input;
 mod large_reads;
 mod log;

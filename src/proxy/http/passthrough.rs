@@ -19,7 +19,7 @@ use crate::proxy::{
     forwarding_headers,
     proxy_protocol::Ends,
     routing::{Route, Routing},
-    upgrade::handshake_guard::status_of,
+    upgrade::handshake_guard::{LostUpgrade, status_of},
 };
 
 /// A plain request whose route is known.
@@ -31,11 +31,13 @@ pub(crate) struct PlainRequest<'a> {
     pub(crate) limits: Limits,
     /// The connection to the server that an earlier request of this client connection has left.
     pub(crate) kept: &'a mut Option<ServerConnection>,
+    /// Set if the request was an upgrade before a hop in front removed headers.
+    pub(crate) lost_upgrade: Option<LostUpgrade>,
 }
 
 impl PlainRequest<'_> {
     /// Forwards the request, and returns the response for the client.
-    pub(crate) async fn forward(self, mut request: Request<RequestBody>) -> Response<Body> {
+    pub(crate) async fn forward(mut self, mut request: Request<RequestBody>) -> Response<Body> {
         let (proxy, route) = (self.proxy, self.route);
         self.prepare(&mut request);
         let sending = send(self.kept, (route, self.ends, self.limits.body), request);
@@ -52,6 +54,9 @@ impl PlainRequest<'_> {
             close_after(&mut response);
         }
         route.metrics.http_request(response.status().as_u16());
+        if let Some(mut lost_upgrade) = self.lost_upgrade.take() {
+            lost_upgrade.answered(response.status());
+        }
         response
     }
 

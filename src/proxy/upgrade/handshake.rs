@@ -20,10 +20,10 @@ use super::{
     machine::{Action, Handshake, Switching, Verdict, admit},
     raw_head::{Parsed, RequestHead, ResponseHead},
     request::ForwardedRequest,
-    session_info::session_info,
+    session_info::{handshake_info, session_info},
 };
 use crate::{
-    journal::SessionInfo,
+    journal::{HandshakeInfo, SessionInfo},
     metrics::{HandshakeFailure, HandshakeOutcome, RouteMetrics},
     proxy::{
         Proxy,
@@ -74,6 +74,7 @@ pub(crate) struct OpenedSession {
     pub(crate) policy: Arc<Policy>,
     pub(crate) extensions: Extensions,
     pub(crate) info: SessionInfo,
+    pub(crate) handshake: Box<HandshakeInfo>,
     pub(crate) metrics: Arc<RouteMetrics>,
 }
 
@@ -98,7 +99,9 @@ pub(crate) async fn forward(
     let admitted = admit(&request, has_body, proxy.is_draining(), find);
     let route = admitted.as_ref().map_or_else(|(route, _)| route.as_ref(), |(route, _)| Some(route));
     let metrics = route.map(|route| routing.metrics_for(route, &request.fields, ends.client.ip()));
-    let guard = HandshakeGuard::start(metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted)));
+    let metrics = metrics.unwrap_or_else(|| Arc::clone(&proxy.unrouted));
+    let info = handshake_info(&routing, ends, Some(&request));
+    let mut guard = HandshakeGuard::start(metrics, &proxy.journal, info);
     let (route, target) = match admitted {
         Ok(admitted) => admitted,
         Err((_, failure)) => return Outcome::Answered(guard.fail(&failure)),
@@ -111,7 +114,7 @@ pub(crate) async fn forward(
         biased;
         action = async {
             // Pinned, since a future that is passed on by value takes its place twice.
-            let driving = pin!(server.drive(&mut handshake, action, &route, &guard, ends));
+            let driving = pin!(server.drive(&mut handshake, action, &route, &mut guard, ends));
             proxy.unless_cut(driving).await
         } => action.unwrap_or_else(|| handshake.cut()),
         () = gone => handshake.client_ended(),
@@ -129,10 +132,17 @@ pub(crate) async fn forward(
     }
 }
 
-/// Counts an upgrade request that could not be read, and that was answered with this status.
-pub(crate) fn count_bad_request(proxy: &Proxy, status: StatusCode) {
-    let guard = HandshakeGuard::start(Arc::clone(&proxy.unrouted));
-    guard.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed);
+/// Counts an upgrade request that could not be read, or not in one way only, and that was answered with this status and
+/// this line.
+pub(crate) fn count_bad_request(
+    proxy: &Proxy,
+    ends: Ends,
+    request: Option<&RequestHead<'_>>,
+    (status, line): (StatusCode, &str),
+) {
+    let info = handshake_info(&proxy.routing.load(), ends, request);
+    let guard = HandshakeGuard::start(Arc::clone(&proxy.unrouted), &proxy.journal, info);
+    guard.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed, Some(line));
 }
 
 impl Server {
@@ -142,14 +152,21 @@ impl Server {
         handshake: &mut Handshake,
         first: Action,
         route: &Route,
-        guard: &HandshakeGuard,
+        guard: &mut HandshakeGuard,
         ends: Ends,
     ) -> Action {
         let Action::Connect = first else { return first };
         let started = Instant::now();
+        guard.tries(route.connector.known_server());
         match route.connector.connect(ends).await {
-            Ok(connected) => self.connected = Some(connected),
-            Err(error) => return handshake.connect_failed(Failure::new(error.cause, error.message)),
+            Ok(connected) => {
+                guard.tries(Some(Arc::clone(&connected.server)));
+                self.connected = Some(connected);
+            }
+            Err(error) => {
+                guard.tries(error.server);
+                return handshake.connect_failed(Failure::new(error.cause, error.message));
+            }
         }
         guard.connected(started.elapsed());
         match route.handshake_timeout {
@@ -202,13 +219,15 @@ impl PendingSession {
         let Parsed::Whole(response, _) = ResponseHead::parse(&head) else { return None };
         let Connected { stream, server } = self.server;
         let privacy = &self.routing.privacy;
+        let (metrics, handshake) = self.guard.upgraded();
         Some(OpenedSession {
             info: session_info(privacy, self.client, server, &path, trace_id, &response.fields),
             extensions: Extensions::parse(joined(&response.fields, &header::SEC_WEBSOCKET_EXTENSIONS).as_deref()),
             server: stream,
             early: early.to_vec(),
             policy: Arc::clone(&self.route.policy),
-            metrics: self.guard.upgraded(),
+            handshake,
+            metrics,
         })
     }
 }

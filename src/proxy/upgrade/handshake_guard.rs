@@ -1,4 +1,4 @@
-//! Counts an opening handshake once, however it ends.
+//! Counts an opening handshake once, however it ends, and records its failure.
 
 use std::{
     fmt,
@@ -9,61 +9,121 @@ use std::{
 use hyper::{Response, StatusCode};
 
 use crate::{
+    journal::{HandshakeInfo, Journal},
     metrics::{HandshakeFailure, HandshakeInProgress, HandshakeOutcome, RouteMetrics},
     proxy::http::response::{Body, draining, refusal},
 };
 
 /// An opening handshake in progress. If it is dropped before it is counted, its client has gone.
 pub(crate) struct HandshakeGuard {
-    metrics: Arc<RouteMetrics>,
+    report: Report,
     started: Instant,
-    is_counted: bool,
     _in_progress: HandshakeInProgress,
 }
 
+/// A plain request that was an upgrade before a hop in front removed headers. It is counted when it is dropped.
+pub(crate) struct LostUpgrade {
+    report: Report,
+    /// The status that its client gets.
+    status: Option<StatusCode>,
+}
+
+/// Reports at most one failure.
+struct Report {
+    metrics: Arc<RouteMetrics>,
+    journal: Arc<Journal>,
+    /// `None` if the handshake has an outcome.
+    handshake: Option<Box<HandshakeInfo>>,
+}
+
 impl HandshakeGuard {
-    pub(crate) fn start(metrics: Arc<RouteMetrics>) -> Self {
+    pub(crate) fn start(metrics: Arc<RouteMetrics>, journal: &Arc<Journal>, handshake: HandshakeInfo) -> Self {
         let in_progress = metrics.handshake_started();
-        Self { metrics, started: Instant::now(), is_counted: false, _in_progress: in_progress }
+        let started = handshake.started;
+        Self { report: Report::new(metrics, journal, handshake), started, _in_progress: in_progress }
+    }
+
+    /// Notes the server's address that is tried.
+    pub(crate) fn tries(&mut self, server: Option<Arc<str>>) {
+        if let Some(handshake) = &mut self.report.handshake {
+            handshake.server = server;
+        }
     }
 
     /// Reports a connection to the server, made in so much time.
     pub(crate) fn connected(&self, duration: Duration) {
-        self.metrics.upstream_connected(duration);
+        self.report.metrics.upstream_connected(duration);
     }
 
     /// Counts a failure, and returns closewatch's own response.
     pub(crate) fn fail(self, failure: &Failure) -> Response<Body> {
         let status = failure.status();
-        self.count(failure.cause, status, HandshakeOutcome::Failed);
+        self.count(failure.cause, status, HandshakeOutcome::Failed, Some(&failure.message));
         if failure.cause == HandshakeFailure::Draining { draining() } else { refusal(status, &failure.message) }
     }
 
     /// Counts a response of the server that is no 101.
     pub(crate) fn reject(self, status: StatusCode) {
-        self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected);
+        self.count(HandshakeFailure::Rejected, status, HandshakeOutcome::Rejected, None);
     }
 
-    /// Counts a 101, and returns the metrics of the session. A worker counts the session itself when it takes it over.
-    pub(crate) fn upgraded(mut self) -> Arc<RouteMetrics> {
-        self.is_counted = true;
+    /// Counts a 101. Returns the metrics of the session, and the facts for the record of a client that leaves before it
+    /// has the 101. A worker counts the session itself when it takes it over.
+    pub(crate) fn upgraded(mut self) -> (Arc<RouteMetrics>, Box<HandshakeInfo>) {
+        let metrics = Arc::clone(&self.report.metrics);
         let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
-        self.metrics.handshake_answered(status, HandshakeOutcome::Upgraded, self.started.elapsed());
-        Arc::clone(&self.metrics)
+        metrics.handshake_answered(status, HandshakeOutcome::Upgraded, self.started.elapsed());
+        let handshake = self.report.handshake.take();
+        (metrics, handshake.expect("each method that takes the handshake consumes the guard"))
     }
 
-    pub(crate) fn count(mut self, cause: HandshakeFailure, status: StatusCode, outcome: HandshakeOutcome) {
-        self.is_counted = true;
-        self.metrics.handshake_failed(cause);
-        self.metrics.handshake_answered(status.as_u16(), outcome, self.started.elapsed());
+    /// Counts a failure that was answered with this status.
+    pub(crate) fn count(
+        mut self,
+        cause: HandshakeFailure,
+        status: StatusCode,
+        outcome: HandshakeOutcome,
+        error: Option<&str>,
+    ) {
+        self.report.fail(cause, Some(status), error);
+        self.report.metrics.handshake_answered(status.as_u16(), outcome, self.started.elapsed());
     }
 }
 
 impl Drop for HandshakeGuard {
     fn drop(&mut self) {
-        if !self.is_counted {
-            self.metrics.handshake_failed(HandshakeFailure::ClientGone);
-        }
+        self.report.fail(HandshakeFailure::ClientGone, None, None);
+    }
+}
+
+impl LostUpgrade {
+    pub(crate) fn new(metrics: Arc<RouteMetrics>, journal: &Arc<Journal>, handshake: HandshakeInfo) -> Self {
+        Self { report: Report::new(metrics, journal, handshake), status: None }
+    }
+
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for LostUpgrade {
+    fn drop(&mut self) {
+        let error = "a hop in front removed Upgrade or Connection, or speaks HTTP/1.0";
+        self.report.fail(HandshakeFailure::HeadersLost, self.status, Some(error));
+    }
+}
+
+impl Report {
+    fn new(metrics: Arc<RouteMetrics>, journal: &Arc<Journal>, handshake: HandshakeInfo) -> Self {
+        Self { metrics, journal: Arc::clone(journal), handshake: Some(Box::new(handshake)) }
+    }
+
+    /// Records and counts a failure, unless the handshake has an outcome.
+    fn fail(&mut self, cause: HandshakeFailure, status: Option<StatusCode>, error: Option<&str>) {
+        let Some(handshake) = self.handshake.take() else { return };
+        let status = status.map(|status| status.as_u16());
+        self.journal.record_handshake(handshake.fail(self.metrics.name(), cause.as_str(), status, error));
+        self.metrics.handshake_failed(cause);
     }
 }
 
@@ -80,7 +140,7 @@ impl Failure {
     }
 
     pub(crate) fn draining() -> Self {
-        Self::new(HandshakeFailure::Draining, "")
+        Self::new(HandshakeFailure::Draining, "closewatch drains")
     }
 
     fn status(&self) -> StatusCode {

@@ -3,8 +3,10 @@
 //! - [`raw_head`], [`request`] and [`answer`] parse, judge and write heads. [`machine`] makes a handshake of them: a state
 //!   machine without I/O, whose table of tests has a row for each path.
 //! - [`handshake`] drives it: it connects, reads and writes, and has the timers.
-//! - [`handshake_guard`] counts a handshake once, however it ends; [`session_info`] is the part of it that records show.
+//! - [`handshake_guard`] counts a handshake once, however it ends, and records its failure; [`session_info`] and [`agent`]
+//!   are the parts of it that records show.
 
+mod agent;
 pub(super) mod answer;
 pub(super) mod handshake;
 pub(super) mod handshake_guard;

@@ -1,32 +1,52 @@
 //! The part of an opening handshake that records show.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use hyper::header::{self, HeaderName};
 use ipnet::IpNet;
 
+use super::{agent::family, raw_head::RequestHead};
 use crate::{
     config::{ClientPrivacy, Privacy, Shown},
-    journal::SessionInfo,
+    journal::{HandshakeInfo, SessionInfo},
     proxy::{
         client_address::ClientAddress,
-        forwarding_headers::{HeaderFields, joined},
+        forwarding_headers::{HeaderFields, joined, texts},
+        proxy_protocol::Ends,
+        routing::Routing,
     },
 };
 
 /// The longest text that a peer can put into a record, in bytes: the session holds it to its end.
 const MAX_TEXT: usize = 1024;
 
+/// Gathers what the record of a failed handshake shows, as far as `privacy` allows. There is no request if its head cannot
+/// be read.
+pub(crate) fn handshake_info(routing: &Routing, ends: Ends, request: Option<&RequestHead<'_>>) -> HandshakeInfo {
+    let privacy = &routing.privacy;
+    let client = request.map_or(ends.client.into(), |request| routing.client(&request.fields, ends));
+    let path = request.and_then(RequestHead::target).filter(|_| *privacy.path == Shown::Full);
+    HandshakeInfo {
+        started: Instant::now(),
+        client: shown_client(*privacy.client, client),
+        peer: shown_client(*privacy.client, SocketAddr::into(ends.peer)),
+        server: None,
+        agent: request.and_then(|request| texts(&request.fields, &header::USER_AGENT).next().map(family)),
+        path: path.map(|target| shortened(target.path())),
+    }
+}
+
 /// Gathers what records show of a session, as far as `privacy` allows.
 pub(crate) fn session_info(
     privacy: &Privacy,
-    client: ClientAddress,
+    client: impl Into<ClientAddress>,
     server: Arc<str>,
     path: &str,
     trace_id: Option<Box<str>>,
@@ -34,7 +54,7 @@ pub(crate) fn session_info(
 ) -> SessionInfo {
     SessionInfo {
         id: unique_id(),
-        client: shown_client(*privacy.client, client),
+        client: shown_client(*privacy.client, client.into()),
         server,
         path: (*privacy.path == Shown::Full).then(|| shortened(path)),
         subprotocol: text(response, &header::SEC_WEBSOCKET_PROTOCOL).filter(|_| *privacy.subprotocol == Shown::Full),

@@ -18,7 +18,7 @@ use super::super::{
 };
 use crate::{
     admission::{Admission, Limits, OtherDescriptors},
-    journal::{Journal, SessionInfo},
+    journal::{HandshakeInfo, Journal, SessionInfo},
     metrics::{Metrics, MetricsOptions},
     session::{LegEnd, Policy, Session},
     websocket::{
@@ -70,7 +70,7 @@ impl Thread {
             transports: legs.clone(),
             session: Session::new(Arc::new(policy), Extensions::None, Instant::now(), 0),
             early: PerEndpoint::default(),
-            guard: SessionGuard::new(SessionInfo::default(), route, Arc::clone(&self.journal)),
+            guard: SessionGuard::new(SessionInfo::default(), Box::new(handshake()), route, Arc::clone(&self.journal)),
             permit: self.admission.admit().unwrap(),
         };
         self.sessions.insert(new, 0);
@@ -89,6 +89,10 @@ impl Thread {
         legs.server.sim().incoming.extend(TEXT);
         self.sessions.on_event(key, Server, READABLE);
     }
+}
+
+fn handshake() -> HandshakeInfo {
+    HandshakeInfo { started: Instant::now(), client: None, peer: None, server: None, agent: None, path: None }
 }
 
 /// Makes a call of this name panic in the first of two sessions. `provoke` leads to the call.
