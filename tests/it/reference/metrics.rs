@@ -16,6 +16,8 @@ use closewatch::{
     },
 };
 
+use crate::support::clean_close;
+
 use super::{
     configuration,
     document::{Document, code, table},
