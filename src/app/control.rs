@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use super::reload::Answer;
+use super::reload::ReloadAnswer;
 use crate::{
     admin::{CloseRequest, Control, Phase},
     relay::{CloseSome, Relay},
@@ -18,7 +18,7 @@ use crate::{
 /// A request of the admin to the app.
 pub(super) enum Request {
     Drain,
-    Reload(Answer),
+    Reload(ReloadAnswer),
 }
 
 /// The state that the app and its admin share.

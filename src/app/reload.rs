@@ -18,14 +18,14 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_HUNG: usize = 4;
 
 /// The receiver of the result of a reload.
-pub(super) type Answer = oneshot::Sender<Result<(), String>>;
+pub(super) type ReloadAnswer = oneshot::Sender<Result<(), String>>;
 
 /// The readings of the configuration, one after the other.
 pub(super) struct Reloads {
     source: Source,
     reading: Option<Reading>,
     /// Requests that came during a reading. The file may have changed since it began, so they need another one.
-    waiting: VecDeque<Option<Answer>>,
+    waiting: VecDeque<Option<ReloadAnswer>>,
     /// Each thread that reads holds a clone.
     threads: Arc<()>,
     timeout: Duration,
@@ -34,7 +34,7 @@ pub(super) struct Reloads {
 struct Reading {
     result: oneshot::Receiver<Result<Config, String>>,
     deadline: Instant,
-    answers: Vec<Answer>,
+    answers: Vec<ReloadAnswer>,
 }
 
 impl Reloads {
@@ -43,7 +43,7 @@ impl Reloads {
     }
 
     /// Requests a reload. `answer` gets its result.
-    pub(super) fn request(&mut self, answer: Option<Answer>) {
+    pub(super) fn request(&mut self, answer: Option<ReloadAnswer>) {
         self.waiting.push_back(answer);
         if self.reading.is_none() {
             self.read();

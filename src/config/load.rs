@@ -12,7 +12,7 @@ use garde::Validate;
 
 use super::{
     formats::Setting,
-    places::{Fault, Place, Places, fault},
+    places::{ConfigFault, Place, Places, fault},
     rules::Contradiction,
     shorthand::Shorthand,
     types::{Config, Listen, Switch, Upstream},
@@ -62,7 +62,7 @@ impl Overrides {
 const OF_FLAGS: Place = (usize::MAX, 0);
 
 /// Returns everything that one run found wrong, one to a line, in the order of the file.
-fn errors(file: &str, mut faults: Vec<Fault>) -> String {
+fn errors(file: &str, mut faults: Vec<ConfigFault>) -> String {
     const MOST: usize = 100;
     faults.sort();
     // A line can have words of the user, which must not disturb a terminal.
@@ -113,7 +113,7 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// The faults of a configuration that could be read.
-    fn invalid_values(&self, config: &Config) -> Vec<Fault> {
+    fn invalid_values(&self, config: &Config) -> Vec<ConfigFault> {
         let report = config.validate().err();
         let values = report.iter().flat_map(garde::Report::iter);
         let values = values.map(|(path, error)| (vec![path.to_string().replace("r#", "")], error.to_string()));
@@ -121,7 +121,7 @@ impl Judge<'_> {
     }
 
     /// Reports a contradiction at the last of its values that somebody wrote.
-    fn blame(&self, (paths, message): &Contradiction) -> Fault {
+    fn blame(&self, (paths, message): &Contradiction) -> ConfigFault {
         let place = |path| match (self.overrides.flag(path), self.places.value(path)) {
             (Some(flag), _) => (true, OF_FLAGS, flag),
             (None, spot) => spot,
@@ -136,7 +136,7 @@ impl Judge<'_> {
     }
 
     /// The fault that stopped the reading.
-    fn unreadable(&self, error: &serde_path_to_error::Error<serde_yaml::Error>) -> Fault {
+    fn unreadable(&self, error: &serde_path_to_error::Error<serde_yaml::Error>) -> ConfigFault {
         let path = error.path().to_string();
         let path = if path == "." { "" } else { &path };
         let separator = if path.is_empty() { "" } else { ": " };

@@ -14,10 +14,10 @@ const LONGEST_KEY: usize = 64;
 pub(super) type Place = (usize, usize);
 
 /// A line of the errors, before it the place by which they are sorted.
-pub(super) type Fault = (Place, String);
+pub(super) type ConfigFault = (Place, String);
 
 /// Returns the fault at a place of a file.
-pub(super) fn fault(file: &str, place: Place, text: &str) -> Fault {
+pub(super) fn fault(file: &str, place: Place, text: &str) -> ConfigFault {
     (place, format!("{file}:{}:{}: {text}", place.0, place.1))
 }
 
@@ -40,7 +40,7 @@ enum Container {
 
 impl Places {
     /// Walks through the text of a file that holds one YAML document, or nothing at all. What cannot be walked is refused.
-    pub(super) fn of(file: &str, text: &str) -> Result<Self, Vec<Fault>> {
+    pub(super) fn of(file: &str, text: &str) -> Result<Self, Vec<ConfigFault>> {
         let (mut places, mut open, mut documents) = (Self::default(), Vec::new(), 0);
         let refused = |marker, text: &str| vec![fault(file, place(marker), text)];
         // A byte order mark is no part of the document.

@@ -349,19 +349,19 @@ sections! {
     /// The upper bounds of each histogram, ascending, without `+Inf`.
     Buckets {
         /// Of `websocket_session_duration_seconds`.
-        session_duration: Bounds = Bounds(vec![Setting(None)]),
+        session_duration: BoundsSetting = BoundsSetting(vec![Setting(None)]),
         /// Of `websocket_idle_before_close_seconds`.
-        idle_before_close: Bounds = Bounds(vec![Setting(None)]),
+        idle_before_close: BoundsSetting = BoundsSetting(vec![Setting(None)]),
         /// Of `websocket_close_handshake_duration_seconds`.
-        close_handshake_duration: Bounds = Bounds(vec![Setting(None)]),
+        close_handshake_duration: BoundsSetting = BoundsSetting(vec![Setting(None)]),
         /// Of `websocket_handshake_duration_seconds`.
-        handshake_duration: Bounds = Bounds(vec![Setting(None)]),
+        handshake_duration: BoundsSetting = BoundsSetting(vec![Setting(None)]),
         /// Of `websocket_upstream_connect_duration_seconds`.
-        upstream_connect_duration: Bounds = Bounds(vec![Setting(None)]),
+        upstream_connect_duration: BoundsSetting = BoundsSetting(vec![Setting(None)]),
         /// Of `websocket_message_size_bytes`.
-        message_size: Bounds = Bounds(vec![Setting(None)]),
+        message_size: BoundsSetting = BoundsSetting(vec![Setting(None)]),
         /// Of `websocket_ping_rtt_seconds`.
-        ping_rtt: Bounds = Bounds(vec![Setting(None)]),
+        ping_rtt: BoundsSetting = BoundsSetting(vec![Setting(None)]),
     }
 
     /// The log.
@@ -402,20 +402,20 @@ impl OnLoss {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema, Validate)]
 #[schemars(with = "Either<Setting<Auto<f64>>, Vec<Setting<Auto<f64>>>>")]
 #[garde(transparent)]
-pub struct Bounds(
+pub struct BoundsSetting(
     #[serde(deserialize_with = "shorthand::one_or_list")]
     #[garde(length(min = 1, max = 50), custom(rules::ascending), dive)]
     pub Vec<Setting<Auto<f64>>>,
 );
 
-impl Bounds {
+impl BoundsSetting {
     /// Returns the bounds, unless closewatch chooses them.
     pub fn list(&self) -> Option<Vec<f64>> {
         self.0.iter().map(|bound| bound.0).collect()
     }
 }
 
-impl Serialize for Bounds {
+impl Serialize for BoundsSetting {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.list().is_some() { self.0.serialize(serializer) } else { AutoWord::allowed().serialize(serializer) }
     }

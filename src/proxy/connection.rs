@@ -77,7 +77,7 @@ pub(super) struct Accepted {
 }
 
 /// How a connection ends.
-enum End {
+enum ConnectionEnd {
     /// As a session.
     Session(Box<OpenedSession>),
     /// By a FIN, behind the last response.
@@ -116,17 +116,17 @@ pub(super) async fn serve(proxy: Arc<Proxy>, accepted: Accepted, limits: Limits)
     let Accepted { stream, early, ends, permit, in_service } = accepted;
     let mut connection = Connection { proxy, ends, limits, stream, read: early, kept: None, permit };
     match connection.run().await {
-        End::Session(session) => connection.hand_over(*session),
-        End::HangUp => hang_up(connection.stream, in_service).await,
+        ConnectionEnd::Session(session) => connection.hand_over(*session),
+        ConnectionEnd::HangUp => hang_up(connection.stream, in_service).await,
         // A socket that refuses the option ends by a FIN.
-        End::Reset => drop(connection.stream.set_zero_linger()),
-        End::Refused => {}
+        ConnectionEnd::Reset => drop(connection.stream.set_zero_linger()),
+        ConnectionEnd::Refused => {}
     }
 }
 
 impl Connection {
     /// Answers requests until the connection ends.
-    async fn run(&mut self) -> End {
+    async fn run(&mut self) -> ConnectionEnd {
         let mut is_first = true;
         loop {
             let end = match self.read_head(is_first).await {
@@ -202,8 +202,8 @@ impl Connection {
         self.proxy.reject(self.ends.client, reason);
     }
 
-    async fn end_without_head(&mut self, no_head: &NoHead) -> Option<End> {
-        let NoHead::Unreadable(unreadable) = no_head else { return Some(End::HangUp) };
+    async fn end_without_head(&mut self, no_head: &NoHead) -> Option<ConnectionEnd> {
+        let NoHead::Unreadable(unreadable) = no_head else { return Some(ConnectionEnd::HangUp) };
         let (status, line) = unreadable.refusal();
         if self.mentions_websocket() {
             handshake::count_bad_request(&self.proxy, self.ends, None, (status, line));
@@ -212,10 +212,10 @@ impl Connection {
     }
 
     /// Answers the request with this head. Returns the end of the connection, if this was the last one.
-    async fn answer(&mut self, head: Bytes) -> Option<End> {
-        let Parsed::Whole(request, _) = RequestHead::parse(&head) else { return Some(End::HangUp) };
+    async fn answer(&mut self, head: Bytes) -> Option<ConnectionEnd> {
+        let Parsed::Whole(request, _) = RequestHead::parse(&head) else { return Some(ConnectionEnd::HangUp) };
         if !self.admit(&request) {
-            return Some(End::Refused);
+            return Some(ConnectionEnd::Refused);
         }
         match classify(&request) {
             Ok(RequestKind::Upgrade { has_body }) => self.upgrade(request, &head, has_body).await,
@@ -247,21 +247,21 @@ impl Connection {
     }
 
     /// Forwards an opening handshake.
-    async fn upgrade(&mut self, request: RequestHead<'_>, head: &[u8], has_body: bool) -> Option<End> {
+    async fn upgrade(&mut self, request: RequestHead<'_>, head: &[u8], has_body: bool) -> Option<ConnectionEnd> {
         let (proxy, ends) = (Arc::clone(&self.proxy), self.ends);
         match handshake::forward(&proxy, ends, request, has_body, self.gone()).await {
             Outcome::Switching(pending) => {
                 let session = pending.switch(&mut self.stream).await;
-                Some(session.map_or(End::HangUp, |session| End::Session(Box::new(session))))
+                Some(session.map_or(ConnectionEnd::HangUp, |session| ConnectionEnd::Session(Box::new(session))))
             }
             Outcome::Answered(mut response) => {
                 if has_body {
                     close_after(&mut response);
                 }
-                let Parsed::Whole(request, _) = RequestHead::parse(head) else { return Some(End::HangUp) };
+                let Parsed::Whole(request, _) = RequestHead::parse(head) else { return Some(ConnectionEnd::HangUp) };
                 self.respond(Some(&request), response).await
             }
-            Outcome::Gone => Some(End::HangUp),
+            Outcome::Gone => Some(ConnectionEnd::HangUp),
         }
     }
 
@@ -276,7 +276,7 @@ impl Connection {
     }
 
     /// Passes a plain request.
-    async fn pass(&mut self, request: &RequestHead<'_>, head: Bytes, body: BodyFraming) -> Option<End> {
+    async fn pass(&mut self, request: &RequestHead<'_>, head: Bytes, body: BodyFraming) -> Option<ConnectionEnd> {
         let routing = self.proxy.routing.load_full();
         let (target, host) = match destination(request) {
             Ok(destination) => destination,
@@ -313,7 +313,7 @@ impl Connection {
         body: BodyFraming,
         status: StatusCode,
         line: &str,
-    ) -> Option<End> {
+    ) -> Option<ConnectionEnd> {
         self.proxy.unrouted.http_request(status.as_u16());
         let mut response = refusal(status, line);
         if !body.is_over() {
@@ -328,7 +328,11 @@ impl Connection {
     }
 
     /// Sends a response to a request; without one, the connection ends behind it.
-    async fn respond(&mut self, request: Option<&RequestHead<'_>>, mut response: Response<Body>) -> Option<End> {
+    async fn respond(
+        &mut self,
+        request: Option<&RequestHead<'_>>,
+        mut response: Response<Body>,
+    ) -> Option<ConnectionEnd> {
         if self.proxy.is_draining() {
             // The next request is another instance's.
             close_after(&mut response);
@@ -360,11 +364,11 @@ impl Connection {
 }
 
 /// The end of a connection behind an exchange, unless another request may follow.
-fn end_behind(served: Served) -> Option<End> {
+fn end_behind(served: Served) -> Option<ConnectionEnd> {
     match served {
         Served::Kept => None,
-        Served::Over => Some(End::HangUp),
-        Served::Stalled => Some(End::Reset),
+        Served::Over => Some(ConnectionEnd::HangUp),
+        Served::Stalled => Some(ConnectionEnd::Reset),
     }
 }
 

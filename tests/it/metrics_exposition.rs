@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, UNIX_EPOCH};
 use std::{env, fs, path::Path};
 
-use closewatch::config::{Bounds, Buckets, Setting};
+use closewatch::config::{BoundsSetting, Buckets, Setting};
 use closewatch::metrics::{HandshakeFailure, HandshakeOutcome, Metrics, MetricsOptions, RejectReason, RouteMetrics};
 use closewatch::session::{FrameSink, Summary};
 use closewatch::websocket::close_code::{CloseCode, CloseStatus};
@@ -285,8 +285,8 @@ fn counts_of_the_workers_are_summed() {
     assert_eq!(scrape.value(r#"websocket_buffered_bytes{from="client",route="chat"}"#), 300.0);
 }
 
-fn bounds(bounds: &[f64]) -> Bounds {
-    Bounds(bounds.iter().map(|bound| Setting(Some(*bound))).collect())
+fn bounds(bounds: &[f64]) -> BoundsSetting {
+    BoundsSetting(bounds.iter().map(|bound| Setting(Some(*bound))).collect())
 }
 
 #[test]

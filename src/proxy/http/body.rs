@@ -22,7 +22,7 @@ use super::server_connection::Upload;
 
 /// How far an exchange is.
 #[derive(Debug, Default)]
-pub(crate) struct Progress {
+pub(crate) struct BodyProgress {
     /// The request's body was read to its end.
     is_request_read: AtomicBool,
     /// Nobody reads the request's body any more.
@@ -34,7 +34,7 @@ pub(crate) struct Progress {
     waker: AtomicWaker,
 }
 
-impl Progress {
+impl BodyProgress {
     /// Asks to be woken when an exchange may be over.
     pub(crate) fn register(&self, cx: &Context<'_>) {
         self.waker.register(cx.waker());
@@ -68,7 +68,7 @@ pub(crate) struct RequestBody {
     /// `None`: the body is empty.
     body: Option<Incoming>,
     /// `None` for a request that is sent again.
-    progress: Option<Arc<Progress>>,
+    progress: Option<Arc<BodyProgress>>,
     /// The server's connection, once it is chosen.
     upload: Option<Arc<Upload>>,
     timer: StallTimer,
@@ -76,7 +76,7 @@ pub(crate) struct RequestBody {
 
 impl RequestBody {
     /// `limit` is how long the client may send nothing.
-    pub(crate) fn new(body: Incoming, progress: Arc<Progress>, limit: Duration) -> Self {
+    pub(crate) fn new(body: Incoming, progress: Arc<BodyProgress>, limit: Duration) -> Self {
         let body = Some(body).filter(|body| !body.is_end_stream());
         let body = Self { body, progress: Some(progress), upload: None, timer: StallTimer::new(limit) };
         body.note_end();
@@ -168,11 +168,11 @@ impl Error for BodyError {}
 /// The body of a response, on its way to a client.
 pub(crate) struct ResponseBody {
     body: Either<Incoming, Full<Bytes>>,
-    progress: Arc<Progress>,
+    progress: Arc<BodyProgress>,
 }
 
 impl ResponseBody {
-    pub(crate) fn new(body: Either<Incoming, Full<Bytes>>, progress: Arc<Progress>) -> Self {
+    pub(crate) fn new(body: Either<Incoming, Full<Bytes>>, progress: Arc<BodyProgress>) -> Self {
         Self { body, progress }
     }
 }

@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::io::poll_read_buf;
 
 use super::{
-    body::{Progress, StallTimer, Stalled},
+    body::{BodyProgress, StallTimer, Stalled},
     framing::BodyFraming,
 };
 
@@ -41,7 +41,7 @@ pub(crate) struct OneRequest<'a> {
     /// The part of the head that the library has still to read.
     head: Bytes,
     body: BodyFraming,
-    progress: Arc<Progress>,
+    progress: Arc<BodyProgress>,
     write_timer: StallTimer,
     has_stalled: bool,
 }
@@ -53,7 +53,7 @@ impl<'a> OneRequest<'a> {
         (stream, read): (&'a mut TcpStream, &'a mut BytesMut),
         head: Bytes,
         body: BodyFraming,
-        progress: Arc<Progress>,
+        progress: Arc<BodyProgress>,
         limit: Duration,
     ) -> Self {
         Self { stream, read, head, body, progress, write_timer: StallTimer::new(limit), has_stalled: false }

@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::{
-    body::{Progress, RequestBody, ResponseBody},
+    body::{BodyProgress, RequestBody, ResponseBody},
     framing::BodyFraming,
     handback::OneRequest,
     response::{Body, close_after, is_own},
@@ -60,7 +60,7 @@ where
     F: Future<Output = Response<Body>>,
 {
     let builder = builder(&head);
-    let progress = Arc::<Progress>::default();
+    let progress = Arc::<BodyProgress>::default();
     let request = OneRequest::new(client, head, body, Arc::clone(&progress), limit);
     let (answer, of_service) = (Cell::new(Some(answer)), Arc::clone(&progress));
     let service = service_fn(move |request: Request<_>| {

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{
     handshake_guard::{Failure, HandshakeGuard},
-    machine::{Action, Handshake, Switching, Verdict, admit},
+    machine::{Handshake, HandshakeStep, HandshakeVerdict, Switching, admit},
     raw_head::{Parsed, RequestHead, ResponseHead},
     request::ForwardedRequest,
     session_info::{handshake_info, session_info},
@@ -80,7 +80,7 @@ pub(crate) struct OpenedSession {
 
 /// The server's side of a handshake.
 #[derive(Default)]
-struct Server {
+struct UpgradeServer {
     connected: Option<Connected>,
     /// The bytes of the answer that were read and not used yet.
     read: BytesMut,
@@ -109,7 +109,7 @@ pub(crate) async fn forward(
     let client = routing.client(&request.fields, ends);
     let request = ForwardedRequest::new(request, &target, |headers| routing.forward(headers, &route, ends));
     let (mut handshake, action) = Handshake::start(request);
-    let mut server = Server::default();
+    let mut server = UpgradeServer::default();
     let action = tokio::select! {
         biased;
         action = async {
@@ -120,14 +120,14 @@ pub(crate) async fn forward(
         () = gone => handshake.client_ended(),
     };
     match (action, server.connected) {
-        (Action::Switch(head), Some(server)) => {
+        (HandshakeStep::Switch(head), Some(server)) => {
             Outcome::Switching(Box::new(PendingSession { handshake, guard, routing, route, client, head, server }))
         }
-        (Action::End(Verdict::Reject { lines }), Some(connected)) => {
+        (HandshakeStep::End(HandshakeVerdict::Reject { lines }), Some(connected)) => {
             // Boxed, since its state is large, and most answers are none of these.
             Outcome::Answered(Box::pin(reject(guard, connected.stream, server.read, lines)).await)
         }
-        (Action::End(Verdict::Fail(failure)), _) => Outcome::Answered(guard.fail(&failure)),
+        (HandshakeStep::End(HandshakeVerdict::Fail(failure)), _) => Outcome::Answered(guard.fail(&failure)),
         _ => Outcome::Gone,
     }
 }
@@ -145,17 +145,17 @@ pub(crate) fn count_bad_request(
     guard.count(HandshakeFailure::BadRequest, status, HandshakeOutcome::Failed, Some(line));
 }
 
-impl Server {
+impl UpgradeServer {
     /// Performs actions until one concerns the client.
     async fn drive(
         &mut self,
         handshake: &mut Handshake,
-        first: Action,
+        first: HandshakeStep,
         route: &Route,
         guard: &mut HandshakeGuard,
         ends: Ends,
-    ) -> Action {
-        let Action::Connect = first else { return first };
+    ) -> HandshakeStep {
+        let HandshakeStep::Connect = first else { return first };
         let started = Instant::now();
         guard.tries(route.connector.known_server());
         match route.connector.connect(ends).await {
@@ -179,14 +179,14 @@ impl Server {
     }
 
     /// Sends the request on the fresh connection and reads the answer.
-    async fn ask(&mut self, handshake: &mut Handshake) -> Action {
+    async fn ask(&mut self, handshake: &mut Handshake) -> HandshakeStep {
         let mut action = handshake.connected();
         let Some(Connected { stream, .. }) = &mut self.connected else { return handshake.server_ended() };
         loop {
             match &action {
                 // A server that ends the connection before it has read all of a request may have said why.
-                Action::Ask(head) => drop(stream.write_all(head).await),
-                Action::Read => {}
+                HandshakeStep::Ask(head) => drop(stream.write_all(head).await),
+                HandshakeStep::Read => {}
                 _ => return action,
             }
             self.read.reserve(READ);
@@ -208,7 +208,7 @@ impl PendingSession {
             Err(_) => self.handshake.timed_out(limit),
         };
         match action {
-            Action::End(Verdict::Session(switching)) => self.open(*switching),
+            HandshakeStep::End(HandshakeVerdict::Session(switching)) => self.open(*switching),
             // The guard counts a client that has gone.
             _ => None,
         }

@@ -16,20 +16,20 @@ use crate::{
 
 /// An opening handshake in progress. If it is dropped before it is counted, its client has gone.
 pub(crate) struct HandshakeGuard {
-    report: Report,
+    report: HandshakeReport,
     started: Instant,
     _in_progress: HandshakeInProgress,
 }
 
 /// A plain request that was an upgrade before a hop in front removed headers. It is counted when it is dropped.
 pub(crate) struct LostUpgrade {
-    report: Report,
+    report: HandshakeReport,
     /// The status that its client gets.
     status: Option<StatusCode>,
 }
 
 /// Reports at most one failure.
-struct Report {
+struct HandshakeReport {
     metrics: Arc<RouteMetrics>,
     journal: Arc<Journal>,
     /// `None` if the handshake has an outcome.
@@ -40,7 +40,7 @@ impl HandshakeGuard {
     pub(crate) fn start(metrics: Arc<RouteMetrics>, journal: &Arc<Journal>, handshake: HandshakeInfo) -> Self {
         let in_progress = metrics.handshake_started();
         let started = handshake.started;
-        Self { report: Report::new(metrics, journal, handshake), started, _in_progress: in_progress }
+        Self { report: HandshakeReport::new(metrics, journal, handshake), started, _in_progress: in_progress }
     }
 
     /// Notes the server's address that is tried.
@@ -98,7 +98,7 @@ impl Drop for HandshakeGuard {
 
 impl LostUpgrade {
     pub(crate) fn new(metrics: Arc<RouteMetrics>, journal: &Arc<Journal>, handshake: HandshakeInfo) -> Self {
-        Self { report: Report::new(metrics, journal, handshake), status: None }
+        Self { report: HandshakeReport::new(metrics, journal, handshake), status: None }
     }
 
     pub(crate) fn answered(&mut self, status: StatusCode) {
@@ -113,7 +113,7 @@ impl Drop for LostUpgrade {
     }
 }
 
-impl Report {
+impl HandshakeReport {
     fn new(metrics: Arc<RouteMetrics>, journal: &Arc<Journal>, handshake: HandshakeInfo) -> Self {
         Self { metrics, journal: Arc::clone(journal), handshake: Some(Box::new(handshake)) }
     }

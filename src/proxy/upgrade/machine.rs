@@ -1,14 +1,14 @@
 //! An opening handshake as a state machine: no I/O, no clock, no tokio.
 //!
-//! Each call is an event, and returns the next [`Action`]. The driver performs it and reports the result as the next
+//! Each call is an event, and returns the next [`HandshakeStep`]. The driver performs it and reports the result as the next
 //! event:
 //!
 //! | phase | action | events |
 //! | --- | --- | --- |
-//! | connecting | [`Action::Connect`] | `connected`, `connect_failed` |
-//! | answering | [`Action::Ask`], [`Action::Read`] | `received`, `server_ended`, `timed_out` |
-//! | switching | [`Action::Switch`] | `switched`, `timed_out` |
-//! | over | [`Action::End`] | none |
+//! | connecting | [`HandshakeStep::Connect`] | `connected`, `connect_failed` |
+//! | answering | [`HandshakeStep::Ask`], [`HandshakeStep::Read`] | `received`, `server_ended`, `timed_out` |
+//! | switching | [`HandshakeStep::Switch`] | `switched`, `timed_out` |
+//! | over | [`HandshakeStep::End`] | none |
 //!
 //! `client_ended` and `cut` may come in any phase. The driver has the timers: `upstream.connect_timeout` runs in the first
 //! phase and is a failed connection; `timeouts.handshake` runs anew in the other two.
@@ -30,11 +30,11 @@ use crate::{metrics::HandshakeFailure, proxy::http::validate::destination};
 pub(crate) struct Handshake {
     request: ForwardedRequest,
     reader: AnswerReader,
-    phase: Phase,
+    phase: HandshakePhase,
 }
 
 #[derive(Debug)]
-enum Phase {
+enum HandshakePhase {
     Connecting,
     Answering,
     Switching(Box<Switching>),
@@ -43,7 +43,7 @@ enum Phase {
 
 /// A task for the driver.
 #[derive(Debug)]
-pub(crate) enum Action {
+pub(crate) enum HandshakeStep {
     /// Connect to the server.
     Connect,
     /// Send these bytes to the server, and read its answer.
@@ -53,12 +53,12 @@ pub(crate) enum Action {
     /// Send these bytes to the client.
     Switch(Vec<u8>),
     /// The handshake is over.
-    End(Verdict),
+    End(HandshakeVerdict),
 }
 
 /// How a handshake ended.
 #[derive(Debug)]
-pub(crate) enum Verdict {
+pub(crate) enum HandshakeVerdict {
     /// It is a session.
     Session(Box<Switching>),
     /// The client gets the server's response, whose head has so many lines.
@@ -106,27 +106,27 @@ pub(crate) fn admit<'h, R>(
 
 impl Handshake {
     /// Starts the handshake of a request.
-    pub(crate) fn start(request: ForwardedRequest) -> (Self, Action) {
-        (Self { request, reader: AnswerReader::default(), phase: Phase::Connecting }, Action::Connect)
+    pub(crate) fn start(request: ForwardedRequest) -> (Self, HandshakeStep) {
+        (Self { request, reader: AnswerReader::default(), phase: HandshakePhase::Connecting }, HandshakeStep::Connect)
     }
 
     /// There is a connection to the server.
-    pub(crate) fn connected(&mut self) -> Action {
-        self.phase = Phase::Answering;
-        Action::Ask(std::mem::take(&mut self.request.head))
+    pub(crate) fn connected(&mut self) -> HandshakeStep {
+        self.phase = HandshakePhase::Answering;
+        HandshakeStep::Ask(std::mem::take(&mut self.request.head))
     }
 
     /// There is none.
-    pub(crate) fn connect_failed(&mut self, failure: Failure) -> Action {
-        self.end(Verdict::Fail(failure))
+    pub(crate) fn connect_failed(&mut self, failure: Failure) -> HandshakeStep {
+        self.end(HandshakeVerdict::Fail(failure))
     }
 
     /// These bytes of the answer have come, and no others. Removes the head of a 101, and the bytes behind it.
-    pub(crate) fn received(&mut self, bytes: &mut BytesMut) -> Action {
+    pub(crate) fn received(&mut self, bytes: &mut BytesMut) -> HandshakeStep {
         match self.reader.judge(bytes) {
-            Answer::Partial => Action::Read,
+            Answer::Partial => HandshakeStep::Read,
             Answer::Invalid(message) => self.fail(HandshakeFailure::UpstreamInvalid, message),
-            Answer::Rejected { lines } => self.end(Verdict::Reject { lines }),
+            Answer::Rejected { lines } => self.end(HandshakeVerdict::Reject { lines }),
             Answer::Switching(length) => {
                 let head = bytes.split_to(length).freeze();
                 self.switch(head, bytes.split())
@@ -135,22 +135,22 @@ impl Handshake {
     }
 
     /// The server has ended the connection before its answer was complete.
-    pub(crate) fn server_ended(&mut self) -> Action {
+    pub(crate) fn server_ended(&mut self) -> HandshakeStep {
         let message = "the upstream ended the connection before its answer";
         self.fail(HandshakeFailure::UpstreamReset, message)
     }
 
     /// The client has its 101.
-    pub(crate) fn switched(&mut self) -> Action {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Switching(switching) => Action::End(Verdict::Session(switching)),
-            _ => Action::End(Verdict::ClientGone),
+    pub(crate) fn switched(&mut self) -> HandshakeStep {
+        match std::mem::replace(&mut self.phase, HandshakePhase::Over) {
+            HandshakePhase::Switching(switching) => HandshakeStep::End(HandshakeVerdict::Session(switching)),
+            _ => HandshakeStep::End(HandshakeVerdict::ClientGone),
         }
     }
 
     /// `timeouts.handshake` is over, which is so long.
-    pub(crate) fn timed_out(&mut self, timeout: Duration) -> Action {
-        if matches!(self.phase, Phase::Switching(_)) {
+    pub(crate) fn timed_out(&mut self, timeout: Duration) -> HandshakeStep {
+        if matches!(self.phase, HandshakePhase::Switching(_)) {
             return self.client_ended();
         }
         let message = format!("no answer from the upstream within {}", humantime::format_duration(timeout));
@@ -158,16 +158,16 @@ impl Handshake {
     }
 
     /// The client has ended the connection.
-    pub(crate) fn client_ended(&mut self) -> Action {
-        self.end(Verdict::ClientGone)
+    pub(crate) fn client_ended(&mut self) -> HandshakeStep {
+        self.end(HandshakeVerdict::ClientGone)
     }
 
     /// The time of a drain is over.
-    pub(crate) fn cut(&mut self) -> Action {
-        self.end(Verdict::Fail(Failure::draining()))
+    pub(crate) fn cut(&mut self) -> HandshakeStep {
+        self.end(HandshakeVerdict::Fail(Failure::draining()))
     }
 
-    fn switch(&mut self, head: Bytes, early: BytesMut) -> Action {
+    fn switch(&mut self, head: Bytes, early: BytesMut) -> HandshakeStep {
         let Parsed::Whole(response, _) = ResponseHead::parse(&head) else {
             return self.fail(HandshakeFailure::UpstreamInvalid, "the upstream's answer is not HTTP");
         };
@@ -176,17 +176,17 @@ impl Handshake {
         }
         let for_client = for_client(response);
         let (path, trace_id) = (std::mem::take(&mut self.request.path), self.request.trace_id.take());
-        self.phase = Phase::Switching(Box::new(Switching { path, trace_id, head, early }));
-        Action::Switch(for_client)
+        self.phase = HandshakePhase::Switching(Box::new(Switching { path, trace_id, head, early }));
+        HandshakeStep::Switch(for_client)
     }
 
-    fn fail(&mut self, cause: HandshakeFailure, message: &str) -> Action {
-        self.end(Verdict::Fail(Failure::new(cause, message)))
+    fn fail(&mut self, cause: HandshakeFailure, message: &str) -> HandshakeStep {
+        self.end(HandshakeVerdict::Fail(Failure::new(cause, message)))
     }
 
-    fn end(&mut self, verdict: Verdict) -> Action {
-        self.phase = Phase::Over;
-        Action::End(verdict)
+    fn end(&mut self, verdict: HandshakeVerdict) -> HandshakeStep {
+        self.phase = HandshakePhase::Over;
+        HandshakeStep::End(verdict)
     }
 }
 

@@ -65,17 +65,17 @@ pub(crate) struct Target<'a> {
 /// The header lines of a head.
 #[derive(Debug)]
 pub(crate) struct HeaderLines<'a> {
-    lines: Vec<Line<'a>>,
+    lines: Vec<HeaderLine<'a>>,
 }
 
 #[derive(Debug)]
-struct Line<'a> {
-    name: Name<'a>,
+struct HeaderLine<'a> {
+    name: HeaderLineName<'a>,
     value: Value<'a>,
 }
 
 #[derive(Debug)]
-enum Name<'a> {
+enum HeaderLineName<'a> {
     Received(&'a str),
     Added(HeaderName),
 }
@@ -151,7 +151,10 @@ impl<'a> HeaderLines<'a> {
         // A proxy adds a few.
         let mut kept = Vec::with_capacity(lines.len() + 4);
         kept.extend(
-            lines.iter().map(|line| Line { name: Name::Received(line.name), value: Value::Received(line.value) }),
+            lines.iter().map(|line| HeaderLine {
+                name: HeaderLineName::Received(line.name),
+                value: Value::Received(line.value),
+            }),
         );
         Self { lines: kept }
     }
@@ -192,7 +195,7 @@ impl HeaderFields for HeaderLines<'_> {
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         let value = Value::Set(value);
         let Some(first) = self.lines.iter().position(|line| line.name.is(name.as_str())) else {
-            self.lines.push(Line { name: Name::Added(name), value });
+            self.lines.push(HeaderLine { name: HeaderLineName::Added(name), value });
             return;
         };
         self.lines[first].value = value;
@@ -204,7 +207,7 @@ impl HeaderFields for HeaderLines<'_> {
     }
 }
 
-impl Name<'_> {
+impl HeaderLineName<'_> {
     fn as_str(&self) -> &str {
         match self {
             Self::Received(name) => name,

@@ -50,7 +50,7 @@ fn trace(request: &str, is_draining: bool, events: &[Event<'_>]) -> String {
     let find = |host: &str, path: &str| (host == "a.example" && path != "/unknown").then_some(());
     let target = match admit(&request, has_body, is_draining, find) {
         Ok(((), target)) => target,
-        Err((_, failure)) => return ended(Verdict::Fail(failure)),
+        Err((_, failure)) => return ended(HandshakeVerdict::Fail(failure)),
     };
     let request = ForwardedRequest::new(request, &target, |_| {});
     let (handshake, action) = Handshake::start(request);
@@ -58,11 +58,11 @@ fn trace(request: &str, is_draining: bool, events: &[Event<'_>]) -> String {
     run(handshake, action, events) + early
 }
 
-fn run(mut handshake: Handshake, first: Action, events: &[Event<'_>]) -> String {
+fn run(mut handshake: Handshake, first: HandshakeStep, events: &[Event<'_>]) -> String {
     let (mut steps, mut action, mut answer) = (Vec::new(), first, BytesMut::new());
     for event in events {
         steps.extend(performed(&action));
-        assert!(!matches!(action, Action::End(_)), "events behind the end, after {steps:?}");
+        assert!(!matches!(action, HandshakeStep::End(_)), "events behind the end, after {steps:?}");
         action = match event {
             Connected => handshake.connected(),
             NoConnection(cause) => handshake.connect_failed(Failure::new(*cause, "")),
@@ -78,7 +78,7 @@ fn run(mut handshake: Handshake, first: Action, events: &[Event<'_>]) -> String 
         };
     }
     match action {
-        Action::End(verdict) => steps.push(ended(verdict)),
+        HandshakeStep::End(verdict) => steps.push(ended(verdict)),
         action => {
             steps.extend(performed(&action));
             steps.push("waits".to_owned());
@@ -88,22 +88,22 @@ fn run(mut handshake: Handshake, first: Action, events: &[Event<'_>]) -> String 
 }
 
 /// The part of an action that an endpoint sees.
-fn performed(action: &Action) -> Option<String> {
+fn performed(action: &HandshakeStep) -> Option<String> {
     let first_line = |bytes: &[u8]| String::from_utf8_lossy(bytes).lines().next().unwrap_or_default().to_owned();
     match action {
-        Action::Connect | Action::Read | Action::End(_) => None,
-        Action::Ask(head) => Some(format!("server gets {}", first_line(head))),
-        Action::Switch(head) => Some(format!("client gets {}", first_line(head))),
+        HandshakeStep::Connect | HandshakeStep::Read | HandshakeStep::End(_) => None,
+        HandshakeStep::Ask(head) => Some(format!("server gets {}", first_line(head))),
+        HandshakeStep::Switch(head) => Some(format!("client gets {}", first_line(head))),
     }
 }
 
-fn ended(verdict: Verdict) -> String {
+fn ended(verdict: HandshakeVerdict) -> String {
     match verdict {
-        Verdict::Session(switching) if switching.early.is_empty() => format!("session at {}", switching.path),
-        Verdict::Session(switching) => format!("session at {}, early bytes of the server", switching.path),
-        Verdict::Reject { lines } => format!("the server's response with {lines} header lines, rejected"),
-        Verdict::Fail(failure) => failure.to_string(),
-        Verdict::ClientGone => "client_gone".to_owned(),
+        HandshakeVerdict::Session(switching) if switching.early.is_empty() => format!("session at {}", switching.path),
+        HandshakeVerdict::Session(switching) => format!("session at {}, early bytes of the server", switching.path),
+        HandshakeVerdict::Reject { lines } => format!("the server's response with {lines} header lines, rejected"),
+        HandshakeVerdict::Fail(failure) => failure.to_string(),
+        HandshakeVerdict::ClientGone => "client_gone".to_owned(),
     }
 }
 
@@ -242,7 +242,7 @@ fn handshake_may_end_in_every_phase() {
         (vec![Cut], "503 draining"),
         (vec![Connected, Cut], &asked("503 draining")),
     ] {
-        assert_eq!(run(start(), Action::Connect, &events), expected);
+        assert_eq!(run(start(), HandshakeStep::Connect, &events), expected);
     }
 }
 
