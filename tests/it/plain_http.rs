@@ -1,6 +1,8 @@
 //! Plain HTTP on the WebSocket port passes, streamed both ways. Request smuggling does not.
 
-use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, eventually};
+use std::thread;
+
+use crate::support::{Peer, Program, REQUEST, SWITCHING, Server, Session, TcpEnd, eventually};
 
 fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -670,4 +672,52 @@ fn body_that_stands_still_is_408_after_the_body_timeout() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhel");
     let (_connection, _) = server.accept_request();
     assert_eq!(client.receive_head().first_line(), "HTTP/1.1 408 Request Timeout");
+}
+
+/// The server accepts nothing of the body, and keeps the connection open.
+#[test]
+fn request_body_that_the_server_does_not_read_is_504() {
+    let server = Server::with_small_window();
+    let program = Program::before(&server, "timeouts: {body: 200ms}\n");
+    let mut client = program.connect();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n");
+    let _connection = server.accept_request();
+    let mut writer = client.again();
+    thread::scope(|scope| {
+        // closewatch hangs up before it has read all of it.
+        scope.spawn(move || while writer.try_send(vec![b'x'; 1 << 20]).is_ok() {});
+        assert_eq!(client.receive_answer().0.first_line(), "HTTP/1.1 504 Gateway Timeout");
+        client.receive_rest();
+    });
+}
+
+#[test]
+fn client_that_does_not_read_its_response_is_reset() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {body: 200ms}\n");
+    let mut client = Peer::connect_with_small_window(program.address());
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut connection, _) = server.accept_request();
+    connection.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+    while connection.try_send(vec![b'x'; 1 << 20]).is_ok() {}
+    program.wait_for("closewatch_connections_active", &[], 0.0);
+    assert_eq!(client.receive_rest().1, TcpEnd::Rst);
+}
+
+#[test]
+fn silent_response_outlives_the_body_timeout() {
+    let server = Server::start();
+    let program = Program::before(&server, "timeouts: {body: 100ms}\n");
+    let mut waiting = program.connect();
+    waiting.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    let (mut events, _) = server.accept_request();
+    events.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    waiting.receive_head();
+    // Another exchange, which began later, is given up meanwhile.
+    let mut stalled = program.connect();
+    stalled.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+    let _connection = server.accept_request();
+    assert_eq!(stalled.receive_head().first_line(), "HTTP/1.1 408 Request Timeout");
+    events.send("5\r\nevent\r\n");
+    waiting.expect("5\r\nevent\r\n");
 }
