@@ -1,4 +1,4 @@
-//! From the configuration to what each part is started with.
+//! The settings of each part, made from the configuration.
 
 use std::{io, sync::Arc};
 

@@ -1,28 +1,28 @@
-//! Where the configuration comes from, and comes from again on a reload.
+//! The source of the configuration, at the start and for each reload.
 
 use std::path::PathBuf;
 
 use crate::config::{self, Config, Overrides};
 
-/// Where the configuration comes from.
+/// The source of the configuration.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// What flags and environment are put over.
+    /// The YAML.
     pub origin: Origin,
-    /// What flags and environment say.
+    /// The values of flags and environment, which take precedence over the YAML.
     pub overrides: Overrides,
 }
 
-/// The configuration without flags and environment.
+/// The origin of the YAML.
 #[derive(Debug, Clone)]
 pub enum Origin {
-    /// The file that was named.
+    /// The file that `--config` names.
     File(PathBuf),
-    /// None was named: `config.yaml` in the working directory, where it exists.
+    /// `config.yaml` in the working directory, if it exists.
     DefaultFile,
-    /// Built in.
+    /// A text in the program.
     Text {
-        /// What errors call it.
+        /// Its name in errors.
         name: &'static str,
         /// The YAML.
         text: &'static str,
