@@ -34,17 +34,17 @@ pub(super) fn relay(config: &Config) -> relay::RelayOptions {
     }
 }
 
-pub(super) fn log(config: &Log) -> log::Settings {
-    log::Settings {
+pub(super) fn log(config: &Log) -> log::LogSettings {
+    log::LogSettings {
         format: match *config.format {
-            LogFormat::Text => log::Format::Text,
-            LogFormat::Json => log::Format::Json,
+            LogFormat::Text => log::LineFormat::Text,
+            LogFormat::Json => log::LineFormat::Json,
         },
         level: <&str>::from(*config.level).parse().expect("the words are those of tracing"),
         sessions: match *config.sessions {
-            LogSessions::All => log::Sessions::All,
-            LogSessions::Abnormal => log::Sessions::Abnormal,
-            LogSessions::Off => log::Sessions::Off,
+            LogSessions::All => log::SessionFilter::All,
+            LogSessions::Abnormal => log::SessionFilter::Abnormal,
+            LogSessions::Off => log::SessionFilter::Off,
         },
         max_per_second: *config.max_per_second,
     }

@@ -1,4 +1,4 @@
-//! What a line looks like in each format.
+//! The lines of the log in each format.
 
 use std::{fmt::Write as _, time::SystemTime};
 
@@ -6,31 +6,48 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value};
 use tracing::Level;
 
-use super::Format;
+use super::LineFormat;
 use crate::journal::{Entry, OneLine};
 
-/// What waits to be written. It is rendered by the writer: whoever logs has other things to do.
-pub(super) enum Line {
-    /// The end of a session, or a failed handshake.
+/// A line that waits for the writer. Only the writer renders it, because it is a thread without other work.
+pub(super) enum LogLine {
+    /// The ending of a session, or a failed handshake.
     Entry(Entry),
-    /// Something that the program itself has to say.
+    /// An event of the program itself.
     Operational(Event),
+    /// The number of lines that were dropped since the last report.
+    Dropped { time: SystemTime, count: u64 },
 }
 
-impl Line {
+impl LogLine {
     /// The line with its line break.
-    pub(super) fn render(&self, format: Format) -> String {
+    pub(super) fn render(&self, format: LineFormat) -> String {
         let mut line = match (self, format) {
-            (Self::Entry(entry), Format::Text) => {
+            (Self::Entry(entry), LineFormat::Text) => {
                 format!("{} {entry}", humantime::format_rfc3339_millis(entry.time()))
             }
-            (Self::Entry(entry), Format::Json) => json_line(entry),
-            (Self::Operational(event), Format::Text) => event.sentence(),
-            (Self::Operational(event), Format::Json) => json_line(event),
+            (Self::Entry(entry), LineFormat::Json) => json_line(entry),
+            (Self::Operational(event), LineFormat::Text) => event.sentence(),
+            (Self::Operational(event), LineFormat::Json) => json_line(event),
+            (Self::Dropped { time, count }, LineFormat::Text) => {
+                format!("{} WARN  dropped {count} lines of the log", humantime::format_rfc3339_millis(*time))
+            }
+            (Self::Dropped { time, count }, LineFormat::Json) => {
+                let time = humantime::format_rfc3339_millis(*time).to_string();
+                json_line(&DroppedObject { time, event: "dropped", count: *count })
+            }
         };
         line.push('\n');
         line
     }
+}
+
+/// The JSON of [`LogLine::Dropped`]. These names and their order are a public interface.
+#[derive(Serialize)]
+struct DroppedObject {
+    time: String,
+    event: &'static str,
+    count: u64,
 }
 
 /// An event of the program itself.
@@ -42,6 +59,11 @@ pub(super) struct Event {
 }
 
 impl Event {
+    /// An event of now, without fields.
+    pub(super) fn new(level: Level, message: impl Into<String>) -> Self {
+        Self { time: SystemTime::now(), level, message: message.into(), fields: Map::new() }
+    }
+
     fn sentence(&self) -> String {
         let time = humantime::format_rfc3339_millis(self.time);
         let mut sentence = format!("{time} {:<5} {}", self.level, OneLine(&self.message));
@@ -64,7 +86,7 @@ impl Serialize for Event {
     }
 }
 
-/// JSON in which also those characters are escaped that JSON allows, but that end lines for some readers.
+/// JSON on one line. It also escapes the characters that JSON allows but that end a line for some readers.
 fn json_line(value: &impl Serialize) -> String {
     let json = serde_json::to_string(value).expect("every key is a string");
     if !json.contains(OneLine::is_disruptive) {
@@ -86,7 +108,7 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use super::*;
-    use crate::journal::{failed_handshake, record};
+    use crate::journal::record;
 
     const HOSTILE: &str = "\u{1b}[2J\r\nfake \u{7f}\u{85}\u{9b}\u{2028}\u{202e}\0\"\\";
 
@@ -101,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_a_sentence_or_an_object() {
-        let line = Line::Operational(event("cannot listen"));
+    fn event_line_is_a_sentence_or_an_object() {
+        let line = LogLine::Operational(event("cannot listen"));
         assert_eq!(
-            line.render(Format::Text),
+            line.render(LineFormat::Text),
             "2025-11-20T00:53:20.250Z WARN  cannot listen error=\"in \\\"use\\\"\" port=8080\n"
         );
         assert_eq!(
-            line.render(Format::Json),
+            line.render(LineFormat::Json),
             concat!(
                 r#"{"time":"2025-11-20T00:53:20.250Z","event":"log","level":"warn","message":"cannot listen","#,
                 r#""fields":{"error":"in \"use\"","port":8080}}"#,
@@ -118,33 +140,36 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_its_record() {
-        let line = Line::Entry(Entry::Session(Arc::new(record())));
-        assert_eq!(line.render(Format::Text), format!("2025-11-20T00:53:20.250Z {}\n", record()));
-        assert_eq!(line.render(Format::Json), format!("{}\n", serde_json::to_string(&record()).unwrap()));
+    fn dropped_line_has_its_count() {
+        let line = LogLine::Dropped { time: SystemTime::UNIX_EPOCH, count: 7 };
+        assert_eq!(line.render(LineFormat::Text), "1970-01-01T00:00:00.000Z WARN  dropped 7 lines of the log\n");
+        let json = "{\"time\":\"1970-01-01T00:00:00.000Z\",\"event\":\"dropped\",\"count\":7}\n";
+        assert_eq!(line.render(LineFormat::Json), json);
     }
 
     #[test]
-    fn hostile_text_stays_on_one_line_and_is_not_lost() {
+    fn session_line_is_its_record() {
+        let line = LogLine::Entry(Entry::Session(Arc::new(record())));
+        assert_eq!(line.render(LineFormat::Text), format!("2025-11-20T00:53:20.250Z {}\n", record()));
+        assert_eq!(line.render(LineFormat::Json), format!("{}\n", serde_json::to_string(&record()).unwrap()));
+    }
+
+    #[test]
+    fn hostile_text_stays_on_one_line() {
         let mut record = record();
         record.info.path = Some(HOSTILE.into());
         record.summary.ending.reason = HOSTILE.to_owned();
-        let session = Line::Entry(Entry::Session(Arc::new(record)));
-        let mut record = failed_handshake();
-        record.handshake.path = Some(HOSTILE.into());
-        record.error = Some(HOSTILE.into());
-        let handshake = Line::Entry(Entry::Handshake(Arc::new(record)));
-        let operational = Line::Operational(event(HOSTILE));
-        for line in [&session, &handshake, &operational] {
-            for format in [Format::Text, Format::Json] {
+        let session = LogLine::Entry(Entry::Session(Arc::new(record)));
+        let operational = LogLine::Operational(event(HOSTILE));
+        for line in [&session, &operational] {
+            for format in [LineFormat::Text, LineFormat::Json] {
                 let rendered = line.render(format);
                 let text = rendered.strip_suffix('\n').expect("a line ends");
                 assert!(!text.contains(OneLine::is_disruptive), "{text:?}");
             }
         }
-        let value = |line: &Line| serde_json::from_str::<Value>(&line.render(Format::Json)).unwrap();
+        let value = |line: &LogLine| serde_json::from_str::<Value>(&line.render(LineFormat::Json)).unwrap();
         assert_eq!(value(&session)["reason"], HOSTILE);
-        assert_eq!(value(&handshake)["error"], HOSTILE);
         assert_eq!(value(&operational)["message"], HOSTILE);
     }
 }

@@ -1,22 +1,22 @@
-//! How lines get out.
+//! A writer of whole lines.
 
 use std::io::{self, Write};
 
-/// Writes whole lines; one that failed half-way does not spoil the next.
+/// Writes lines. If a line fails in the middle, the next one begins on a new line.
 pub(super) struct LineWriter {
     inner: Box<dyn Write + Send>,
-    /// The last line was begun, but not ended.
-    torn: bool,
+    /// Whether the last line has no line break yet.
+    is_torn: bool,
 }
 
 impl LineWriter {
     pub(super) fn new(inner: Box<dyn Write + Send>) -> Self {
-        Self { inner, torn: false }
+        Self { inner, is_torn: false }
     }
 
-    /// Writes one line, which brings its own line break.
+    /// Writes a line that ends with a line break.
     pub(super) fn write(&mut self, line: &str) -> io::Result<()> {
-        if self.torn {
+        if self.is_torn {
             self.write_bytes(b"\n")?;
         }
         self.write_bytes(line.as_bytes())?;
@@ -28,7 +28,7 @@ impl LineWriter {
             match self.inner.write(bytes) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => {
-                    self.torn = bytes[count - 1] != b'\n';
+                    self.is_torn = bytes[count - 1] != b'\n';
                     bytes = &bytes[count..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -45,7 +45,7 @@ mod tests {
 
     use super::{super::tests::Written, *};
 
-    /// Fails each write that its list says; a number is how much of the line goes through before.
+    /// Fails the writes in its list. A number is the count of bytes that it writes before the failure.
     struct Failing {
         failures: VecDeque<Option<usize>>,
         fail_next: bool,
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_failed_does_not_spoil_the_next() {
+    fn line_after_a_failed_one_begins_on_a_new_line() {
         let written = Written::default();
         let failures = VecDeque::from([Some(0), Some(5), None]);
         let failing = Failing { failures, fail_next: false, written: written.clone() };
