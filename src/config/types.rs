@@ -254,7 +254,7 @@ sections! {
         /// Client connections at once. More are closed at once and counted. `auto`: as many as the open-file limit
         /// allows; the soft limit is raised to the hard limit.
         connections: Setting<Auto<Connections>> = Setting(None),
-        /// The same for each client address.
+        /// The same for each client address. Behind a trusted peer that is the address that the peer vouches for.
         connections_per_ip: Setting<Off<Connections>> = Setting(None),
         /// The longest request head. A longer one gets a 431.
         // hyper's read buffer is never smaller than the lower end.
@@ -277,7 +277,8 @@ sections! {
         /// `append`: `-For` grows by the client's address, the others are set if they are absent. `replace`: all are
         /// set anew. `off`: they pass unchanged.
         mode: Setting<ForwardedMode> = Setting(ForwardedMode::Append),
-        /// Networks whose headers are trusted. Empty: those of everyone. Else the headers of other clients are replaced.
+        /// Networks whose headers are trusted. Empty: those of everyone. Else the headers of other clients are replaced, and
+        /// the client of records and of `limits.connections_per_ip` is the address that a trusted peer vouches for.
         trusted: Vec<Setting<IpNet>> = Vec::new(),
         /// The value of `-Proto`. `auto`: what the client used to reach closewatch, or a load balancer that says so in a
         /// PROXY protocol header, version 2.
@@ -372,7 +373,8 @@ sections! {
         level: Setting<LogLevel> = Setting(LogLevel::Info),
         /// The sessions whose end is written: all, those that are not clean, none.
         sessions: Setting<LogSessions> = Setting(LogSessions::Abnormal),
-        /// Lines per second. More are dropped and counted.
+        /// Lines per second, for sessions, for failed handshakes and for other lines each. More are dropped and counted, and
+        /// a line reports how many.
         max_per_second: Setting<Whole<u32, 1, 1_000_000>> = Setting(200),
     }
 }
