@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::{self, JoinHandle},
     time::SystemTime,
@@ -24,7 +25,7 @@ use closewatch::{
 };
 use futures_util::{FutureExt, future::BoxFuture};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, runtime::Builder};
+use tokio::{net::TcpSocket, runtime::Builder};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Answer, CloseStream, Outcome, Peer, Server, TcpEnd, clean_close, get, request, run};
@@ -107,17 +108,21 @@ impl Running {
             control: Arc::clone(&program) as Arc<dyn Control>,
             options: ArcSwap::from_pointee(options),
         };
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        let address = listener.local_addr().unwrap();
+        let (bound, address) = mpsc::channel();
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let thread = thread::spawn(move || {
             let runtime = Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                serve(TcpListener::from_std(listener).unwrap(), Arc::new(admin), 128, scope, stopped).await;
+                let socket = TcpSocket::new_v4().unwrap();
+                socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+                // If the queue is full, a client waits for a second. The default length is 128.
+                let listener = socket.listen(1024).unwrap();
+                bound.send(listener.local_addr().unwrap()).unwrap();
+                serve(listener, Arc::new(admin), 128, scope, stopped).await;
             });
         });
+        let address = address.recv().unwrap();
         Self { address, program, journal, stop, thread }
     }
 

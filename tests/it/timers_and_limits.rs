@@ -108,7 +108,7 @@ fn largest_length_of_a_frame_is_compared_with_the_limits() {
     let huge = |first: u8| [&[first, 0xff, 0x7f][..], &[0xff; 7], &[1, 2, 3, 4]].concat();
     let server = Server::start();
     for limits in ["frame_bytes: 1000", "message_bytes: 1000", "frame_bytes: 1000, message_bytes: 1000"] {
-        let program = Program::before(&server, &format!("limits: {{{limits}}}\n"));
+        let program = Program::before(&server, &format!("timeouts: {{hang_up: 100ms}}\nlimits: {{{limits}}}\n"));
         let mut session = Session::open(&program, &server);
         let beginning = from_client(0x02, b"begins");
         session.client.send([&beginning[..], &huge(0x80)].concat());
