@@ -11,7 +11,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 /// The limits of one listener.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(super) struct ConnectionLimits {
     /// Open connections. It is larger than `streams`, so that a connection without a stream can always be closed.
     pub(super) connections: usize,
     /// The texts of `/metrics` whose readers have not read them to the end, counted once for each reader.
@@ -27,14 +27,14 @@ pub(super) struct ConnectionLimit {
 }
 
 struct OpenConnections {
-    limits: Limits,
-    connections: Mutex<Vec<Weak<Connection>>>,
+    limits: ConnectionLimits,
+    connections: Mutex<Vec<Weak<AdminConnection>>>,
     /// Orders the progress of all connections.
     clock: AtomicU64,
 }
 
 /// An open connection. Its place is free when it is dropped.
-pub(super) struct Connection {
+pub(super) struct AdminConnection {
     open: Arc<OpenConnections>,
     /// When bytes passed last, by the common clock.
     last_progress: AtomicU64,
@@ -48,21 +48,21 @@ pub(super) struct Connection {
 }
 
 /// A response that counts against a limit until it is dropped.
-pub(super) struct LimitedResponse(Arc<Connection>);
+pub(super) struct LimitedResponse(Arc<AdminConnection>);
 
 impl ConnectionLimit {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: ConnectionLimits) -> Self {
         let open = OpenConnections { limits, connections: Mutex::default(), clock: AtomicU64::new(0) };
         Self { permits: Arc::new(Semaphore::new(limits.connections)), open: Arc::new(open) }
     }
 
     /// Admits one more connection as soon as there is a place.
-    pub(super) async fn admit(&self) -> Arc<Connection> {
+    pub(super) async fn admit(&self) -> Arc<AdminConnection> {
         if self.permits.available_permits() == 0 {
             self.evict_quietest();
         }
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        let connection = Arc::new(Connection {
+        let connection = Arc::new(AdminConnection {
             open: Arc::clone(&self.open),
             last_progress: AtomicU64::new(self.open.tick()),
             has_requested: AtomicBool::new(false),
@@ -84,7 +84,7 @@ impl ConnectionLimit {
 }
 
 impl OpenConnections {
-    fn connections(&self) -> MutexGuard<'_, Vec<Weak<Connection>>> {
+    fn connections(&self) -> MutexGuard<'_, Vec<Weak<AdminConnection>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -93,7 +93,7 @@ impl OpenConnections {
     }
 
     /// The connections that stay and for which this is true.
-    fn that(&self, is_wanted: impl Fn(&Connection) -> bool) -> Vec<Arc<Connection>> {
+    fn that(&self, is_wanted: impl Fn(&AdminConnection) -> bool) -> Vec<Arc<AdminConnection>> {
         let connections = self.connections();
         let connections = connections.iter().filter_map(Weak::upgrade);
         connections.filter(|connection| !connection.eviction.is_cancelled() && is_wanted(connection)).collect()
@@ -101,12 +101,12 @@ impl OpenConnections {
 }
 
 /// Closes one of the connections; `false` if there is none.
-fn evict_quietest(connections: &[Arc<Connection>]) -> bool {
+fn evict_quietest(connections: &[Arc<AdminConnection>]) -> bool {
     let quietest = connections.iter().min_by_key(|connection| connection.last_progress.load(Ordering::Relaxed));
     quietest.inspect(|connection| connection.eviction.cancel()).is_some()
 }
 
-impl Connection {
+impl AdminConnection {
     /// Records that bytes were read or written.
     pub(super) fn on_progress(&self) {
         self.last_progress.store(self.open.tick(), Ordering::Relaxed);

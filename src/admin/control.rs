@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use super::{
     CloseRequest,
-    permission::{Refusal, check_control},
+    permission::{RefusedRequest, check_control},
     routes::{Endpoints, line},
 };
 use crate::websocket::close_code::{CloseCode, MAX_REASON};
@@ -30,16 +30,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest part of a User-Agent that is logged.
 const MAX_USER_AGENT_BYTES: usize = 200;
 
-/// What the path of a control request asks for.
+/// The action of a control request, from its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ControlAction {
     Reload,
     Drain,
     Close,
 }
 
 /// Carries out a control request, to its end even if the requester hangs up, and logs it.
-pub(super) async fn answer(action: Action, endpoints: Arc<Endpoints>, request: Request) -> Response {
+pub(super) async fn answer(action: ControlAction, endpoints: Arc<Endpoints>, request: Request) -> Response {
     let work = tokio::spawn(async move {
         let requester = Requester::of(&request);
         let mut control = ControlRequest { endpoints: &endpoints, command: action.as_str().to_owned() };
@@ -50,7 +50,7 @@ pub(super) async fn answer(action: Action, endpoints: Arc<Endpoints>, request: R
     work.await.unwrap_or_else(|error| line(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
 }
 
-impl Action {
+impl ControlAction {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Reload => "reload",
@@ -60,7 +60,7 @@ impl Action {
     }
 }
 
-/// Who sent a control request, as the log shows it.
+/// The sender of a control request, as the log shows it.
 struct Requester {
     address: Option<SocketAddr>,
     user_agent: String,
@@ -77,12 +77,12 @@ impl Requester {
         }
     }
 
-    fn log(&self, command: &str, result: &Result<Done, Refusal>) {
+    fn log(&self, command: &str, result: &Result<Done, RefusedRequest>) {
         let client = self.address.map(|address| address.to_string()).unwrap_or_default();
         let user_agent = &self.user_agent;
         match result {
             Ok(done) => tracing::info!(client, user_agent, command, result = %done, "control request"),
-            Err(Refusal { status, message }) => {
+            Err(RefusedRequest { status, message }) => {
                 let status = status.as_u16();
                 tracing::warn!(client, user_agent, command, status, error = message, "control request refused");
             }
@@ -98,22 +98,22 @@ struct ControlRequest<'a> {
 }
 
 impl ControlRequest<'_> {
-    async fn run(&mut self, action: Action, request: Request) -> Result<Done, Refusal> {
+    async fn run(&mut self, action: ControlAction, request: Request) -> Result<Done, RefusedRequest> {
         check_control(&request, &self.endpoints.admin.options.load())?;
         let body = self.endpoints.stop.run_until_cancelled(read(request)).await;
         let body =
-            body.ok_or_else(|| Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "closewatch is shutting down"))??;
+            body.ok_or_else(|| RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, "closewatch is shutting down"))??;
         let control = &self.endpoints.admin.control;
         match action {
-            Action::Drain => {
+            ControlAction::Drain => {
                 control.drain();
                 Ok(Done::Draining)
             }
-            Action::Reload => {
+            ControlAction::Reload => {
                 let reloaded = control.reload().await;
-                reloaded.map(|()| Done::Reloaded).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error))
+                reloaded.map(|()| Done::Reloaded).map_err(|error| RefusedRequest::new(StatusCode::BAD_REQUEST, error))
             }
-            Action::Close => {
+            ControlAction::Close => {
                 let close = parse_close(&body)?;
                 self.command = close.to_string();
                 Ok(Done::Closed(control.close(close).await))
@@ -152,10 +152,12 @@ impl IntoResponse for Done {
     }
 }
 
-async fn read(request: Request) -> Result<Bytes, Refusal> {
+async fn read(request: Request) -> Result<Bytes, RefusedRequest> {
     match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
-        Ok(body) => body.map_err(|rejection| Refusal::new(rejection.status(), rejection.body_text())),
-        Err(_) => Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "timeout: the request body did not arrive in time")),
+        Ok(body) => body.map_err(|rejection| RefusedRequest::new(rejection.status(), rejection.body_text())),
+        Err(_) => {
+            Err(RefusedRequest::new(StatusCode::REQUEST_TIMEOUT, "timeout: the request body did not arrive in time"))
+        }
     }
 }
 
@@ -183,8 +185,8 @@ enum All {
     All,
 }
 
-fn parse_close(body: &[u8]) -> Result<CloseRequest, Refusal> {
-    let bad_request = |message: String| Refusal::new(StatusCode::BAD_REQUEST, message);
+fn parse_close(body: &[u8]) -> Result<CloseRequest, RefusedRequest> {
+    let bad_request = |message: String| RefusedRequest::new(StatusCode::BAD_REQUEST, message);
     let body = serde_json::from_slice::<CloseBody>(body).map_err(|error| bad_request(error.to_string()))?;
     let code = u16::try_from(body.code).ok().filter(|code| CloseCode(*code).allowed_on_wire());
     let Some(code) = code else {

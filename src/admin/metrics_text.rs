@@ -4,15 +4,20 @@
 use std::{
     convert::Infallible,
     io,
-    pin::Pin,
     sync::mpsc,
-    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
 
-use axum::body::{Bytes, HttpBody};
-use hyper::body::{Frame, SizeHint};
+use axum::{
+    body::{Body, Bytes},
+    http::{
+        HeaderValue,
+        header::{CONTENT_LENGTH, CONTENT_TYPE},
+    },
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
 use tokio::sync::oneshot;
 
 use super::connection_limit::LimitedResponse;
@@ -59,35 +64,15 @@ impl MetricsText {
     }
 }
 
-/// A text as a body. It comes in pieces, so that `_response` lives until nearly all of it has been sent.
-pub(super) struct TextBody {
-    rest: Bytes,
-    _response: LimitedResponse,
-}
-
-impl TextBody {
-    pub(super) fn new(text: Bytes, response: LimitedResponse) -> Self {
-        Self { rest: text, _response: response }
-    }
-}
-
-impl HttpBody for TextBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let count = self.rest.len().min(PIECE_BYTES);
-        let piece = self.rest.split_to(count);
-        Poll::Ready((count > 0).then(|| Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
-    }
+/// A text as a response. It goes out in pieces, so that `limited` lives until nearly all of it has been sent.
+pub(super) fn respond(text: Bytes, content_type: &'static str, limited: LimitedResponse) -> Response {
+    let length = HeaderValue::from(text.len());
+    let pieces = stream::unfold((text, limited), |(mut rest, limited)| async move {
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, limited)))
+    });
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static(content_type)), (CONTENT_LENGTH, length)];
+    (headers, Body::from_stream(pieces)).into_response()
 }
 
 fn answer_all(requests: &mpsc::Receiver<oneshot::Sender<Bytes>>, render: impl Fn() -> Vec<u8>) {

@@ -1,6 +1,6 @@
-//! The admin: metrics, health, the last endings, and the few things that an operator may ask a running closewatch to do.
+//! The admin: metrics, health, the last endings, and control of a running closewatch.
 //!
-//! It is never reachable on the public listeners, and knows the running program only through [`Admin`]'s fields.
+//! It is not reachable on the public listeners, and it reaches the running program only through the fields of [`Admin`].
 
 use std::{fmt, sync::Arc};
 
@@ -25,15 +25,15 @@ pub use server::serve;
 /// The most records that `GET /api/v1/closes` gives, and so the most that a [`Journal`] needs to keep.
 pub const MOST_CLOSES: usize = 1000;
 
-/// What the admin's endpoints show and act on.
+/// The parts of the program that the admin's endpoints use.
 pub struct Admin {
     /// The text of `/metrics`.
     pub metrics: MetricsText,
-    /// The endings told by `/api/v1/closes`.
+    /// The records of `/api/v1/closes`.
     pub journal: Arc<Journal>,
-    /// The program that is asked and told.
+    /// The program that control requests act on.
     pub control: Arc<dyn Control>,
-    /// What may change while it runs.
+    /// The permissions, which a reload can change.
     pub options: ArcSwap<Options>,
 }
 
@@ -46,33 +46,33 @@ pub enum Scope {
     MetricsOnly,
 }
 
-/// Who may change something through the admin.
+/// The permissions for page, API and control.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Whether anybody may.
+    /// Whether control requests are allowed.
     pub control: bool,
     /// Host names that a request may be addressed to, besides IP addresses and `localhost`.
     pub hosts: Vec<String>,
 }
 
-/// Where in its life the process is. Told by `/-/ready`.
+/// The phase of the process, as `/-/ready` reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Not all addresses are served yet.
+pub enum ProcessPhase {
+    /// Not all listeners are served yet.
     Starting,
-    /// New connections are welcome.
+    /// New connections are accepted.
     Ready,
-    /// Sessions are closed, or will be after a delay.
+    /// Sessions are being closed, or will be after the delay.
     Draining,
-    /// No session is left, and none is taken.
+    /// No session is left, and none is accepted.
     Drained,
 }
 
-impl Phase {
-    /// Every phase, in the order of a life.
+impl ProcessPhase {
+    /// All phases in their order.
     pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Draining, Self::Drained];
 
-    /// The word for it.
+    /// The body of `/-/ready`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Starting => "starting",
@@ -83,29 +83,29 @@ impl Phase {
     }
 }
 
-/// The running program, as the admin's endpoints see it.
+/// The running program, as the admin's endpoints use it.
 pub trait Control: Send + Sync {
-    /// Where in its life the program is.
-    fn phase(&self) -> Phase;
+    /// The phase of the process.
+    fn phase(&self) -> ProcessPhase;
 
-    /// Begins to drain; asked again, nothing changes.
+    /// Begins to drain. A second call changes nothing.
     fn drain(&self);
 
-    /// Reloads the configuration; where that fails the old one stays, and the error is for the operator to read.
+    /// Reloads the configuration. If that fails, the running one stays, and the error is for the operator.
     fn reload(&self) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Closes live sessions and tells how many.
+    /// Closes open sessions, and returns their number.
     fn close(&self, request: CloseRequest) -> BoxFuture<'_, usize>;
 }
 
-/// A wish to close live sessions with a Close frame.
+/// A request to close open sessions with a Close frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseRequest {
-    /// A code that may stand on the wire.
+    /// A code that is allowed on the wire.
     pub code: u16,
     /// At most 123 bytes (RFC 6455, 5.5).
     pub reason: String,
-    /// How many sessions; `None`: all.
+    /// The number of sessions, or `None` for all.
     pub count: Option<usize>,
     /// Only sessions of this route.
     pub route: Option<String>,

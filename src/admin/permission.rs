@@ -1,4 +1,4 @@
-//! Who may use page, API and control. A page in a browser can send requests to this admin under a name that it has rebound
+//! The permission to use page, API and control. A page in a browser can send requests to this admin under a name that it has rebound
 //! to the admin's address, from another origin, or as a form: these requests are refused.
 
 use axum::{
@@ -14,12 +14,12 @@ use crate::authority::{host_in_header, ip_of, same_host};
 
 /// The response to a request that is not carried out.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct RefusedRequest {
     pub(super) status: StatusCode,
     pub(super) message: String,
 }
 
-impl Refusal {
+impl RefusedRequest {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into() }
     }
@@ -29,34 +29,36 @@ impl Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for RefusedRequest {
     fn into_response(self) -> Response {
         line(self.status, &self.message)
     }
 }
 
 /// Checks the Host rule: the request is addressed to an IP address, to `localhost` or to a name in `admin.hosts`.
-pub(super) fn check_host<B>(request: &Request<B>, options: &Options) -> Result<(), Refusal> {
+pub(super) fn check_host<B>(request: &Request<B>, options: &Options) -> Result<(), RefusedRequest> {
     match host(request) {
         Some(host) if is_allowed(host, options) => Ok(()),
-        _ => Err(Refusal::forbidden(
+        _ => Err(RefusedRequest::forbidden(
             "forbidden Host: use an IP address, localhost or a name in `admin.hosts` of the configuration",
         )),
     }
 }
 
 /// Checks all rules for requests that change something.
-pub(super) fn check_control<B>(request: &Request<B>, options: &Options) -> Result<(), Refusal> {
+pub(super) fn check_control<B>(request: &Request<B>, options: &Options) -> Result<(), RefusedRequest> {
     if !options.control {
-        return Err(Refusal::forbidden("control is off: set `admin.control: true` in the configuration"));
+        return Err(RefusedRequest::forbidden("control is off: set `admin.control: true` in the configuration"));
     }
     check_host(request, options)?;
     let headers = request.headers();
     if headers.contains_key(ORIGIN) && !is_own_origin(host(request), only(headers, &ORIGIN)) {
-        return Err(Refusal::forbidden("forbidden Origin: the request comes from another origin than this admin"));
+        return Err(RefusedRequest::forbidden(
+            "forbidden Origin: the request comes from another origin than this admin",
+        ));
     }
     if !is_json(only(headers, &CONTENT_TYPE)) {
-        return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "set Content-Type: application/json"));
+        return Err(RefusedRequest::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "set Content-Type: application/json"));
     }
     Ok(())
 }

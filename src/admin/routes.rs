@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    body::Body,
     extract::{DefaultBodyLimit, Query, Request, State},
     handler::Handler,
     http::{
         HeaderValue, StatusCode,
-        header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+        header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS},
     },
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
@@ -19,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{catch_panic::CatchPanicLayer, set_header::SetResponseHeaderLayer};
 
 use super::{
-    Admin, Phase, Scope, closes, codes,
-    connection_limit::Connection,
-    control::{self, Action},
-    metrics_text::TextBody,
+    Admin, ProcessPhase, Scope, closes, codes,
+    connection_limit::AdminConnection,
+    control::{self, ControlAction},
+    metrics_text,
     permission::check_host,
 };
 
@@ -75,23 +74,23 @@ fn page_api_and_control() -> Router<Arc<Endpoints>> {
         .route("/api/v1/codes", get(async || Json(codes::table())))
         .route("/api/v1/sessions", not_supported_yet.clone())
         .route("/api/v1/findings", not_supported_yet)
-        .route("/-/reload", control(Action::Reload))
-        .route("/-/drain", control(Action::Drain))
-        .route("/-/close", control(Action::Close))
+        .route("/-/reload", control(ControlAction::Reload))
+        .route("/-/drain", control(ControlAction::Drain))
+        .route("/-/close", control(ControlAction::Close))
 }
 
-async fn metrics(State(endpoints): Shared, Extension(connection): Extension<Arc<Connection>>) -> Response {
+async fn metrics(State(endpoints): Shared, Extension(connection): Extension<Arc<AdminConnection>>) -> Response {
     let metrics = &endpoints.admin.metrics;
     let Some(text) = metrics.current().await else {
         return line(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be rendered");
     };
     let response = connection.begin_scrape(text.len());
-    ([(CONTENT_TYPE, metrics.content_type())], Body::new(TextBody::new(text, response))).into_response()
+    metrics_text::respond(text, metrics.content_type(), response)
 }
 
 async fn ready(State(endpoints): Shared) -> Response {
     let phase = endpoints.admin.control.phase();
-    let status = if phase == Phase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if phase == ProcessPhase::Ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     line(status, phase.as_str())
 }
 
@@ -109,7 +108,10 @@ async fn latest_handshakes(State(endpoints): Shared, Query(query): Query<Vec<(St
     }
 }
 
-async fn stream_of_closes(State(endpoints): Shared, Extension(connection): Extension<Arc<Connection>>) -> Response {
+async fn stream_of_closes(
+    State(endpoints): Shared,
+    Extension(connection): Extension<Arc<AdminConnection>>,
+) -> Response {
     let Some(response) = connection.begin_stream() else {
         return line(StatusCode::SERVICE_UNAVAILABLE, "too many readers of the stream");
     };
@@ -134,7 +136,7 @@ fn get<H: Handler<T, Arc<Endpoints>>, T: 'static>(handler: H) -> MethodRouter<Ar
 }
 
 /// A path that changes something. Any other method gets a 405.
-fn control(action: Action) -> MethodRouter<Arc<Endpoints>> {
+fn control(action: ControlAction) -> MethodRouter<Arc<Endpoints>> {
     routing::post(move |State(endpoints): Shared, request| control::answer(action, endpoints, request))
         .fallback(async || method_not_allowed("POST"))
 }

@@ -29,7 +29,7 @@ use tower_service::Service;
 
 use super::{
     Admin, Scope,
-    connection_limit::{self, Connection, ConnectionLimit},
+    connection_limit::{self, AdminConnection, ConnectionLimit},
     descriptor_reserve::DescriptorReserve,
     routes,
 };
@@ -44,13 +44,13 @@ pub fn serve(
     scope: Scope,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    serve_within(Limits::new(connections), listener, admin, scope, stop)
+    serve_within(ServerLimits::new(connections), listener, admin, scope, stop)
 }
 
 /// The limits for slow or many clients.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    open: connection_limit::Limits,
+struct ServerLimits {
+    open: connection_limit::ConnectionLimits,
     /// How long a request head may take to arrive, from the connection or the last response on.
     request_head: Duration,
     /// How long sent bytes may stay unacknowledged, or a client's window closed.
@@ -68,10 +68,14 @@ const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// The size of the kernel's send buffer of a connection. The kernel's own tuning goes up to 4 MiB for a slow reader.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-impl Limits {
+impl ServerLimits {
     fn new(connections: usize) -> Self {
         Self {
-            open: connection_limit::Limits { connections, unread_bytes: 32 * 1024 * 1024, streams: connections / 2 },
+            open: connection_limit::ConnectionLimits {
+                connections,
+                unread_bytes: 32 * 1024 * 1024,
+                streams: connections / 2,
+            },
             request_head: Duration::from_secs(20),
             unread: Duration::from_secs(30),
             last_responses: Duration::from_secs(1),
@@ -80,7 +84,7 @@ impl Limits {
 }
 
 fn serve_within(
-    limits: Limits,
+    limits: ServerLimits,
     listener: TcpListener,
     admin: Arc<Admin>,
     scope: Scope,
@@ -88,19 +92,19 @@ fn serve_within(
 ) -> impl Future<Output = ()> + use<> {
     let router = routes::router(routes::Endpoints { admin, stop: stop.clone() }, scope);
     let (connections, reserve) = (ConnectionLimit::new(limits.open), DescriptorReserve::new());
-    let server = Arc::new(Server { limits, router, connections, reserve, stop });
+    let server = Arc::new(AdminServer { limits, router, connections, reserve, stop });
     async move { server.serve(listener).await }
 }
 
-struct Server {
-    limits: Limits,
+struct AdminServer {
+    limits: ServerLimits,
     router: Router,
     connections: ConnectionLimit,
     reserve: DescriptorReserve,
     stop: CancellationToken,
 }
 
-impl Server {
+impl AdminServer {
     async fn serve(self: Arc<Self>, listener: TcpListener) {
         let tasks = TaskTracker::new();
         let mut backoff = AcceptBackoff::default();
@@ -118,7 +122,7 @@ impl Server {
         &self,
         listener: &TcpListener,
         backoff: &mut AcceptBackoff,
-    ) -> Option<(TcpStream, SocketAddr, Arc<Connection>)> {
+    ) -> Option<(TcpStream, SocketAddr, Arc<AdminConnection>)> {
         let accepted = async {
             let (stream, peer) = self.accept(listener, backoff).await;
             (stream, peer, self.connections.admit().await)
@@ -159,7 +163,7 @@ impl Server {
     }
 
     /// Serves a connection to its end.
-    async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr, connection: Arc<Connection>) {
+    async fn serve_connection(&self, stream: TcpStream, peer: SocketAddr, connection: Arc<AdminConnection>) {
         self.set_options(&stream);
         let (reader, writer) = (Arc::clone(&connection), Arc::clone(&connection));
         let stream = InspectReader::new(stream, move |_| reader.on_progress());
@@ -176,7 +180,7 @@ impl Server {
     }
 
     /// Runs a connection until its client, an eviction or the stop of the server ends it.
-    async fn run(&self, http: &mut (impl GracefulConnection + Unpin), connection: &Connection) {
+    async fn run(&self, http: &mut (impl GracefulConnection + Unpin), connection: &AdminConnection) {
         // An error of `http` is a client that has gone or was too slow.
         tokio::select! {
             // Bytes that have arrived are read first, because they may be a request.
@@ -205,7 +209,7 @@ impl Server {
         &self,
         mut request: Request<Incoming>,
         peer: SocketAddr,
-        connection: Arc<Connection>,
+        connection: Arc<AdminConnection>,
     ) -> Result<Response<Body>, Infallible> {
         connection.on_request();
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -231,15 +235,15 @@ mod tests {
 
     use super::*;
     use crate::{
-        admin::{CloseRequest, Control, MetricsText, Options, Phase},
+        admin::{CloseRequest, Control, MetricsText, Options, ProcessPhase},
         journal::Journal,
     };
 
     struct Idle;
 
     impl Control for Idle {
-        fn phase(&self) -> Phase {
-            Phase::Ready
+        fn phase(&self) -> ProcessPhase {
+            ProcessPhase::Ready
         }
 
         fn drain(&self) {}
@@ -259,13 +263,13 @@ mod tests {
     /// Longer than anything here takes.
     const PATIENCE: Duration = Duration::from_mins(1);
 
-    async fn start(limits: Limits) -> SocketAddr {
+    async fn start(limits: ServerLimits) -> SocketAddr {
         start_until(CancellationToken::new(), limits, || vec![b'#'; LARGE]).await.0
     }
 
     async fn start_until(
         stop: CancellationToken,
-        limits: Limits,
+        limits: ServerLimits,
         render: impl Fn() -> Vec<u8> + Send + 'static,
     ) -> (SocketAddr, JoinHandle<()>) {
         let admin = Admin {
@@ -279,12 +283,12 @@ mod tests {
         (address, tokio::spawn(serve_within(limits, listener, Arc::new(admin), Scope::Full, stop)))
     }
 
-    fn limits(open: connection_limit::Limits) -> Limits {
-        Limits { open, ..Limits::new(128) }
+    fn limits(open: connection_limit::ConnectionLimits) -> ServerLimits {
+        ServerLimits { open, ..ServerLimits::new(128) }
     }
 
-    const OPEN: connection_limit::Limits =
-        connection_limit::Limits { connections: 128, unread_bytes: usize::MAX, streams: 64 };
+    const OPEN: connection_limit::ConnectionLimits =
+        connection_limit::ConnectionLimits { connections: 128, unread_bytes: usize::MAX, streams: 64 };
 
     async fn send(address: SocketAddr, request: &str) -> TcpStream {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -312,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn server_ends_silent_connections() {
-        let address = start(Limits { request_head: Duration::from_millis(50), ..Limits::new(128) }).await;
+        let address = start(ServerLimits { request_head: Duration::from_millis(50), ..ServerLimits::new(128) }).await;
         for beginning in ["", "GET /-/healthy HTTP/1.1\r\nHost"] {
             rest(&mut send(address, beginning).await).await;
         }
@@ -322,7 +326,7 @@ mod tests {
     async fn stop_does_not_wait_for_incomplete_requests() {
         let stop = CancellationToken::new();
         let long = Duration::from_mins(10);
-        let limits = Limits { request_head: long, last_responses: long, ..Limits::new(128) };
+        let limits = ServerLimits { request_head: long, last_responses: long, ..ServerLimits::new(128) };
         let (address, server) = start_until(stop.clone(), limits, Vec::new).await;
         let whole = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
         let half_head = "GET /-/healthy HTTP/1.1\r\nHost";
@@ -347,7 +351,7 @@ mod tests {
 
     #[tokio::test]
     async fn client_that_does_not_read_is_ended() {
-        let address = start(Limits { unread: Duration::from_millis(50), ..limits(OPEN) }).await;
+        let address = start(ServerLimits { unread: Duration::from_millis(50), ..limits(OPEN) }).await;
         let mut deaf = get(address, "/metrics").await;
         assert_eq!(status(&mut deaf).await, "HTTP/1.1 200");
         // The kernel ends the connection silently, and answers the next segment with RST.
@@ -362,7 +366,7 @@ mod tests {
 
     #[tokio::test]
     async fn scraper_that_does_not_read_makes_room() {
-        let address = start(limits(connection_limit::Limits { connections: 1, ..OPEN })).await;
+        let address = start(limits(connection_limit::ConnectionLimits { connections: 1, ..OPEN })).await;
         let mut deaf = get(address, "/metrics").await;
         assert_eq!(status(&mut deaf).await, "HTTP/1.1 200");
         assert_eq!(status(&mut get(address, "/-/healthy").await).await, "HTTP/1.1 200");
@@ -371,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn quietest_connection_makes_room() {
-        let address = start(limits(connection_limit::Limits { connections: 2, ..OPEN })).await;
+        let address = start(limits(connection_limit::ConnectionLimits { connections: 2, ..OPEN })).await;
         let kept = "GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n";
         let mut older = send(address, kept).await;
         status(&mut older).await;
@@ -386,7 +390,7 @@ mod tests {
 
     #[tokio::test]
     async fn unread_metrics_are_bounded() {
-        let address = start(limits(connection_limit::Limits { unread_bytes: 2 * LARGE, ..OPEN })).await;
+        let address = start(limits(connection_limit::ConnectionLimits { unread_bytes: 2 * LARGE, ..OPEN })).await;
         let mut deaf = Vec::new();
         for _ in 0..3 {
             let mut scraper = get(address, "/metrics").await;
@@ -400,7 +404,7 @@ mod tests {
 
     #[tokio::test]
     async fn streams_are_bounded_and_leave_nothing_behind() {
-        let address = start(limits(connection_limit::Limits { streams: 1, ..OPEN })).await;
+        let address = start(limits(connection_limit::ConnectionLimits { streams: 1, ..OPEN })).await;
         let mut first = get(address, "/api/v1/closes/stream").await;
         assert_eq!(status(&mut first).await, "HTTP/1.1 200");
         assert_eq!(status(&mut get(address, "/api/v1/closes/stream").await).await, "HTTP/1.1 503");
@@ -417,7 +421,7 @@ mod tests {
             let _ = released.recv();
             b"rendered".to_vec()
         };
-        let (address, _) = start_until(CancellationToken::new(), Limits::new(128), render).await;
+        let (address, _) = start_until(CancellationToken::new(), ServerLimits::new(128), render).await;
         let mut scraper = get(address, "/metrics").await;
         for _ in 0..3 {
             assert_eq!(status(&mut get(address, "/-/healthy").await).await, "HTTP/1.1 200");

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::reload::ReloadAnswer;
 use crate::{
-    admin::{CloseRequest, Control, Phase},
+    admin::{CloseRequest, Control, ProcessPhase},
     relay::{CloseSome, Relay},
     websocket::close_code::{CloseCode, CloseText},
 };
@@ -23,7 +23,7 @@ pub(super) enum Request {
 
 /// The state that the app and its admin share.
 pub(super) struct State {
-    /// An index of [`Phase::ALL`].
+    /// An index of [`ProcessPhase::ALL`].
     phase: AtomicU8,
     relay: Arc<Relay>,
     requests: mpsc::UnboundedSender<Request>,
@@ -31,22 +31,22 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(relay: Arc<Relay>, requests: mpsc::UnboundedSender<Request>) -> Self {
-        Self { phase: AtomicU8::new(Phase::Starting as u8), relay, requests }
+        Self { phase: AtomicU8::new(ProcessPhase::Starting as u8), relay, requests }
     }
 
     /// Enters a phase. The process never returns to an earlier one.
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(&self, phase: ProcessPhase) {
         self.phase.fetch_max(phase as u8, Ordering::AcqRel);
     }
 }
 
 impl Control for State {
-    fn phase(&self) -> Phase {
-        Phase::ALL[usize::from(self.phase.load(Ordering::Acquire))]
+    fn phase(&self) -> ProcessPhase {
+        ProcessPhase::ALL[usize::from(self.phase.load(Ordering::Acquire))]
     }
 
     fn drain(&self) {
-        self.enter(Phase::Draining);
+        self.enter(ProcessPhase::Draining);
         // Without a receiver the process ends already.
         let _ = self.requests.send(Request::Drain);
     }

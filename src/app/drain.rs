@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Parts;
 use crate::{
-    admin::Phase,
+    admin::ProcessPhase,
     config::Shutdown,
     relay,
     websocket::{
@@ -41,7 +41,7 @@ pub(super) struct Drain {
 impl Drain {
     /// Begins a drain.
     pub(super) fn begin(parts: Arc<Parts>, shutdown: Shutdown) -> Self {
-        parts.state.enter(Phase::Draining);
+        parts.state.enter(ProcessPhase::Draining);
         let skip_delays = CancellationToken::new();
         let task = DrainTask { parts, shutdown, skip_delays: skip_delays.clone() };
         let (sender, ended) = watch::channel(None);
@@ -107,7 +107,7 @@ impl DrainTask {
             let _ = timeout(KILL_GRACE, self.all_killed()).await;
         }
         self.report_kills();
-        self.parts.state.enter(Phase::Drained);
+        self.parts.state.enter(ProcessPhase::Drained);
         tracing::info!("drained");
         Instant::now()
     }

@@ -33,7 +33,7 @@ pub use self::{
     source::{Origin, Source},
 };
 use crate::{
-    admin::{self, Phase},
+    admin::{self, ProcessPhase},
     config::Config,
     journal::{Entry, Journal},
     log::{self, LogHandle},
@@ -66,7 +66,7 @@ fn start_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError 
 
 /// How closewatch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum Exit {
     /// It has drained.
     Drained,
     /// A second signal ended it at once.
@@ -162,14 +162,14 @@ impl App {
     }
 
     /// Runs until a signal ends it.
-    pub async fn run(mut self) -> End {
-        self.parts.state.enter(Phase::Ready);
+    pub async fn run(mut self) -> Exit {
+        self.parts.state.enter(ProcessPhase::Ready);
         systemd::ready();
         let signal = self.until_signal().await;
         systemd::stopping();
         let end = self.until_end(signal).await;
         self.parts.relay.stop();
-        if end == End::Drained {
+        if end == Exit::Drained {
             self.admin.stop().await;
         }
         self.log.flush(LOG_FLUSH);
@@ -198,15 +198,15 @@ impl App {
     }
 
     /// Drains, unless a drain has begun before. A second signal ends the wait.
-    async fn until_end(&mut self, first: Signal) -> End {
+    async fn until_end(&mut self, first: Signal) -> Exit {
         let linger = if first == Signal::Interrupt { Duration::ZERO } else { *self.config.shutdown.linger };
         let drain = self.drain();
         if first == Signal::Interrupt {
             drain.skip_delays();
         }
         tokio::select! {
-            () = drain.ended(linger) => End::Drained,
-            _ = self.until_signal() => End::Forced,
+            () = drain.ended(linger) => Exit::Drained,
+            _ = self.until_signal() => Exit::Forced,
         }
     }
 

@@ -7,7 +7,7 @@ pub(super) fn ready() {
     notify(&[NotifyState::Ready]);
 }
 
-/// Reports that the configuration is read again. [`ready`] must follow, whatever the result.
+/// Reports that the configuration is read again. [`ready`] must follow in any case.
 pub(super) fn reloading() {
     // systemd accepts a reload only with the time of its beginning.
     if let Ok(now) = NotifyState::monotonic_usec_now() {

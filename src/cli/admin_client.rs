@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
-    admin::Phase,
+    admin::ProcessPhase,
     authority::{Authority, Scheme, Url},
 };
 
@@ -29,13 +29,13 @@ pub(super) struct AdminUrl(Authority);
 
 /// A response of an admin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AdminAnswer {
+pub(super) struct AdminResponse {
     status: StatusCode,
     /// Bytes that are not UTF-8 are replaced.
     body: String,
 }
 
-impl AdminAnswer {
+impl AdminResponse {
     /// Returns an error for people if the status is another one.
     pub(super) fn expect(&self, status: StatusCode) -> Result<(), String> {
         if self.status == status {
@@ -47,23 +47,23 @@ impl AdminAnswer {
 
 impl AdminUrl {
     /// Sends a GET.
-    pub(super) async fn get(&self, path: &str) -> io::Result<AdminAnswer> {
+    pub(super) async fn get(&self, path: &str) -> io::Result<AdminResponse> {
         self.request(Method::GET, path).await
     }
 
     /// Sends a POST without a body.
-    pub(super) async fn post(&self, path: &str) -> io::Result<AdminAnswer> {
+    pub(super) async fn post(&self, path: &str) -> io::Result<AdminResponse> {
         self.request(Method::POST, path).await
     }
 
     /// Requests the phase of the process.
-    pub(super) async fn phase(&self) -> io::Result<Phase> {
+    pub(super) async fn phase(&self) -> io::Result<ProcessPhase> {
         let answer = self.get("/-/ready").await?;
-        let phase = Phase::ALL.into_iter().find(|phase| phase.as_str() == answer.body.trim_end());
+        let phase = ProcessPhase::ALL.into_iter().find(|phase| phase.as_str() == answer.body.trim_end());
         phase.ok_or_else(|| io::Error::other(format!("it answers {}", answer.status)))
     }
 
-    async fn request(&self, method: Method, path: &str) -> io::Result<AdminAnswer> {
+    async fn request(&self, method: Method, path: &str) -> io::Result<AdminResponse> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -76,14 +76,14 @@ impl AdminUrl {
         answer.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "timeout: no response")))
     }
 
-    async fn exchange(&self, request: Request<Empty<Bytes>>) -> io::Result<AdminAnswer> {
+    async fn exchange(&self, request: Request<Empty<Bytes>>) -> io::Result<AdminResponse> {
         let address = (self.0.host.as_str(), self.0.port.unwrap_or(DEFAULT_PORT));
         let stream = TcpStream::connect(address).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
         let answer = async {
             let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
             let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            Ok(AdminAnswer { status: head.status, body: String::from_utf8_lossy(&body).into_owned() })
+            Ok(AdminResponse { status: head.status, body: String::from_utf8_lossy(&body).into_owned() })
         };
         let mut answer = std::pin::pin!(answer);
         tokio::select! {

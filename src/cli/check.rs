@@ -7,7 +7,7 @@ use crate::config::{self, Overrides};
 
 /// The arguments of `closewatch check`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct CheckArguments {
     /// The configuration. By default `config.yaml` in the working directory.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -20,7 +20,7 @@ pub(super) struct Arguments {
 
 /// Prints the configuration with its defaults filled in, or everything that is wrong with it. The flags and the
 /// environment of `closewatch run` count here too, so that both judge the same configuration.
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &CheckArguments) -> ExitCode {
     if arguments.schema {
         return write_out("the schema", &format!("{:#}\n", config::schema()));
     }

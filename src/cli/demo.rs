@@ -18,7 +18,7 @@ use crate::{
 
 /// The arguments of `closewatch demo`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct DemoArguments {
     /// The address to accept clients on.
     #[arg(long, value_name = "ADDR", env = "CLOSEWATCH_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 const CONFIGURATION: Origin =
     Origin::Text { name: "the demo's configuration", text: "log: {sessions: all}\nshutdown: {timeout: 2s}\n" };
 
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &DemoArguments) -> ExitCode {
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     match PassedSockets::take() {
         Ok(sockets) => with_runtime(threads, run(arguments.clone(), sockets)),
@@ -42,7 +42,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     }
 }
 
-async fn run(arguments: Arguments, sockets: PassedSockets) -> ExitCode {
+async fn run(arguments: DemoArguments, sockets: PassedSockets) -> ExitCode {
     let server = match demo::DemoServer::bind((Ipv4Addr::LOCALHOST, 0).into()).await {
         Ok(server) => server,
         Err(error) => return failed(&format!("closewatch demo cannot start its server: {error}")),

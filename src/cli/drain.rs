@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use tokio::time::{sleep, timeout};
 
 use super::admin_client::AdminUrl;
-use crate::admin::Phase;
+use crate::admin::ProcessPhase;
 
 /// The time between two polls.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -16,7 +16,7 @@ const MAX_FAILED_POLLS: u32 = 5;
 
 /// The arguments of `closewatch drain`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct DrainArguments {
     /// The admin of the running closewatch, which needs `admin.control: true`.
     #[arg(long, value_name = "URL", env = "CLOSEWATCH_ADMIN", default_value = "http://127.0.0.1:9917")]
     admin: AdminUrl,
@@ -28,11 +28,11 @@ pub(super) struct Arguments {
     timeout: Duration,
 }
 
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &DrainArguments) -> ExitCode {
     super::report(drain(arguments))
 }
 
-async fn drain(arguments: &Arguments) -> Result<String, String> {
+async fn drain(arguments: &DrainArguments) -> Result<String, String> {
     let admin = &arguments.admin;
     let answer = admin.post("/-/drain").await.map_err(|error| format!("cannot reach {admin}: {error}"))?;
     answer.expect(StatusCode::ACCEPTED).map_err(|message| format!("{admin} does not drain: {message}"))?;
@@ -51,9 +51,9 @@ async fn wait_until_drained(admin: &AdminUrl) -> Result<(), String> {
     let mut failed_polls = 0;
     loop {
         match admin.phase().await {
-            Ok(Phase::Drained) => return Ok(()),
-            Ok(Phase::Draining) => failed_polls = 0,
-            Ok(Phase::Starting | Phase::Ready) => {
+            Ok(ProcessPhase::Drained) => return Ok(()),
+            Ok(ProcessPhase::Draining) => failed_polls = 0,
+            Ok(ProcessPhase::Starting | ProcessPhase::Ready) => {
                 return Err(format!("{admin} does not drain any more: it was restarted"));
             }
             Err(error) => {

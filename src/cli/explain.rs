@@ -7,13 +7,13 @@ use crate::websocket::close_code::{CodeEntry, Sender, range_label};
 
 /// The arguments of `closewatch explain`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
-    /// A Close code from 0 to 4999; without it, all codes as a table.
+pub(super) struct ExplainArguments {
+    /// A Close code from 0 to 4999. Without it, the command prints all codes as a table.
     #[arg(allow_negative_numbers = true)]
     code: Option<String>,
 }
 
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &ExplainArguments) -> ExitCode {
     let explanation = match arguments.code.as_deref().map(parse_code) {
         None => table(),
         Some(Ok(code)) => explanation(code),
@@ -27,7 +27,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
 
 fn parse_code(text: &str) -> Result<u16, String> {
     let code = text.parse().ok().filter(|code| *code < 5000);
-    code.ok_or_else(|| format!("{text:?} is no Close code: give a number from 0 to 4999"))
+    code.ok_or_else(|| format!("{text:?} is not a Close code: use a number from 0 to 4999"))
 }
 
 fn explanation(code: u16) -> String {
@@ -55,7 +55,7 @@ fn table() -> String {
         let columns = format_args!("{codes:<12} {:<26} {wire:<8} {:<10} {}", entry.name, entry.sender, entry.meaning);
         line(&mut text, columns);
     }
-    text.push_str("\n`closewatch explain CODE` tells the usual causes and what to look at next.\n");
+    text.push_str("\n`closewatch explain CODE` prints the usual causes and what to look at next.\n");
     text
 }
 

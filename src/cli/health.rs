@@ -8,13 +8,13 @@ use super::admin_client::AdminUrl;
 
 /// The arguments of `closewatch health`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct HealthArguments {
     /// The admin of the running closewatch.
     #[arg(long, value_name = "URL", env = "CLOSEWATCH_ADMIN", default_value = "http://127.0.0.1:9917")]
     admin: AdminUrl,
 }
 
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &HealthArguments) -> ExitCode {
     super::report(health(&arguments.admin))
 }
 

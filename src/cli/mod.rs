@@ -22,28 +22,28 @@ mod run;
 #[command(name = "closewatch", version, about, args_conflicts_with_subcommands = true, after_help = run::MORE_HELP)]
 struct CommandLine {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<CliCommand>,
     #[command(flatten)]
-    run: run::Arguments,
+    run: run::RunArguments,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Runs the proxy (the default command).
     #[command(after_help = run::MORE_HELP)]
-    Run(run::Arguments),
+    Run(run::RunArguments),
     /// Validates a configuration and prints it with its defaults filled in.
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Runs the proxy in front of a built-in server, with built-in clients that come and go.
-    Demo(demo::Arguments),
+    Demo(demo::DemoArguments),
     /// Opens a WebSocket as a client and prints what a browser's events would report.
-    Probe(Box<probe::Arguments>),
+    Probe(Box<probe::ProbeArguments>),
     /// Prints the meaning, the usual causes and the next steps for a Close code.
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArguments),
     /// Makes a running closewatch drain, without ending it.
-    Drain(drain::Arguments),
+    Drain(drain::DrainArguments),
     /// Checks if a running closewatch is ready.
-    Health(health::Arguments),
+    Health(health::HealthArguments),
 }
 
 /// Runs the command that the process's arguments name.
@@ -56,14 +56,14 @@ pub fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return usage_error(&error),
     };
-    match arguments.command.unwrap_or(Command::Run(arguments.run)) {
-        Command::Run(arguments) => run::main(&arguments),
-        Command::Check(arguments) => check::main(&arguments),
-        Command::Demo(arguments) => demo::main(&arguments),
-        Command::Probe(arguments) => probe::main(&arguments),
-        Command::Explain(arguments) => explain::main(&arguments),
-        Command::Drain(arguments) => drain::main(&arguments),
-        Command::Health(arguments) => health::main(&arguments),
+    match arguments.command.unwrap_or(CliCommand::Run(arguments.run)) {
+        CliCommand::Run(arguments) => run::main(&arguments),
+        CliCommand::Check(arguments) => check::main(&arguments),
+        CliCommand::Demo(arguments) => demo::main(&arguments),
+        CliCommand::Probe(arguments) => probe::main(&arguments),
+        CliCommand::Explain(arguments) => explain::main(&arguments),
+        CliCommand::Drain(arguments) => drain::main(&arguments),
+        CliCommand::Health(arguments) => health::main(&arguments),
     }
 }
 

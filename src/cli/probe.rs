@@ -31,7 +31,7 @@ const OWN_HEADERS: [HeaderName; 8] = [
 
 /// The arguments of `closewatch probe`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct ProbeArguments {
     /// The WebSocket to open, `ws://host[:port][/path]` (`wss://` is not supported yet).
     #[arg(value_parser = parse_url)]
     url: Url,
@@ -60,7 +60,7 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &ProbeArguments) -> ExitCode {
     let plan = plan(arguments);
     let observe = |progress: Progress<'_>| {
         if !arguments.json {
@@ -79,7 +79,7 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     }
 }
 
-fn plan(arguments: &Arguments) -> Plan {
+fn plan(arguments: &ProbeArguments) -> Plan {
     let mut headers = HeaderMap::new();
     for (name, value) in &arguments.header {
         headers.append(name, value.clone());

@@ -4,20 +4,21 @@ use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use super::print_error;
 use crate::{
-    app::{App, End, Origin, PassedSockets, Source},
+    app::{App, Exit, Origin, PassedSockets, Source},
     config::{Config, Overrides},
 };
 
-/// What there is to know besides the arguments.
+/// The help text after the arguments.
 pub(super) const MORE_HELP: &str = "\
-SIGTERM drains and ends, SIGINT without the configured pauses; a second one ends at once. SIGHUP reloads the configuration.
+SIGTERM drains and ends closewatch, SIGINT does so without the configured delays, and a second signal ends it at once. SIGHUP \
+reloads the configuration.
 
-Under systemd (Type=notify-reload or notify) readiness, reloads and the end are told. A socket that systemd passes is used \
-wherever the configuration names exactly its address, for clients or for the admin; one that is named nowhere is an error.";
+closewatch notifies systemd (Type=notify-reload or notify) of readiness, reloads and the end. If systemd passes a socket, the \
+configuration must have exactly its address, for clients or for the admin.";
 
 /// The arguments of `closewatch run`.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct RunArguments {
     /// The configuration. By default `config.yaml` in the working directory, if it exists.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -25,7 +26,7 @@ pub(super) struct Arguments {
     overrides: Overrides,
 }
 
-pub(super) fn main(arguments: &Arguments) -> ExitCode {
+pub(super) fn main(arguments: &RunArguments) -> ExitCode {
     let source = Source {
         origin: arguments.config.clone().map_or(Origin::DefaultFile, Origin::File),
         overrides: arguments.overrides.clone(),
@@ -44,12 +45,12 @@ pub(super) fn main(arguments: &Arguments) -> ExitCode {
     }
 }
 
-/// Runs a command on the threads of the opening handshakes: as many as the data plane has of its own.
+/// Runs a command on the threads of the control plane. The data plane has as many of its own.
 pub(super) fn with_runtime(threads: NonZeroUsize, command: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_multi_thread().worker_threads(threads.get()).enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(command);
-            // The lookup of a server's name may hang for long: the end of the process does not wait for it.
+            // The end of the process does not wait for name lookups, which can hang.
             runtime.shutdown_background();
             code
         }
@@ -57,7 +58,7 @@ pub(super) fn with_runtime(threads: NonZeroUsize, command: impl Future<Output = 
     }
 }
 
-/// Runs a closewatch, and beside it what `companion` makes of its public address, until a signal ends it.
+/// Runs closewatch until a signal ends it. `companion` runs beside it, and gets the first public address.
 pub(super) async fn serve<F>(
     source: Source,
     config: Config,
@@ -83,12 +84,12 @@ where
     let end = app.run().await;
     companion.abort();
     match end {
-        End::Drained => ExitCode::SUCCESS,
-        End::Forced => ExitCode::FAILURE,
+        Exit::Drained => ExitCode::SUCCESS,
+        Exit::Forced => ExitCode::FAILURE,
     }
 }
 
-/// Tells why a command cannot go on.
+/// Prints the reason of a failure, and returns its exit code.
 pub(super) fn failed(line: &str) -> ExitCode {
     print_error(line);
     ExitCode::FAILURE

@@ -1,4 +1,4 @@
-//! What is told of each session that ended: the last ones are kept, each new one is handed to whoever reads along.
+//! The records of ended sessions and of failed handshakes: the last ones are kept, and each new one goes to all readers.
 
 use std::{
     collections::VecDeque,
@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 mod handshake;
 mod instance;
 mod record;
-mod sentence;
+mod text;
 
 #[cfg(test)]
 pub(crate) use handshake::tests::failed_handshake;
@@ -22,9 +22,9 @@ pub use instance::instance;
 #[cfg(test)]
 pub(crate) use record::tests::record;
 pub use record::{Record, SessionInfo, TcpSummary};
-pub(crate) use sentence::OneLine;
+pub(crate) use text::OneLine;
 
-/// Records that a reader of the stream may be behind before it loses some: the burst of a drain must fit.
+/// Records that a reader of the stream may lag behind before it misses some. The burst of a drain must fit.
 const STREAM_BACKLOG: usize = 4096;
 
 /// Keeps the last records of each kind, and sends the new ones to its readers.
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_records_are_kept_and_told_newest_first() {
+    fn latest_returns_the_newest_first() {
         let journal = Journal::new(3);
         for session in ["a", "b", "c", "d"] {
             journal.record(named(session));
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_gets_what_is_recorded_after_it_came() {
+    fn reader_gets_the_records_after_its_subscription() {
         let journal = Journal::new(10);
         journal.record(named("before"));
         let mut reader = journal.subscribe();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_loses_records_and_is_told_how_many() {
+    fn slow_reader_gets_the_number_of_missed_records() {
         let journal = Journal::new(10);
         let mut reader = journal.subscribe();
         for _ in 0..STREAM_BACKLOG + 5 {
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_observer_sees_every_record() {
+    fn observer_gets_every_record() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let journal = Journal::new(1).observed_by({
             let seen = Arc::clone(&seen);

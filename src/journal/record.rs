@@ -16,10 +16,10 @@ use crate::{
     },
 };
 
-/// One session's end. Serialized it is the object of log and API; displayed it is one sentence for people.
+/// The ending of a session. `Serialize` writes the object of log and API, `Display` one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// When the session was over.
+    /// When the session ended.
     pub time: SystemTime,
     /// The route's name.
     pub route: Arc<str>,
@@ -29,14 +29,14 @@ pub struct Record {
     pub summary: Summary,
     /// The kernel's view of each leg at its end.
     pub tcp: PerEndpoint<Option<TcpSummary>>,
-    /// Whether `close_notify` was received on each leg; `None` where the leg is no TLS.
+    /// Whether `close_notify` was received on each leg; `None` if the leg does not use TLS.
     pub close_notify: PerEndpoint<Option<bool>>,
 }
 
-/// What the opening handshake told of a session. `None` is also what privacy leaves out.
+/// The facts about a session since its opening handshake. A value that `privacy` hides is `None`, too.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// An id that no other session has.
+    /// A unique id.
     pub id: String,
     /// The client's address and port, or its network.
     pub client: Option<Box<str>>,
@@ -50,11 +50,11 @@ pub struct SessionInfo {
     pub extensions: Option<Box<str>>,
     /// From a `traceparent` header.
     pub trace_id: Option<Box<str>>,
-    /// Close reasons stay out of what is told.
+    /// Whether `privacy` hides the reasons of Close frames.
     pub hide_reasons: bool,
 }
 
-/// What the kernel knew of a TCP connection at its end.
+/// The kernel's values of a TCP connection at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpSummary {
     /// The smoothed round-trip time.
@@ -69,7 +69,7 @@ impl Serialize for Record {
     }
 }
 
-/// The record's object: these names and their order are a public interface.
+/// The JSON of a record. These names and their order are a public interface.
 #[derive(Serialize)]
 struct RecordObject<'a> {
     time: String,
@@ -242,7 +242,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_clean_record_has_exactly_the_interface_keys() {
+    fn clean_record_has_exactly_the_interface_keys() {
         let expected = json!({
             "time": "2025-11-20T00:53:20.250Z", "event": "session_closed", "session": "4f", "route": "default",
             "client": "10.0.0.7:41234", "server": "127.0.0.1:9000", "path": "/chat",
@@ -262,7 +262,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_value_that_may_be_there_is_told() {
+    fn optional_values_have_their_keys() {
         let mut record = record();
         record.info.subprotocol = Some("graphql-ws".into());
         record.info.extensions = Some("permessage-deflate".into());
@@ -276,7 +276,7 @@ pub(crate) mod tests {
         record.tcp.client = Some(TcpSummary { rtt: Duration::from_millis(30), retransmits: 2 });
         record.close_notify.client = Some(false);
 
-        let told = serde_json::to_value(record).unwrap();
+        let object = serde_json::to_value(record).unwrap();
         let expected = json!({
             "subprotocol": "graphql-ws", "extensions": "permessage-deflate",
             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
@@ -287,17 +287,17 @@ pub(crate) mod tests {
             "close_notify": {"client": false, "server": null},
         });
         for (key, value) in expected.as_object().unwrap() {
-            assert_eq!(&told[key], value, "{key}");
+            assert_eq!(&object[key], value, "{key}");
         }
     }
 
     #[test]
-    fn privacy_leaves_null_behind() {
+    fn private_values_are_null() {
         let mut private = record();
         private.info = SessionInfo { client: None, path: None, hide_reasons: true, ..private.info };
-        let told = serde_json::to_value(private).unwrap();
+        let object = serde_json::to_value(private).unwrap();
         for pointer in ["/client", "/path", "/reason", "/client_saw/reason", "/server_saw/reason"] {
-            assert_eq!(told.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");
+            assert_eq!(object.pointer(pointer), Some(&serde_json::Value::Null), "{pointer}");
         }
     }
 }

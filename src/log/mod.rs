@@ -25,7 +25,7 @@ mod writer;
 use self::{line::LogLine, queue::Queue, writer::LineWriter};
 pub use layer::{install, subscriber};
 
-/// What is logged, and how.
+/// The settings of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogSettings {
     /// The format of a line.
@@ -74,7 +74,7 @@ pub fn start(
     on_drop: impl Fn() + Send + Sync + 'static,
     writer: Box<dyn Write + Send>,
 ) -> io::Result<LogHandle> {
-    let log = Arc::new(Shared {
+    let log = Arc::new(SharedLog {
         settings: ArcSwap::from_pointee(settings),
         queue: Mutex::default(),
         pushed: Condvar::new(),
@@ -88,7 +88,7 @@ pub fn start(
 
 /// The log, for any thread. Its clones are the same log.
 #[derive(Clone)]
-pub struct LogHandle(Arc<Shared>);
+pub struct LogHandle(Arc<SharedLog>);
 
 impl LogHandle {
     /// Logs the ending of a session or a failed handshake, if the settings include it.
@@ -119,7 +119,7 @@ impl fmt::Debug for LogHandle {
 
 const NO_PANIC: &str = "nothing panics while the queue is locked";
 
-struct Shared {
+struct SharedLog {
     settings: ArcSwap<LogSettings>,
     queue: Mutex<Queue>,
     /// Wakes the writer.
@@ -129,7 +129,7 @@ struct Shared {
     on_drop: Box<dyn Fn() + Send + Sync>,
 }
 
-impl Shared {
+impl SharedLog {
     fn push(&self, line: LogLine) {
         let max_per_second = self.settings.load().max_per_second;
         let mut queue = self.queue();

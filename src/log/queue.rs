@@ -19,9 +19,9 @@ const SECOND: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Queue {
     lines: VecDeque<LogLine>,
-    sessions: Budget,
-    handshakes: Budget,
-    operational: Budget,
+    sessions: LineBudget,
+    handshakes: LineBudget,
+    operational: LineBudget,
     /// Lines that were dropped and not reported yet.
     dropped: u64,
     report_at: Option<Instant>,
@@ -94,12 +94,12 @@ impl Queue {
 
 /// The lines of a kind in the current second.
 #[derive(Default)]
-struct Budget {
+struct LineBudget {
     second: Option<Instant>,
     used: u32,
 }
 
-impl Budget {
+impl LineBudget {
     fn take(&mut self, now: Instant, max_per_second: u32) -> bool {
         if self.second.is_none_or(|second| now.duration_since(second) >= SECOND) {
             *self = Self { second: Some(now), used: 0 };

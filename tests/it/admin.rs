@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use closewatch::{
-    admin::{Admin, CloseRequest, Control, MetricsText, Options, Phase, Scope, serve},
+    admin::{Admin, CloseRequest, Control, MetricsText, Options, ProcessPhase, Scope, serve},
     journal::{Journal, Record, SessionInfo},
     session::Summary,
     websocket::{
@@ -36,13 +36,13 @@ const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 struct Program {
     /// Its phases, one for each request for it. The last one stays.
-    phases: Mutex<VecDeque<Phase>>,
+    phases: Mutex<VecDeque<ProcessPhase>>,
     requests: Mutex<Vec<String>>,
     broken_configuration: AtomicBool,
 }
 
 impl Program {
-    fn enter(&self, phases: impl IntoIterator<Item = Phase>) {
+    fn enter(&self, phases: impl IntoIterator<Item = ProcessPhase>) {
         *self.phases.lock().unwrap() = phases.into_iter().collect();
     }
 
@@ -56,7 +56,7 @@ impl Program {
 }
 
 impl Control for Program {
-    fn phase(&self) -> Phase {
+    fn phase(&self) -> ProcessPhase {
         let mut phases = self.phases.lock().unwrap();
         if phases.len() > 1 { phases.pop_front().unwrap() } else { phases[0] }
     }
@@ -97,7 +97,7 @@ impl Running {
 
     fn start_scoped(options: Options, scope: Scope) -> Self {
         let program = Arc::new(Program {
-            phases: Mutex::new([Phase::Ready].into()),
+            phases: Mutex::new([ProcessPhase::Ready].into()),
             requests: Mutex::default(),
             broken_configuration: false.into(),
         });
@@ -188,10 +188,10 @@ fn get_and_head_of_metrics_have_the_content_type() {
 fn ready_reports_the_phase() {
     let admin = Running::start(Options::default());
     let phases = [
-        (Phase::Starting, 503, "starting\n"),
-        (Phase::Ready, 200, "ready\n"),
-        (Phase::Draining, 503, "draining\n"),
-        (Phase::Drained, 503, "drained\n"),
+        (ProcessPhase::Starting, 503, "starting\n"),
+        (ProcessPhase::Ready, 200, "ready\n"),
+        (ProcessPhase::Draining, 503, "draining\n"),
+        (ProcessPhase::Drained, 503, "drained\n"),
     ];
     for (phase, status, body) in phases {
         admin.program.enter([phase]);
@@ -460,7 +460,7 @@ fn health_command_requests_readiness() {
     let address = admin.address.to_string();
     assert_prints(&["health", "--admin", &address], format!("http://{address} is ready\n"));
 
-    admin.program.enter([Phase::Draining]);
+    admin.program.enter([ProcessPhase::Draining]);
     let outcome = run(&["health", "--admin", &format!("http://{address}")]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
     assert!(outcome.stderr.ends_with("it answers 503 Service Unavailable: draining\n"), "{outcome:?}");
@@ -476,7 +476,7 @@ fn drain_command_waits_until_drained() {
     assert_prints(&["drain", "--admin", &address], format!("http://{address} drains\n"));
 
     // During the delay it is not drained, even without an open session.
-    admin.program.enter([Phase::Draining, Phase::Draining, Phase::Drained]);
+    admin.program.enter([ProcessPhase::Draining, ProcessPhase::Draining, ProcessPhase::Drained]);
     let drained = format!("http://{address} is drained: no session is left\n");
     assert_prints(&["drain", "--wait", "--admin", &address], drained);
     assert_eq!(admin.program.requests(), ["drain", "drain"]);
@@ -492,10 +492,10 @@ fn drain_command_reports_why_it_failed() {
 
     let controllable = Running::controllable();
     let address = controllable.address.to_string();
-    controllable.program.enter([Phase::Draining]);
+    controllable.program.enter([ProcessPhase::Draining]);
     let line = failure(&["drain", "--wait", "--timeout", "0s", "--admin", &address]);
     assert_eq!(line, format!("error: timeout: http://{address} is not drained after 0s\n"));
-    controllable.program.enter([Phase::Starting]);
+    controllable.program.enter([ProcessPhase::Starting]);
     let line = failure(&["drain", "--wait", "--admin", &address]);
     assert_eq!(line, format!("error: http://{address} does not drain any more: it was restarted\n"));
 }

@@ -227,7 +227,7 @@ fn explain_refuses_other_words_with_one_line() {
     for text in ["5000", "65535", "99999", "-1", "-1006", "abc", "1e3", ""] {
         let outcome = run(&["explain", text]);
         assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{text}");
-        assert_eq!(outcome.stderr, format!("error: {text:?} is no Close code: give a number from 0 to 4999\n"));
+        assert_eq!(outcome.stderr, format!("error: {text:?} is not a Close code: use a number from 0 to 4999\n"));
     }
 }
 

@@ -11,11 +11,11 @@ use crate::websocket::{
 
 impl Display for Record {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
-        self.write_who(formatter)?;
+        self.write_session(formatter)?;
         self.write_beginning(formatter)?;
         self.write_answers(formatter)?;
         self.write_fault(formatter)?;
-        self.write_breaches(formatter)?;
+        self.write_violations(formatter)?;
         write!(
             formatter,
             "; {:.3} s, idle {:.3} s",
@@ -26,7 +26,7 @@ impl Display for Record {
 }
 
 impl Record {
-    fn write_who(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+    fn write_session(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         write!(formatter, "session {} on {}", OneLine(&self.info.id), OneLine(&self.route))?;
         if let Some(client) = &self.info.client {
             write!(formatter, " from {}", OneLine(client))?;
@@ -41,16 +41,16 @@ impl Record {
     /// The first Close frame, or how a leg ended without one.
     fn write_beginning(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let ending = &self.summary.ending;
-        let initiator = Name(ending.initiator);
+        let initiator = PartyName(ending.initiator);
         match (ending.status, ending.fault) {
             (CloseStatus::Abnormal, Some(fault)) if fault.party() == ending.initiator => {
                 write!(formatter, "no Close frame: {initiator} {}", verb(fault))?;
             }
             (CloseStatus::Abnormal, _) => write!(formatter, "no Close frame: the connection of {initiator} ended")?,
             (status @ CloseStatus::Sent(_), _) => {
-                write!(formatter, "{initiator} sent {} ({})", Code(status), status.name())?;
+                write!(formatter, "{initiator} sent {} ({})", StatusText(status), status.name())?;
             }
-            (status, _) => write!(formatter, "{initiator} sent {}", Code(status))?,
+            (status, _) => write!(formatter, "{initiator} sent {}", StatusText(status))?,
         }
         if !self.info.hide_reasons && !ending.reason.is_empty() {
             write!(formatter, " {:?}", ending.reason)?;
@@ -58,7 +58,7 @@ impl Record {
         Ok(())
     }
 
-    /// The Close frames that came after what came first.
+    /// The Close frames after the first event.
     fn write_answers(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let ending = &self.summary.ending;
         let nothing_to_answer = ending.status == CloseStatus::Abnormal;
@@ -66,19 +66,19 @@ impl Record {
             let is_first = !nothing_to_answer && Party::from(endpoint) == ending.initiator;
             if let Some(status) = ending.received[endpoint].filter(|_| !is_first) {
                 let verb = if nothing_to_answer { "sent" } else { "answered with" };
-                write!(formatter, "; then {} {verb} {}", endpoint.as_str(), Code(status))?;
+                write!(formatter, "; then {} {verb} {}", endpoint.as_str(), StatusText(status))?;
             }
         }
         Ok(())
     }
 
-    /// Who is at fault, where [`Record::write_beginning`] has not said it, and what the endpoints make of it.
+    /// The fault, unless [`Record::write_beginning`] has named it, and the close events of the endpoints.
     fn write_fault(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         let ending = &self.summary.ending;
         match ending.fault {
             Some(fault) if ending.status == CloseStatus::Abnormal && fault.party() == ending.initiator => {}
             Some(Fault::Proxy(_)) => formatter.write_str("; closewatch ended it without every answer")?,
-            Some(fault) => write!(formatter, "; {} {}", Name(fault.party()), verb(fault))?,
+            Some(fault) => write!(formatter, "; {} {}", PartyName(fault.party()), verb(fault))?,
             None => {}
         }
         if let Some(action) = ending.action {
@@ -86,12 +86,17 @@ impl Record {
         }
         if !ending.is_clean() {
             let seen = &ending.seen;
-            write!(formatter, "; client saw {}, server saw {}", Code(seen.client.status), Code(seen.server.status))?;
+            write!(
+                formatter,
+                "; client saw {}, server saw {}",
+                StatusText(seen.client.status),
+                StatusText(seen.server.status)
+            )?;
         }
         Ok(())
     }
 
-    fn write_breaches(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+    fn write_violations(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         for endpoint in Endpoint::BOTH {
             for (index, violation) in self.summary.sent[endpoint].violations.iter().enumerate() {
                 match index {
@@ -120,9 +125,9 @@ const fn verb(fault: Fault) -> &'static str {
 }
 
 /// A party as a sentence names it.
-struct Name(Party);
+struct PartyName(Party);
 
-impl Display for Name {
+impl Display for PartyName {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self.0 {
             Party::Proxy => "closewatch",
@@ -132,9 +137,9 @@ impl Display for Name {
 }
 
 /// A status as a sentence names it.
-struct Code(CloseStatus);
+struct StatusText(CloseStatus);
 
-impl Display for Code {
+impl Display for StatusText {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self.0 {
             CloseStatus::Sent(code) => write!(formatter, "{}", code.0),
@@ -145,11 +150,11 @@ impl Display for Code {
     }
 }
 
-/// Text in which nothing ends the line, moves a terminal's cursor or turns the writing direction.
+/// Text on one line: it escapes line breaks, control sequences of terminals and marks of the writing direction.
 pub(crate) struct OneLine<'a>(pub(crate) &'a str);
 
 impl OneLine<'_> {
-    /// Whether a character does more to a line than stand in it.
+    /// Whether a character has an effect besides its own place in the line.
     pub(crate) fn is_disruptive(character: char) -> bool {
         character.is_control()
             || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -181,8 +186,8 @@ mod tests {
         },
     };
 
-    const WHO: &str = "session 4f on default from 10.0.0.7:41234 to 127.0.0.1:9000 path \"/chat\": ";
-    const HOW_LONG: &str = "; 12.345 s, idle 0.200 s";
+    const SESSION: &str = "session 4f on default from 10.0.0.7:41234 to 127.0.0.1:9000 path \"/chat\": ";
+    const TIMES: &str = "; 12.345 s, idle 0.200 s";
 
     fn sent(code: u16) -> CloseStatus {
         CloseStatus::Sent(CloseCode(code))
@@ -193,34 +198,34 @@ mod tests {
         PerEndpoint { client: seen(client), server: seen(server) }
     }
 
-    fn assert_course(record: &Record, course: &str) {
-        assert_eq!(record.to_string(), format!("{WHO}{course}{HOW_LONG}"));
+    fn assert_sentence(record: &Record, events: &str) {
+        assert_eq!(record.to_string(), format!("{SESSION}{events}{TIMES}"));
     }
 
     #[test]
-    fn an_answered_close_frame() {
-        assert_course(&record(), "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011");
+    fn answered_close_frame() {
+        assert_sentence(&record(), "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011");
     }
 
     #[test]
-    fn an_empty_close_frame_and_a_malformed_answer() {
+    fn empty_close_frame_and_malformed_answer() {
         let mut record = record();
         record.summary.ending.status = CloseStatus::NoStatus;
         record.summary.ending.reason = String::new();
         record.summary.ending.received.client = Some(CloseStatus::Malformed);
-        assert_course(
+        assert_sentence(
             &record,
             "server sent an empty Close frame (1005); then client answered with a Close frame with half a code",
         );
     }
 
     #[test]
-    fn a_close_frame_that_nobody_answered() {
+    fn unanswered_close_frame() {
         let mut record = record();
         record.summary.ending.fault = Some(Fault::Endpoint(Endpoint::Client, LegFault::NoCloseReply));
         record.summary.ending.received.client = None;
         record.summary.ending.seen = seen(sent(1011), CloseStatus::Abnormal);
-        assert_course(
+        assert_sentence(
             &record,
             "server sent 1011 (Internal Error) \"boom\"; client did not answer the Close frame in time; \
              client saw 1011, server saw 1006",
@@ -228,14 +233,14 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_and_a_close_frame_after_it() {
+    fn reset_and_close_frame_after_it() {
         let mut record = record();
         record.summary.ending.status = CloseStatus::Abnormal;
         record.summary.ending.reason = String::new();
         record.summary.ending.fault = Some(Fault::Endpoint(Endpoint::Server, LegFault::Reset));
         record.summary.ending.received = PerEndpoint { client: Some(sent(1000)), server: None };
         record.summary.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
-        assert_course(
+        assert_sentence(
             &record,
             "no Close frame: server reset the connection (RST); then client sent 1000; \
              client saw 1006, server saw 1006",
@@ -243,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_closewatch_told_in_vain() {
+    fn reported_loss_without_an_answer() {
         let mut record = record();
         record.summary.ending.status = CloseStatus::Abnormal;
         record.summary.ending.reason = String::new();
@@ -251,7 +256,7 @@ mod tests {
         record.summary.ending.action = Some(Action::ServerLoss);
         record.summary.ending.received = PerEndpoint::default();
         record.summary.ending.seen = seen(sent(1014), CloseStatus::Abnormal);
-        assert_course(
+        assert_sentence(
             &record,
             "no Close frame: the connection of server ended; closewatch ended it without every answer; \
              action server_loss; client saw 1014, server saw 1006",
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_that_closewatch_cut() {
+    fn killed_session() {
         let mut record = record();
         record.summary.ending.status = CloseStatus::Abnormal;
         record.summary.ending.reason = String::new();
@@ -268,21 +273,21 @@ mod tests {
         record.summary.ending.action = Some(Action::Drain);
         record.summary.ending.received = PerEndpoint::default();
         record.summary.ending.seen = seen(CloseStatus::Abnormal, CloseStatus::Abnormal);
-        assert_course(
+        assert_sentence(
             &record,
             "no Close frame: closewatch cut the session; action drain; client saw 1006, server saw 1006",
         );
     }
 
     #[test]
-    fn a_drain_that_both_answered() {
+    fn drain_with_both_answers() {
         let mut record = record();
         record.summary.ending.status = sent(1001);
         record.summary.ending.reason = String::new();
         record.summary.ending.initiator = Party::Proxy;
         record.summary.ending.action = Some(Action::Drain);
         record.summary.ending.received = PerEndpoint { client: Some(sent(1001)), server: Some(CloseStatus::NoStatus) };
-        assert_course(
+        assert_sentence(
             &record,
             "closewatch sent 1001 (Going Away); then client answered with 1001; \
              then server answered with an empty Close frame (1005); action drain",
@@ -290,11 +295,11 @@ mod tests {
     }
 
     #[test]
-    fn breaches_of_the_protocol() {
+    fn protocol_violations() {
         let mut record = record();
         let violations = Violations::from_iter([Violation::Unmasked, Violation::CloseCode]);
         record.summary.sent.client = Sent { violations, ..Sent::default() };
-        assert_course(
+        assert_sentence(
             &record,
             "server sent 1011 (Internal Error) \"boom\"; then client answered with 1011; \
              client broke the protocol: unmasked, close_code",
@@ -302,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn privacy_is_kept() {
+    fn private_values_are_left_out() {
         let mut private = record();
         private.info = SessionInfo { client: None, path: None, hide_reasons: true, ..private.info };
         assert_eq!(
@@ -313,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_that_a_peer_says_leaves_the_line() {
+    fn hostile_text_stays_on_one_line() {
         let hostile = "\u{1b}[2J\r\nfake \u{85}\u{9b}\u{2028}\u{202e}\0\"";
         let mut record = Record { route: hostile.into(), ..record() };
         record.info.path = Some(hostile.into());
