@@ -103,6 +103,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// The kernel reported an event of a leg.
+    #[inline]
     pub(super) fn on_event(&mut self, endpoint: Endpoint, ready: Ready, thread: &ThreadState) {
         match self.legs[endpoint].transport.on_ready(ready) {
             Some(loss) => self.event(thread, |driver| driver.on_loss(endpoint, loss, thread)),
@@ -119,6 +120,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Reads at most once from each leg.
+    #[inline]
     pub(super) fn poll_once(&mut self, buffer: &mut ReadBuffer, thread: &ThreadState) {
         for from in Endpoint::BOTH {
             if let Some(limit) = self.may_read(from, thread) {
@@ -135,6 +137,7 @@ impl<T: Transport> Driver<T> {
 
     /// The next deadline, if it may come before the one returned last. The deadlines of an open session only ever move
     /// back.
+    #[inline]
     pub(super) fn earlier_deadline(&mut self) -> Option<Instant> {
         let may_be_earlier = mem::take(&mut self.has_new_deadline) || self.session.is_closing();
         may_be_earlier.then(|| self.deadline()).flatten()
@@ -326,6 +329,7 @@ impl<T: Transport> Driver<T> {
         }
     }
 
+    #[inline]
     fn read(&mut self, from: Endpoint, limit: usize, buffer: &mut ReadBuffer, thread: &ThreadState) {
         let Read { data, end } = self.legs[from].transport.read(buffer, limit);
         let is_empty = data.bytes.is_empty();
@@ -344,6 +348,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Everything that the endpoint sent was read. A leg that was found dead before ends as it was found.
+    #[cold]
     fn on_read_end(&mut self, from: Endpoint, end: LegEnd, thread: &ThreadState) {
         let pending = self.legs[from].pending_end.take();
         if pending.as_ref().is_none_or(|pending| end == LegEnd::Fin && pending.behind_fin) {
@@ -357,6 +362,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Nothing is left to read. A leg that was found dead before ends now.
+    #[cold]
     fn on_read_nothing(&mut self, from: Endpoint, thread: &ThreadState) {
         if let Some(pending) = self.legs[from].pending_end.take() {
             self.leg_ended(from, pending.end, pending.since, thread);
@@ -364,6 +370,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Passes the bytes of a read on, as far as the session lets them pass.
+    #[inline]
     fn forward(&mut self, from: Endpoint, data: Data<'_>, thread: &ThreadState) {
         let Data { bytes, pipe } = data;
         let Forward { withheld, keep } = self.session.handle_data(from, bytes, thread.now, &self.traffic[from]);
@@ -373,6 +380,7 @@ impl<T: Transport> Driver<T> {
         self.write(from.other(), Data { bytes: &bytes[..keep], pipe }, thread);
     }
 
+    #[cold]
     fn leg_ended(&mut self, endpoint: Endpoint, end: LegEnd, since: Instant, thread: &ThreadState) {
         self.legs[endpoint].pending_end = None;
         let Forward { withheld, .. } = self.session.handle_end(endpoint, end, since, thread.now);
@@ -417,6 +425,7 @@ impl<T: Transport> Driver<T> {
     }
 
     /// Keeps bytes that the transport did not accept.
+    #[cold]
     fn keep(&mut self, to: Endpoint, bytes: &[u8], thread: &ThreadState) {
         let accounts = Accounts {
             budget: Arc::clone(&thread.budget),
@@ -475,6 +484,7 @@ impl<T: Transport> Driver<T> {
 
     /// A leg was found dead other than by reading it. The kernel reports that only once, so the bytes that the endpoint sent
     /// before are read first, and then the end is reported as it was found here.
+    #[cold]
     fn on_loss(&mut self, endpoint: Endpoint, loss: Loss, thread: &ThreadState) {
         self.session.handle_loss(endpoint);
         self.drop_backlog(endpoint, thread);

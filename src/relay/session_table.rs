@@ -73,6 +73,7 @@ struct Slot<T> {
 
 impl<T: Transport> Slot<T> {
     /// Runs the deadlines if one is due, and reads at most once from each leg.
+    #[inline]
     fn poll(&mut self, buffer: &mut ReadBuffer, thread: &ThreadState) {
         self.is_runnable = false;
         if std::mem::take(&mut self.is_due) {
@@ -127,6 +128,7 @@ impl<T: Transport> SessionTable<T> {
     }
 
     /// The kernel reported an event of a leg. If the session is in the queue, it reads when its turn comes.
+    #[inline]
     pub(super) fn on_event(&mut self, key: usize, endpoint: Endpoint, ready: Ready) {
         self.run(key, |slot, buffer, thread| {
             slot.driver.on_event(endpoint, ready, thread);
@@ -225,6 +227,7 @@ impl<T: Transport> SessionTable<T> {
     }
 
     /// Every call of a session goes through here. Afterwards the session is finished if it is over, else scheduled.
+    #[inline]
     fn run(&mut self, key: usize, call: impl FnOnce(&mut Slot<T>, &mut ReadBuffer, &ThreadState)) {
         let Some(slot) = self.slots.get_mut(key) else { return };
         match catch_unwind(AssertUnwindSafe(|| call(slot, &mut self.buffer, &self.thread))) {
@@ -241,6 +244,7 @@ impl<T: Transport> SessionTable<T> {
     }
 
     /// Takes a session out and ends it. It counts as open until its end is reported: a drain waits for no less.
+    #[cold]
     fn remove(&mut self, key: usize, end: impl FnOnce(Slot<T>, &mut ReadBuffer, &ThreadState)) {
         let Some(slot) = self.slots.try_remove(key) else { return };
         if let Some(timer) = slot.timer {
@@ -256,6 +260,7 @@ impl<T: Transport> SessionTable<T> {
 }
 
 /// A timer that comes too early does no harm, so a later deadline leaves it as it is.
+#[inline]
 fn set_timer<T: Transport>(timers: &mut BTreeSet<(Instant, usize)>, slot: &mut Slot<T>, key: usize) {
     let next = if slot.timer.is_none() { slot.driver.deadline() } else { slot.driver.earlier_deadline() };
     let Some(next) = next.filter(|next| slot.timer.is_none_or(|timer| *next < timer)) else { return };

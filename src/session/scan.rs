@@ -56,6 +56,7 @@ impl PartialHeader {
 impl Session {
     /// At least one byte was read from an endpoint: counts and judges the frames, and returns how much passes to the
     /// other endpoint.
+    #[inline]
     pub fn handle_data(&mut self, from: Endpoint, bytes: &[u8], now: Instant, sink: &impl FrameSink) -> Forward {
         debug_assert!(!bytes.is_empty(), "the end of a stream is not data");
         let direction = &mut self.directions[from];

@@ -46,6 +46,7 @@ impl TcpTransport {
     }
 
     /// Reads, through the pipe if it is time for it. Without it, `Ok(0)` is the end of the stream.
+    #[inline]
     fn fill(&mut self, buffer: &mut ReadBuffer, limit: usize) -> Result<usize, Errno> {
         if self.pause == 0 {
             let count = self.fill_through_pipe(buffer, limit)?;
@@ -81,11 +82,13 @@ impl TcpTransport {
     }
 
     /// One `recv`, restarted if a signal interrupts it.
+    #[inline]
     fn receive(&self, buffer: &mut [u8], flags: RecvFlags) -> Result<usize, Errno> {
         retry_on_intr(|| recv(&self.socket, &mut *buffer, flags)).map(|(_, count)| count)
     }
 
     /// One `send`, restarted if a signal interrupts it. If the kernel takes nothing now, that is 0 bytes, not an error.
+    #[inline]
     fn send(&self, bytes: &[u8]) -> Written {
         match retry_on_intr(|| send(&self.socket, bytes, SendFlags::NOSIGNAL)) {
             Ok(accepted) => Written { accepted, loss: None },
@@ -98,6 +101,7 @@ impl TcpTransport {
     ///
     /// The second write finds errors that the kernel kept to itself, too: it moves 16 pieces at a time, and if it
     /// encounters an error behind the first of them, it returns how much it moved. Afterwards it reports every end as EPIPE.
+    #[inline(never)]
     fn pour(&self, pipe: &mut Pipe, bytes: &[u8]) -> Written {
         let poured = match pipe.pour(self.as_fd()) {
             Ok(count) => count,
