@@ -6,7 +6,7 @@
 //!
 //! # Events
 //!
-//! `a:FRAME` is a read of bytes from `a`: a [`frame`], or several joined by `&`, each of which may be a slice, as
+//! `a:FRAME` is a read of bytes from `a`: a [`frame`], or several joined by `&`; each may be a slice, as
 //! `text[..8]`. `a:~FRAME` are bytes that wait in the socket and whose event has not come yet. `a:fin`, `a:rst`,
 //! `a:timeout`, `a:unreachable`, `a:tls`: its leg ends so. `a:stalls`: its connection takes nothing more; `a:reads`: it does
 //! again. `a:silent`: it acknowledges nothing more; `a:acks`: it does again. `a:dies`: the next write to it meets an RST.

@@ -23,7 +23,7 @@ use rustix::{
     pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice},
 };
 
-/// The sizes of reads that pass through the pipe. With fewer bytes, pieces of less than a KiB could fill it, each of which
+/// The sizes of reads that pass through the pipe. With fewer bytes, pieces of less than a KiB could fill it, and each
 /// may hold a page, and below 32 KiB the gain is small. With more, a congestion control that paces (BBR) arms a timer for
 /// each segment but the first few: copying is then the cheaper way to pass the time.
 pub(super) const SPLICED: RangeInclusive<usize> = 64 * 1024..=144 * 1024;

@@ -85,8 +85,8 @@ fn extensions_allow_rsv_bits() {
         (Extensions::Other, &[&[0xcb, 0]], false),
     ];
     for (extensions, headers, allowed) in cases {
-        let told = violations(extensions, headers).concat();
-        assert_eq!(!told.contains(&ReservedBits), allowed, "{extensions:?} {headers:x?}");
+        let found = violations(extensions, headers).concat();
+        assert_eq!(!found.contains(&ReservedBits), allowed, "{extensions:?} {headers:x?}");
     }
 }
 
